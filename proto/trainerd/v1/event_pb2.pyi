@@ -1,0 +1,327 @@
+import datetime
+
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from trainerd.v1 import fault_pb2 as _fault_pb2
+from trainerd.v1 import run_pb2 as _run_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class FinishReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    FINISH_REASON_UNSPECIFIED: _ClassVar[FinishReason]
+    FINISH_REASON_COMPLETED: _ClassVar[FinishReason]
+    FINISH_REASON_STOPPED: _ClassVar[FinishReason]
+    FINISH_REASON_PREEMPTED: _ClassVar[FinishReason]
+    FINISH_REASON_DECIDED: _ClassVar[FinishReason]
+FINISH_REASON_UNSPECIFIED: FinishReason
+FINISH_REASON_COMPLETED: FinishReason
+FINISH_REASON_STOPPED: FinishReason
+FINISH_REASON_PREEMPTED: FinishReason
+FINISH_REASON_DECIDED: FinishReason
+
+class Event(_message.Message):
+    __slots__ = ("sequence", "time", "run", "incarnation", "host", "daemon_started", "launcher_attached", "launcher_lost", "run_submitted", "pause_requested", "resume_requested", "stop_requested", "checkpoint_requested", "restart_requested", "run_deleted", "trainer_spawned", "trainer_spawn_failed", "trainer_attached", "trainer_detached", "trainer_exited", "phase_entered", "slots_fixed", "state_restored", "evaluated", "checkpoint_saved", "fault_raised", "trainer_paused", "trainer_resumed", "trainer_finished", "timer_fired", "deadline_expired", "decision_made", "run_state_changed", "event_ignored")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    DAEMON_STARTED_FIELD_NUMBER: _ClassVar[int]
+    LAUNCHER_ATTACHED_FIELD_NUMBER: _ClassVar[int]
+    LAUNCHER_LOST_FIELD_NUMBER: _ClassVar[int]
+    RUN_SUBMITTED_FIELD_NUMBER: _ClassVar[int]
+    PAUSE_REQUESTED_FIELD_NUMBER: _ClassVar[int]
+    RESUME_REQUESTED_FIELD_NUMBER: _ClassVar[int]
+    STOP_REQUESTED_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_REQUESTED_FIELD_NUMBER: _ClassVar[int]
+    RESTART_REQUESTED_FIELD_NUMBER: _ClassVar[int]
+    RUN_DELETED_FIELD_NUMBER: _ClassVar[int]
+    TRAINER_SPAWNED_FIELD_NUMBER: _ClassVar[int]
+    TRAINER_SPAWN_FAILED_FIELD_NUMBER: _ClassVar[int]
+    TRAINER_ATTACHED_FIELD_NUMBER: _ClassVar[int]
+    TRAINER_DETACHED_FIELD_NUMBER: _ClassVar[int]
+    TRAINER_EXITED_FIELD_NUMBER: _ClassVar[int]
+    PHASE_ENTERED_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIXED_FIELD_NUMBER: _ClassVar[int]
+    STATE_RESTORED_FIELD_NUMBER: _ClassVar[int]
+    EVALUATED_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_SAVED_FIELD_NUMBER: _ClassVar[int]
+    FAULT_RAISED_FIELD_NUMBER: _ClassVar[int]
+    TRAINER_PAUSED_FIELD_NUMBER: _ClassVar[int]
+    TRAINER_RESUMED_FIELD_NUMBER: _ClassVar[int]
+    TRAINER_FINISHED_FIELD_NUMBER: _ClassVar[int]
+    TIMER_FIRED_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_EXPIRED_FIELD_NUMBER: _ClassVar[int]
+    DECISION_MADE_FIELD_NUMBER: _ClassVar[int]
+    RUN_STATE_CHANGED_FIELD_NUMBER: _ClassVar[int]
+    EVENT_IGNORED_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    time: _timestamp_pb2.Timestamp
+    run: str
+    incarnation: int
+    host: str
+    daemon_started: DaemonStarted
+    launcher_attached: LauncherAttached
+    launcher_lost: LauncherLost
+    run_submitted: RunSubmitted
+    pause_requested: PauseRequested
+    resume_requested: ResumeRequested
+    stop_requested: StopRequested
+    checkpoint_requested: CheckpointRequested
+    restart_requested: RestartRequested
+    run_deleted: RunDeleted
+    trainer_spawned: TrainerSpawned
+    trainer_spawn_failed: TrainerSpawnFailed
+    trainer_attached: TrainerAttached
+    trainer_detached: TrainerDetached
+    trainer_exited: TrainerExited
+    phase_entered: PhaseEntered
+    slots_fixed: SlotsFixed
+    state_restored: StateRestored
+    evaluated: Evaluated
+    checkpoint_saved: CheckpointSaved
+    fault_raised: FaultRaised
+    trainer_paused: TrainerPaused
+    trainer_resumed: TrainerResumed
+    trainer_finished: TrainerFinished
+    timer_fired: TimerFired
+    deadline_expired: DeadlineExpired
+    decision_made: DecisionMade
+    run_state_changed: RunStateChanged
+    event_ignored: EventIgnored
+    def __init__(self, sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., run: _Optional[str] = ..., incarnation: _Optional[int] = ..., host: _Optional[str] = ..., daemon_started: _Optional[_Union[DaemonStarted, _Mapping]] = ..., launcher_attached: _Optional[_Union[LauncherAttached, _Mapping]] = ..., launcher_lost: _Optional[_Union[LauncherLost, _Mapping]] = ..., run_submitted: _Optional[_Union[RunSubmitted, _Mapping]] = ..., pause_requested: _Optional[_Union[PauseRequested, _Mapping]] = ..., resume_requested: _Optional[_Union[ResumeRequested, _Mapping]] = ..., stop_requested: _Optional[_Union[StopRequested, _Mapping]] = ..., checkpoint_requested: _Optional[_Union[CheckpointRequested, _Mapping]] = ..., restart_requested: _Optional[_Union[RestartRequested, _Mapping]] = ..., run_deleted: _Optional[_Union[RunDeleted, _Mapping]] = ..., trainer_spawned: _Optional[_Union[TrainerSpawned, _Mapping]] = ..., trainer_spawn_failed: _Optional[_Union[TrainerSpawnFailed, _Mapping]] = ..., trainer_attached: _Optional[_Union[TrainerAttached, _Mapping]] = ..., trainer_detached: _Optional[_Union[TrainerDetached, _Mapping]] = ..., trainer_exited: _Optional[_Union[TrainerExited, _Mapping]] = ..., phase_entered: _Optional[_Union[PhaseEntered, _Mapping]] = ..., slots_fixed: _Optional[_Union[SlotsFixed, _Mapping]] = ..., state_restored: _Optional[_Union[StateRestored, _Mapping]] = ..., evaluated: _Optional[_Union[Evaluated, _Mapping]] = ..., checkpoint_saved: _Optional[_Union[CheckpointSaved, _Mapping]] = ..., fault_raised: _Optional[_Union[FaultRaised, _Mapping]] = ..., trainer_paused: _Optional[_Union[TrainerPaused, _Mapping]] = ..., trainer_resumed: _Optional[_Union[TrainerResumed, _Mapping]] = ..., trainer_finished: _Optional[_Union[TrainerFinished, _Mapping]] = ..., timer_fired: _Optional[_Union[TimerFired, _Mapping]] = ..., deadline_expired: _Optional[_Union[DeadlineExpired, _Mapping]] = ..., decision_made: _Optional[_Union[DecisionMade, _Mapping]] = ..., run_state_changed: _Optional[_Union[RunStateChanged, _Mapping]] = ..., event_ignored: _Optional[_Union[EventIgnored, _Mapping]] = ...) -> None: ...
+
+class DaemonStarted(_message.Message):
+    __slots__ = ("version", "pid")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    pid: int
+    def __init__(self, version: _Optional[str] = ..., pid: _Optional[int] = ...) -> None: ...
+
+class LiveTrainer(_message.Message):
+    __slots__ = ("run", "incarnation", "pid")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    incarnation: int
+    pid: int
+    def __init__(self, run: _Optional[str] = ..., incarnation: _Optional[int] = ..., pid: _Optional[int] = ...) -> None: ...
+
+class LauncherAttached(_message.Message):
+    __slots__ = ("instance", "pid", "trainers")
+    INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    TRAINERS_FIELD_NUMBER: _ClassVar[int]
+    instance: str
+    pid: int
+    trainers: _containers.RepeatedCompositeFieldContainer[LiveTrainer]
+    def __init__(self, instance: _Optional[str] = ..., pid: _Optional[int] = ..., trainers: _Optional[_Iterable[_Union[LiveTrainer, _Mapping]]] = ...) -> None: ...
+
+class LauncherLost(_message.Message):
+    __slots__ = ("reason",)
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    def __init__(self, reason: _Optional[str] = ...) -> None: ...
+
+class RunSubmitted(_message.Message):
+    __slots__ = ("spec", "request_id")
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    spec: _run_pb2.RunSpec
+    request_id: str
+    def __init__(self, spec: _Optional[_Union[_run_pb2.RunSpec, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class PauseRequested(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ResumeRequested(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class StopRequested(_message.Message):
+    __slots__ = ("save",)
+    SAVE_FIELD_NUMBER: _ClassVar[int]
+    save: bool
+    def __init__(self, save: _Optional[bool] = ...) -> None: ...
+
+class CheckpointRequested(_message.Message):
+    __slots__ = ("request_id",)
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    def __init__(self, request_id: _Optional[str] = ...) -> None: ...
+
+class RestartRequested(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class RunDeleted(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class TrainerSpawned(_message.Message):
+    __slots__ = ("pid",)
+    PID_FIELD_NUMBER: _ClassVar[int]
+    pid: int
+    def __init__(self, pid: _Optional[int] = ...) -> None: ...
+
+class TrainerSpawnFailed(_message.Message):
+    __slots__ = ("message", "permanent")
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    PERMANENT_FIELD_NUMBER: _ClassVar[int]
+    message: str
+    permanent: bool
+    def __init__(self, message: _Optional[str] = ..., permanent: _Optional[bool] = ...) -> None: ...
+
+class TrainerAttached(_message.Message):
+    __slots__ = ("phase", "step", "dropped_reports")
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_REPORTS_FIELD_NUMBER: _ClassVar[int]
+    phase: _fault_pb2.Phase
+    step: int
+    dropped_reports: int
+    def __init__(self, phase: _Optional[_Union[_fault_pb2.Phase, str]] = ..., step: _Optional[int] = ..., dropped_reports: _Optional[int] = ...) -> None: ...
+
+class TrainerDetached(_message.Message):
+    __slots__ = ("reason",)
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    def __init__(self, reason: _Optional[str] = ...) -> None: ...
+
+class TrainerExited(_message.Message):
+    __slots__ = ("exit_code", "signal", "killed_by_launcher", "log_tail")
+    EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
+    SIGNAL_FIELD_NUMBER: _ClassVar[int]
+    KILLED_BY_LAUNCHER_FIELD_NUMBER: _ClassVar[int]
+    LOG_TAIL_FIELD_NUMBER: _ClassVar[int]
+    exit_code: int
+    signal: int
+    killed_by_launcher: bool
+    log_tail: str
+    def __init__(self, exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., killed_by_launcher: _Optional[bool] = ..., log_tail: _Optional[str] = ...) -> None: ...
+
+class PhaseEntered(_message.Message):
+    __slots__ = ("phase", "step")
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    phase: _fault_pb2.Phase
+    step: int
+    def __init__(self, phase: _Optional[_Union[_fault_pb2.Phase, str]] = ..., step: _Optional[int] = ...) -> None: ...
+
+class SlotsFixed(_message.Message):
+    __slots__ = ("slots",)
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    slots: int
+    def __init__(self, slots: _Optional[int] = ...) -> None: ...
+
+class StateRestored(_message.Message):
+    __slots__ = ("step", "batch", "source")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    batch: int
+    source: str
+    def __init__(self, step: _Optional[int] = ..., batch: _Optional[int] = ..., source: _Optional[str] = ...) -> None: ...
+
+class Evaluated(_message.Message):
+    __slots__ = ("evaluation",)
+    EVALUATION_FIELD_NUMBER: _ClassVar[int]
+    evaluation: _run_pb2.Evaluation
+    def __init__(self, evaluation: _Optional[_Union[_run_pb2.Evaluation, _Mapping]] = ...) -> None: ...
+
+class CheckpointSaved(_message.Message):
+    __slots__ = ("step", "path", "bytes", "blocked_s", "duration_s", "request_ids")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    BLOCKED_S_FIELD_NUMBER: _ClassVar[int]
+    DURATION_S_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_IDS_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    path: str
+    bytes: int
+    blocked_s: float
+    duration_s: float
+    request_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, step: _Optional[int] = ..., path: _Optional[str] = ..., bytes: _Optional[int] = ..., blocked_s: _Optional[float] = ..., duration_s: _Optional[float] = ..., request_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class FaultRaised(_message.Message):
+    __slots__ = ("fault", "request_ids")
+    FAULT_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_IDS_FIELD_NUMBER: _ClassVar[int]
+    fault: _fault_pb2.Fault
+    request_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, fault: _Optional[_Union[_fault_pb2.Fault, _Mapping]] = ..., request_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class TrainerPaused(_message.Message):
+    __slots__ = ("step",)
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    def __init__(self, step: _Optional[int] = ...) -> None: ...
+
+class TrainerResumed(_message.Message):
+    __slots__ = ("step",)
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    def __init__(self, step: _Optional[int] = ...) -> None: ...
+
+class TrainerFinished(_message.Message):
+    __slots__ = ("reason", "result", "durable")
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    DURABLE_FIELD_NUMBER: _ClassVar[int]
+    reason: FinishReason
+    result: _run_pb2.RunResult
+    durable: bool
+    def __init__(self, reason: _Optional[_Union[FinishReason, str]] = ..., result: _Optional[_Union[_run_pb2.RunResult, _Mapping]] = ..., durable: _Optional[bool] = ...) -> None: ...
+
+class TimerFired(_message.Message):
+    __slots__ = ("key",)
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    def __init__(self, key: _Optional[str] = ...) -> None: ...
+
+class DeadlineExpired(_message.Message):
+    __slots__ = ("phase", "deadline_s", "waited_s")
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_S_FIELD_NUMBER: _ClassVar[int]
+    WAITED_S_FIELD_NUMBER: _ClassVar[int]
+    phase: _fault_pb2.Phase
+    deadline_s: float
+    waited_s: float
+    def __init__(self, phase: _Optional[_Union[_fault_pb2.Phase, str]] = ..., deadline_s: _Optional[float] = ..., waited_s: _Optional[float] = ...) -> None: ...
+
+class DecisionMade(_message.Message):
+    __slots__ = ("fault", "decision")
+    FAULT_FIELD_NUMBER: _ClassVar[int]
+    DECISION_FIELD_NUMBER: _ClassVar[int]
+    fault: _fault_pb2.Fault
+    decision: _fault_pb2.Decision
+    def __init__(self, fault: _Optional[_Union[_fault_pb2.Fault, _Mapping]] = ..., decision: _Optional[_Union[_fault_pb2.Decision, _Mapping]] = ...) -> None: ...
+
+class RunStateChanged(_message.Message):
+    __slots__ = ("to", "reason")
+    FROM_FIELD_NUMBER: _ClassVar[int]
+    TO_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    to: _run_pb2.RunState
+    reason: str
+    def __init__(self, to: _Optional[_Union[_run_pb2.RunState, str]] = ..., reason: _Optional[str] = ..., **kwargs) -> None: ...
+
+class EventIgnored(_message.Message):
+    __slots__ = ("kind", "reason")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    reason: str
+    def __init__(self, kind: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...

@@ -1,0 +1,167 @@
+from trainerd.v1 import control_pb2 as _control_pb2
+from trainerd.v1 import event_pb2 as _event_pb2
+from trainerd.v1 import link_pb2 as _link_pb2
+from trainerd.v1 import run_pb2 as _run_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class WatchTrainersRequest(_message.Message):
+    __slots__ = ("protocol", "after_sequence")
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    AFTER_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    protocol: _link_pb2.ProtocolVersion
+    after_sequence: int
+    def __init__(self, protocol: _Optional[_Union[_link_pb2.ProtocolVersion, _Mapping]] = ..., after_sequence: _Optional[int] = ...) -> None: ...
+
+class ExitRecord(_message.Message):
+    __slots__ = ("sequence", "run", "incarnation", "exited")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    EXITED_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    run: str
+    incarnation: int
+    exited: _event_pb2.TrainerExited
+    def __init__(self, sequence: _Optional[int] = ..., run: _Optional[str] = ..., incarnation: _Optional[int] = ..., exited: _Optional[_Union[_event_pb2.TrainerExited, _Mapping]] = ...) -> None: ...
+
+class WatchTrainersResponse(_message.Message):
+    __slots__ = ("hello", "exit")
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    EXIT_FIELD_NUMBER: _ClassVar[int]
+    hello: LauncherHello
+    exit: ExitRecord
+    def __init__(self, hello: _Optional[_Union[LauncherHello, _Mapping]] = ..., exit: _Optional[_Union[ExitRecord, _Mapping]] = ...) -> None: ...
+
+class LauncherHello(_message.Message):
+    __slots__ = ("protocol", "instance", "pid", "trainers")
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    TRAINERS_FIELD_NUMBER: _ClassVar[int]
+    protocol: _link_pb2.ProtocolVersion
+    instance: str
+    pid: int
+    trainers: _containers.RepeatedCompositeFieldContainer[_event_pb2.LiveTrainer]
+    def __init__(self, protocol: _Optional[_Union[_link_pb2.ProtocolVersion, _Mapping]] = ..., instance: _Optional[str] = ..., pid: _Optional[int] = ..., trainers: _Optional[_Iterable[_Union[_event_pb2.LiveTrainer, _Mapping]]] = ...) -> None: ...
+
+class Assignment(_message.Message):
+    __slots__ = ("run", "incarnation", "spec", "slots", "attach_address", "token", "run_directory", "checkpoint_directory", "restore_directories", "launcher_pid", "orphan_grace_s", "ledger", "host")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    ATTACH_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    RUN_DIRECTORY_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_DIRECTORY_FIELD_NUMBER: _ClassVar[int]
+    RESTORE_DIRECTORIES_FIELD_NUMBER: _ClassVar[int]
+    LAUNCHER_PID_FIELD_NUMBER: _ClassVar[int]
+    ORPHAN_GRACE_S_FIELD_NUMBER: _ClassVar[int]
+    LEDGER_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    incarnation: int
+    spec: _run_pb2.RunSpec
+    slots: int
+    attach_address: str
+    token: str
+    run_directory: str
+    checkpoint_directory: str
+    restore_directories: _containers.RepeatedScalarFieldContainer[str]
+    launcher_pid: int
+    orphan_grace_s: float
+    ledger: _containers.RepeatedCompositeFieldContainer[LedgerEntry]
+    host: str
+    def __init__(self, run: _Optional[str] = ..., incarnation: _Optional[int] = ..., spec: _Optional[_Union[_run_pb2.RunSpec, _Mapping]] = ..., slots: _Optional[int] = ..., attach_address: _Optional[str] = ..., token: _Optional[str] = ..., run_directory: _Optional[str] = ..., checkpoint_directory: _Optional[str] = ..., restore_directories: _Optional[_Iterable[str]] = ..., launcher_pid: _Optional[int] = ..., orphan_grace_s: _Optional[float] = ..., ledger: _Optional[_Iterable[_Union[LedgerEntry, _Mapping]]] = ..., host: _Optional[str] = ...) -> None: ...
+
+class LedgerEntry(_message.Message):
+    __slots__ = ("first_batch", "last_batch", "slots", "fault_class", "decision")
+    FIRST_BATCH_FIELD_NUMBER: _ClassVar[int]
+    LAST_BATCH_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    FAULT_CLASS_FIELD_NUMBER: _ClassVar[int]
+    DECISION_FIELD_NUMBER: _ClassVar[int]
+    first_batch: int
+    last_batch: int
+    slots: _containers.RepeatedScalarFieldContainer[int]
+    fault_class: str
+    decision: str
+    def __init__(self, first_batch: _Optional[int] = ..., last_batch: _Optional[int] = ..., slots: _Optional[_Iterable[int]] = ..., fault_class: _Optional[str] = ..., decision: _Optional[str] = ...) -> None: ...
+
+class StartTrainerRequest(_message.Message):
+    __slots__ = ("assignment",)
+    ASSIGNMENT_FIELD_NUMBER: _ClassVar[int]
+    assignment: Assignment
+    def __init__(self, assignment: _Optional[_Union[Assignment, _Mapping]] = ...) -> None: ...
+
+class StartTrainerResponse(_message.Message):
+    __slots__ = ("pid",)
+    PID_FIELD_NUMBER: _ClassVar[int]
+    pid: int
+    def __init__(self, pid: _Optional[int] = ...) -> None: ...
+
+class KillTrainerRequest(_message.Message):
+    __slots__ = ("run", "incarnation", "grace_s")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    GRACE_S_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    incarnation: int
+    grace_s: float
+    def __init__(self, run: _Optional[str] = ..., incarnation: _Optional[int] = ..., grace_s: _Optional[float] = ...) -> None: ...
+
+class KillTrainerResponse(_message.Message):
+    __slots__ = ("found",)
+    FOUND_FIELD_NUMBER: _ClassVar[int]
+    found: bool
+    def __init__(self, found: _Optional[bool] = ...) -> None: ...
+
+class CheckProgramRequest(_message.Message):
+    __slots__ = ("spec",)
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    spec: _run_pb2.RunSpec
+    def __init__(self, spec: _Optional[_Union[_run_pb2.RunSpec, _Mapping]] = ...) -> None: ...
+
+class CheckProgramResponse(_message.Message):
+    __slots__ = ("problems",)
+    PROBLEMS_FIELD_NUMBER: _ClassVar[int]
+    problems: _containers.RepeatedCompositeFieldContainer[_control_pb2.Problem]
+    def __init__(self, problems: _Optional[_Iterable[_Union[_control_pb2.Problem, _Mapping]]] = ...) -> None: ...
+
+class ReadLogRequest(_message.Message):
+    __slots__ = ("run", "incarnation", "offset", "max_bytes")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    MAX_BYTES_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    incarnation: int
+    offset: int
+    max_bytes: int
+    def __init__(self, run: _Optional[str] = ..., incarnation: _Optional[int] = ..., offset: _Optional[int] = ..., max_bytes: _Optional[int] = ...) -> None: ...
+
+class ReadLogResponse(_message.Message):
+    __slots__ = ("data", "next_offset", "incarnation")
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    NEXT_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    next_offset: int
+    incarnation: int
+    def __init__(self, data: _Optional[bytes] = ..., next_offset: _Optional[int] = ..., incarnation: _Optional[int] = ...) -> None: ...
+
+class RemoveRunRequest(_message.Message):
+    __slots__ = ("run",)
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    def __init__(self, run: _Optional[str] = ...) -> None: ...
+
+class RemoveRunResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

@@ -1,0 +1,264 @@
+import datetime
+
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from trainerd.v1 import fault_pb2 as _fault_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class OnRepeatedFailure(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ON_REPEATED_FAILURE_UNSPECIFIED: _ClassVar[OnRepeatedFailure]
+    ON_REPEATED_FAILURE_CONTINUE: _ClassVar[OnRepeatedFailure]
+    ON_REPEATED_FAILURE_PAUSE: _ClassVar[OnRepeatedFailure]
+    ON_REPEATED_FAILURE_FAIL: _ClassVar[OnRepeatedFailure]
+
+class RunState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    RUN_STATE_UNSPECIFIED: _ClassVar[RunState]
+    RUN_STATE_QUEUED: _ClassVar[RunState]
+    RUN_STATE_STARTING: _ClassVar[RunState]
+    RUN_STATE_RUNNING: _ClassVar[RunState]
+    RUN_STATE_RECOVERING: _ClassVar[RunState]
+    RUN_STATE_PAUSED: _ClassVar[RunState]
+    RUN_STATE_STOPPING: _ClassVar[RunState]
+    RUN_STATE_STOPPED: _ClassVar[RunState]
+    RUN_STATE_COMPLETED: _ClassVar[RunState]
+    RUN_STATE_FAILED: _ClassVar[RunState]
+ON_REPEATED_FAILURE_UNSPECIFIED: OnRepeatedFailure
+ON_REPEATED_FAILURE_CONTINUE: OnRepeatedFailure
+ON_REPEATED_FAILURE_PAUSE: OnRepeatedFailure
+ON_REPEATED_FAILURE_FAIL: OnRepeatedFailure
+RUN_STATE_UNSPECIFIED: RunState
+RUN_STATE_QUEUED: RunState
+RUN_STATE_STARTING: RunState
+RUN_STATE_RUNNING: RunState
+RUN_STATE_RECOVERING: RunState
+RUN_STATE_PAUSED: RunState
+RUN_STATE_STOPPING: RunState
+RUN_STATE_STOPPED: RunState
+RUN_STATE_COMPLETED: RunState
+RUN_STATE_FAILED: RunState
+
+class RunSpec(_message.Message):
+    __slots__ = ("name", "entry", "args", "train", "trainer", "checkpoint", "hosts", "policy")
+    class ArgsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: Value
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Value, _Mapping]] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ENTRY_FIELD_NUMBER: _ClassVar[int]
+    ARGS_FIELD_NUMBER: _ClassVar[int]
+    TRAIN_FIELD_NUMBER: _ClassVar[int]
+    TRAINER_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    HOSTS_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    entry: str
+    args: _containers.MessageMap[str, Value]
+    train: TrainSpec
+    trainer: TrainerSpec
+    checkpoint: CheckpointSpec
+    hosts: HostsSpec
+    policy: _fault_pb2.Policy
+    def __init__(self, name: _Optional[str] = ..., entry: _Optional[str] = ..., args: _Optional[_Mapping[str, Value]] = ..., train: _Optional[_Union[TrainSpec, _Mapping]] = ..., trainer: _Optional[_Union[TrainerSpec, _Mapping]] = ..., checkpoint: _Optional[_Union[CheckpointSpec, _Mapping]] = ..., hosts: _Optional[_Union[HostsSpec, _Mapping]] = ..., policy: _Optional[_Union[_fault_pb2.Policy, _Mapping]] = ...) -> None: ...
+
+class Value(_message.Message):
+    __slots__ = ("bool_value", "int_value", "double_value", "string_value", "list_value", "table_value")
+    BOOL_VALUE_FIELD_NUMBER: _ClassVar[int]
+    INT_VALUE_FIELD_NUMBER: _ClassVar[int]
+    DOUBLE_VALUE_FIELD_NUMBER: _ClassVar[int]
+    STRING_VALUE_FIELD_NUMBER: _ClassVar[int]
+    LIST_VALUE_FIELD_NUMBER: _ClassVar[int]
+    TABLE_VALUE_FIELD_NUMBER: _ClassVar[int]
+    bool_value: bool
+    int_value: int
+    double_value: float
+    string_value: str
+    list_value: ValueList
+    table_value: ValueTable
+    def __init__(self, bool_value: _Optional[bool] = ..., int_value: _Optional[int] = ..., double_value: _Optional[float] = ..., string_value: _Optional[str] = ..., list_value: _Optional[_Union[ValueList, _Mapping]] = ..., table_value: _Optional[_Union[ValueTable, _Mapping]] = ...) -> None: ...
+
+class ValueList(_message.Message):
+    __slots__ = ("values",)
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    values: _containers.RepeatedCompositeFieldContainer[Value]
+    def __init__(self, values: _Optional[_Iterable[_Union[Value, _Mapping]]] = ...) -> None: ...
+
+class ValueTable(_message.Message):
+    __slots__ = ("values",)
+    class ValuesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: Value
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Value, _Mapping]] = ...) -> None: ...
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    values: _containers.MessageMap[str, Value]
+    def __init__(self, values: _Optional[_Mapping[str, Value]] = ...) -> None: ...
+
+class TrainSpec(_message.Message):
+    __slots__ = ("steps", "global_batch", "microbatch", "accumulate_steps", "seed", "deterministic", "evaluate_every_steps")
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    GLOBAL_BATCH_FIELD_NUMBER: _ClassVar[int]
+    MICROBATCH_FIELD_NUMBER: _ClassVar[int]
+    ACCUMULATE_STEPS_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    DETERMINISTIC_FIELD_NUMBER: _ClassVar[int]
+    EVALUATE_EVERY_STEPS_FIELD_NUMBER: _ClassVar[int]
+    steps: int
+    global_batch: int
+    microbatch: int
+    accumulate_steps: int
+    seed: int
+    deterministic: bool
+    evaluate_every_steps: int
+    def __init__(self, steps: _Optional[int] = ..., global_batch: _Optional[int] = ..., microbatch: _Optional[int] = ..., accumulate_steps: _Optional[int] = ..., seed: _Optional[int] = ..., deterministic: _Optional[bool] = ..., evaluate_every_steps: _Optional[int] = ...) -> None: ...
+
+class TrainerSpec(_message.Message):
+    __slots__ = ("python", "path", "env", "workdir")
+    class EnvEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    PYTHON_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    ENV_FIELD_NUMBER: _ClassVar[int]
+    WORKDIR_FIELD_NUMBER: _ClassVar[int]
+    python: str
+    path: _containers.RepeatedScalarFieldContainer[str]
+    env: _containers.ScalarMap[str, str]
+    workdir: str
+    def __init__(self, python: _Optional[str] = ..., path: _Optional[_Iterable[str]] = ..., env: _Optional[_Mapping[str, str]] = ..., workdir: _Optional[str] = ...) -> None: ...
+
+class CheckpointSpec(_message.Message):
+    __slots__ = ("directory", "fallback_directory", "every_steps", "keep", "on_repeated_failure", "max_failures", "max_age_s")
+    DIRECTORY_FIELD_NUMBER: _ClassVar[int]
+    FALLBACK_DIRECTORY_FIELD_NUMBER: _ClassVar[int]
+    EVERY_STEPS_FIELD_NUMBER: _ClassVar[int]
+    KEEP_FIELD_NUMBER: _ClassVar[int]
+    ON_REPEATED_FAILURE_FIELD_NUMBER: _ClassVar[int]
+    MAX_FAILURES_FIELD_NUMBER: _ClassVar[int]
+    MAX_AGE_S_FIELD_NUMBER: _ClassVar[int]
+    directory: str
+    fallback_directory: str
+    every_steps: int
+    keep: int
+    on_repeated_failure: OnRepeatedFailure
+    max_failures: int
+    max_age_s: float
+    def __init__(self, directory: _Optional[str] = ..., fallback_directory: _Optional[str] = ..., every_steps: _Optional[int] = ..., keep: _Optional[int] = ..., on_repeated_failure: _Optional[_Union[OnRepeatedFailure, str]] = ..., max_failures: _Optional[int] = ..., max_age_s: _Optional[float] = ...) -> None: ...
+
+class HostsSpec(_message.Message):
+    __slots__ = ("count", "min")
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    MIN_FIELD_NUMBER: _ClassVar[int]
+    count: int
+    min: int
+    def __init__(self, count: _Optional[int] = ..., min: _Optional[int] = ...) -> None: ...
+
+class RunResult(_message.Message):
+    __slots__ = ("step", "batches", "masked_slots", "skipped_batches", "loss", "state_digest", "durable_step", "checkpoint")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    BATCHES_FIELD_NUMBER: _ClassVar[int]
+    MASKED_SLOTS_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_BATCHES_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    STATE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    DURABLE_STEP_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    batches: int
+    masked_slots: int
+    skipped_batches: int
+    loss: float
+    state_digest: str
+    durable_step: int
+    checkpoint: str
+    def __init__(self, step: _Optional[int] = ..., batches: _Optional[int] = ..., masked_slots: _Optional[int] = ..., skipped_batches: _Optional[int] = ..., loss: _Optional[float] = ..., state_digest: _Optional[str] = ..., durable_step: _Optional[int] = ..., checkpoint: _Optional[str] = ...) -> None: ...
+
+class Evaluation(_message.Message):
+    __slots__ = ("step", "metrics")
+    class MetricsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    metrics: _containers.ScalarMap[str, float]
+    def __init__(self, step: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ...) -> None: ...
+
+class Run(_message.Message):
+    __slots__ = ("id", "spec", "state", "reason", "incarnation", "restarts", "step", "loss", "first_loss", "steps_per_second", "examples_per_second", "eta_s", "skipped_batches", "masked_slots", "durable_step", "checkpoint_failures", "phase", "pid", "slots", "last_fault", "first_evaluation", "last_evaluation", "result", "submitted_at", "ended_at", "last_recovery_s", "attached")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    RESTARTS_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    FIRST_LOSS_FIELD_NUMBER: _ClassVar[int]
+    STEPS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    EXAMPLES_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    ETA_S_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_BATCHES_FIELD_NUMBER: _ClassVar[int]
+    MASKED_SLOTS_FIELD_NUMBER: _ClassVar[int]
+    DURABLE_STEP_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FAILURES_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    LAST_FAULT_FIELD_NUMBER: _ClassVar[int]
+    FIRST_EVALUATION_FIELD_NUMBER: _ClassVar[int]
+    LAST_EVALUATION_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    SUBMITTED_AT_FIELD_NUMBER: _ClassVar[int]
+    ENDED_AT_FIELD_NUMBER: _ClassVar[int]
+    LAST_RECOVERY_S_FIELD_NUMBER: _ClassVar[int]
+    ATTACHED_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    spec: RunSpec
+    state: RunState
+    reason: str
+    incarnation: int
+    restarts: int
+    step: int
+    loss: float
+    first_loss: float
+    steps_per_second: float
+    examples_per_second: float
+    eta_s: float
+    skipped_batches: int
+    masked_slots: int
+    durable_step: int
+    checkpoint_failures: int
+    phase: _fault_pb2.Phase
+    pid: int
+    slots: int
+    last_fault: _fault_pb2.Fault
+    first_evaluation: Evaluation
+    last_evaluation: Evaluation
+    result: RunResult
+    submitted_at: _timestamp_pb2.Timestamp
+    ended_at: _timestamp_pb2.Timestamp
+    last_recovery_s: float
+    attached: bool
+    def __init__(self, id: _Optional[str] = ..., spec: _Optional[_Union[RunSpec, _Mapping]] = ..., state: _Optional[_Union[RunState, str]] = ..., reason: _Optional[str] = ..., incarnation: _Optional[int] = ..., restarts: _Optional[int] = ..., step: _Optional[int] = ..., loss: _Optional[float] = ..., first_loss: _Optional[float] = ..., steps_per_second: _Optional[float] = ..., examples_per_second: _Optional[float] = ..., eta_s: _Optional[float] = ..., skipped_batches: _Optional[int] = ..., masked_slots: _Optional[int] = ..., durable_step: _Optional[int] = ..., checkpoint_failures: _Optional[int] = ..., phase: _Optional[_Union[_fault_pb2.Phase, str]] = ..., pid: _Optional[int] = ..., slots: _Optional[int] = ..., last_fault: _Optional[_Union[_fault_pb2.Fault, _Mapping]] = ..., first_evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., last_evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., result: _Optional[_Union[RunResult, _Mapping]] = ..., submitted_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_recovery_s: _Optional[float] = ..., attached: _Optional[bool] = ...) -> None: ...
