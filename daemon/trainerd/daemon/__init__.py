@@ -1,0 +1,1 @@
+"""The trainerd daemon: supervisor, journal, control service, links. Never imports jax."""

@@ -1,0 +1,7 @@
+"""`python -m trainerd.daemon` is `trainerd`."""
+
+import sys
+
+from trainerd.daemon.main import main
+
+sys.exit(main())

@@ -1,0 +1,160 @@
+"""Events between the supervisor's dataclasses and `trainerd.v1.Event`.
+
+The two have the same names and fields, so one generic translation serves all; what differs is
+listed here. `run` and `incarnation` travel in the header of the message.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import re
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from google.protobuf.message import Message
+
+from trainerd.daemon.supervision.events import AnyEvent, RunSubmitted
+from trainerd.daemon.supervision.faults import Phase
+from trainerd.daemon.terms import policy_of
+from trainerd.v1 import event_pb2, fault_pb2, run_pb2
+
+_RENAMED = {"fault_class": "class", "before": "from", "after": "to"}
+_HEADER = ("run", "incarnation")
+
+KINDS: Mapping[str, type[AnyEvent]] = {
+    re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower(): cls for cls in typing.get_args(AnyEvent)
+}
+"""Event dataclasses by the name of their field in `trainerd.v1.Event`."""
+
+_HINTS: dict[type[Any], Mapping[str, Any]] = {}
+_FIELD_OF = {cls: name for name, cls in KINDS.items()}
+
+
+def kind_of(event: AnyEvent) -> str:
+    """The event's name, as in `trainerd.v1.Event` and in the journal."""
+    return _FIELD_OF[type(event)]
+
+
+def encode(event: AnyEvent) -> event_pb2.Event:
+    """The message of an event; `sequence`, `time` and `host` are left to the journal."""
+    message = event_pb2.Event(
+        run=getattr(event, "run", ""), incarnation=getattr(event, "incarnation", 0)
+    )
+    payload = getattr(message, kind_of(event))
+    payload.SetInParent()
+    if isinstance(event, RunSubmitted):
+        payload.spec.ParseFromString(event.spec)
+        payload.request_id = event.request_id
+    else:
+        _fill(payload, event)
+    return message
+
+
+def decode(message: event_pb2.Event) -> AnyEvent:
+    """The event of a message. A message without a known payload is a `ValueError`."""
+    kind = message.WhichOneof("payload")
+    if kind is None:
+        raise ValueError(f"event {message.sequence} has no payload that this version knows")
+    cls = KINDS[kind]
+    payload = getattr(message, kind)
+    if cls is RunSubmitted:
+        return submission(message.run, payload.spec, payload.request_id)
+    header = {name: getattr(message, name) for name in _HEADER if name in _hints(cls)}
+    return typing.cast(AnyEvent, _read(cls, payload, header))
+
+
+def submission(run: str, spec: run_pb2.RunSpec, request_id: str) -> RunSubmitted:
+    """The event of a submission whose specification has its defaults filled in."""
+    return RunSubmitted(
+        run=run,
+        name=spec.name,
+        spec=spec.SerializeToString(deterministic=True),
+        policy=policy_of(spec),
+        request_id=request_id,
+    )
+
+
+def enum_value(
+    message_field: Any,  # noqa: ANN401 - protobuf's two descriptor types
+    member: enum.Enum | None,
+) -> int:
+    """The number of a Python enum member in the proto enum of this field; None: unspecified."""
+    prefix = re.sub(r"(?<!^)(?=[A-Z])", "_", message_field.enum_type.name).upper()
+    name = "UNSPECIFIED" if member is None else str(member.value).upper()
+    return int(message_field.enum_type.values_by_name[f"{prefix}_{name}"].number)
+
+
+def phase_of(number: int) -> Phase | None:
+    """The phase of a proto enum number; None: not known."""
+    name = fault_pb2.Phase.Name(number).removeprefix("PHASE_").lower()
+    return None if name == "unspecified" else Phase(name)
+
+
+def _fill(message: Message, value: Any) -> None:  # noqa: ANN401 - any dataclass
+    for field in dataclasses.fields(value):
+        if field.name in _HEADER and field.name not in message.DESCRIPTOR.fields_by_name:
+            continue
+        name = _RENAMED.get(field.name, field.name)
+        descriptor = message.DESCRIPTOR.fields_by_name[name]
+        item = getattr(value, field.name)
+        if descriptor.enum_type is not None:
+            setattr(message, name, enum_value(descriptor, item))
+        elif isinstance(item, Mapping):
+            getattr(message, name).update(item)
+        elif isinstance(item, tuple):
+            target = getattr(message, name)
+            for element in item:
+                if dataclasses.is_dataclass(element):
+                    _fill(target.add(), element)
+                else:
+                    target.append(element)
+        elif dataclasses.is_dataclass(item):
+            target = getattr(message, name)
+            target.SetInParent()
+            _fill(target, item)
+        else:
+            setattr(message, name, item)
+
+
+def _read(cls: type[Any], message: Message, header: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    values: dict[str, Any] = dict(header)
+    for name, hint in _hints(cls).items():
+        if name in values:
+            continue
+        wire = _RENAMED.get(name, name)
+        values[name] = _value(hint, getattr(message, wire), message.DESCRIPTOR.fields_by_name[wire])
+    return cls(**values)
+
+
+def _value(hint: Any, raw: Any, descriptor: Any) -> Any:  # noqa: ANN401
+    optional = isinstance(hint, types.UnionType)
+    if optional:
+        hint = next(arg for arg in typing.get_args(hint) if arg is not types.NoneType)
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        text = descriptor.enum_type.values_by_number[raw].name
+        prefix = re.sub(r"(?<!^)(?=[A-Z])", "_", descriptor.enum_type.name).upper()
+        name = text.removeprefix(prefix + "_").lower()
+        return None if optional and name == "unspecified" else hint(name)
+    origin = typing.get_origin(hint)
+    if origin is tuple:
+        element = typing.get_args(hint)[0]
+        if dataclasses.is_dataclass(element):
+            return tuple(_read(typing.cast(type[Any], element), each, {}) for each in raw)
+        return tuple(raw)
+    if origin is not None and issubclass(origin, Mapping):
+        return dict(raw)
+    if dataclasses.is_dataclass(hint):
+        return _read(typing.cast(type[Any], hint), raw, {})
+    return raw
+
+
+def _hints(cls: type[Any]) -> Mapping[str, Any]:
+    known = _HINTS.get(cls)
+    if known is None:
+        hints = typing.get_type_hints(cls)
+        known = {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+        _HINTS[cls] = known
+    return known

@@ -1,0 +1,174 @@
+"""The daemon's configuration: nested frozen dataclasses, built once from TOML and flags.
+
+Unknown keys and impossible values are refused, all at once, each with its key path.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trainerd.v1.protocol import (
+    MAX_SOCKET_PATH,
+    default_control_address,
+    runtime_directory,
+    state_directory,
+)
+
+DEFAULT_METRICS_ADDRESS = "127.0.0.1:9469"
+
+
+class ConfigError(Exception):
+    """Everything that is wrong with a configuration; one line for each problem."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonConfig:
+    """`[daemon]`: where the daemon keeps its state and whom it answers.
+
+    state_directory: journal and keys, mode 0700. control_socket: for clients. attach_socket: for
+    trainers, in a directory of its own so that user code cannot reach the control service.
+    """
+
+    state_directory: Path = field(default_factory=lambda: state_directory() / "trainerd")
+    control_socket: Path = field(
+        default_factory=lambda: Path(default_control_address().removeprefix("unix:"))
+    )
+    attach_socket: Path = field(
+        default_factory=lambda: runtime_directory() / "trainerd-link" / "attach.sock"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LauncherConfig:
+    """`[launcher]`: where it is, and how to start it where nobody else does.
+
+    start: start it when its socket does not answer; false under systemd, whose unit does. python:
+    its interpreter (default: the daemon's own). config: its own configuration file.
+    """
+
+    socket: Path = field(
+        default_factory=lambda: runtime_directory() / "trainerd-launcher" / "launcher.sock"
+    )
+    start: bool = True
+    state_directory: Path = field(default_factory=lambda: state_directory() / "trainerd-launcher")
+    python: str = ""
+    config: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsConfig:
+    """`[metrics]`: address is host:port of the HTTP server; port 0: any free one; "": none."""
+
+    address: str = DEFAULT_METRICS_ADDRESS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogConfig:
+    """`[log]`: format is "auto" (pretty on a terminal, else JSON), "json" or "pretty"."""
+
+    format: str = "auto"
+    level: str = "info"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The whole configuration."""
+
+    daemon: DaemonConfig = field(default_factory=DaemonConfig)
+    launcher: LauncherConfig = field(default_factory=LauncherConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+
+
+def load(path: Path | None) -> Config:
+    """Read a configuration file; None: the defaults. Raise `ConfigError`."""
+    if path is None:
+        return checked(Config())
+    try:
+        text = path.read_bytes().decode()
+        document = tomllib.loads(text)
+    except OSError as error:
+        raise ConfigError((f"{path}: {error.strerror}",)) from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError((f"{path}: not valid TOML: {error}",)) from error
+    problems: list[str] = []
+    sections: dict[str, Any] = {}
+    known = {each.name: each for each in dataclasses.fields(Config)}
+    for name, table in document.items():
+        if name not in known:
+            problems.append(f"{path}: unknown section [{name}]; known: {_names(known)}")
+        elif not isinstance(table, dict):
+            problems.append(f"{path}: {name} must be a table, got {_type(table)}")
+        else:
+            sections[name] = _section(path, name, table, problems)
+    if problems:
+        raise ConfigError(tuple(problems))
+    return checked(Config(**sections))
+
+
+def checked(config: Config) -> Config:
+    """The configuration, if its values are possible. Raise `ConfigError`."""
+    problems = []
+    sockets = {
+        "daemon.control_socket": config.daemon.control_socket,
+        "daemon.attach_socket": config.daemon.attach_socket,
+        "launcher.socket": config.launcher.socket,
+    }
+    for name, path in sockets.items():
+        length = len(str(path).encode())
+        if length > MAX_SOCKET_PATH:
+            problems.append(f"{name} must have at most {MAX_SOCKET_PATH} bytes, got {length}")
+        if not path.is_absolute():
+            problems.append(f'{name} must be an absolute path, got "{path}"')
+    if len(set(sockets.values())) < len(sockets):
+        problems.append(f"{', '.join(sockets)} must be three different sockets")
+    host, _, port = config.metrics.address.rpartition(":")
+    if config.metrics.address and not (host and port.isdecimal() and int(port) < 65536):
+        problems.append(
+            f'metrics.address must be "host:port" or "", got "{config.metrics.address}"'
+        )
+    if config.log.format not in ("auto", "json", "pretty"):
+        problems.append(f'log.format must be "auto", "json" or "pretty", got "{config.log.format}"')
+    levels = ("debug", "info", "warning", "error")
+    if config.log.level not in levels:
+        problems.append(f'log.level must be one of {", ".join(levels)}, got "{config.log.level}"')
+    if problems:
+        raise ConfigError(tuple(problems))
+    return config
+
+
+def _section(path: Path, name: str, table: dict[str, Any], problems: list[str]) -> Any:  # noqa: ANN401
+    cls = typing.get_type_hints(Config)[name]
+    hints = typing.get_type_hints(cls)
+    values = {}
+    for key, value in table.items():
+        if key not in hints:
+            problems.append(f"{path}: unknown key {name}.{key}; known: {_names(hints)}")
+            continue
+        expected = str if hints[key] is Path else hints[key]
+        if type(value) is not expected:
+            problems.append(
+                f"{path}: {name}.{key} must be a {expected.__name__}, got {_type(value)}"
+            )
+            continue
+        # Relative paths speak of the file's own folder, wherever the daemon was started.
+        values[key] = path.parent.resolve() / value if hints[key] is Path else value
+    return cls(**values)
+
+
+def _names(names: typing.Iterable[str]) -> str:
+    return ", ".join(sorted(names))
+
+
+def _type(value: object) -> str:
+    return f"{type(value).__name__} {value!r}"

@@ -1,0 +1,419 @@
+"""ControlService: what clients may ask of the daemon.
+
+Reads come from the views; every change is an event that the supervisor takes or refuses. A call
+that changes a run answers when it is done, unless `no_wait`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import grpc
+import structlog
+
+from trainerd.daemon import codec
+from trainerd.daemon.clock import Clock
+from trainerd.daemon.launcher_link import LauncherLink
+from trainerd.daemon.refusals import refuse, refuse_invalid
+from trainerd.daemon.runtime import JournalFullError, Runtime
+from trainerd.daemon.supervision.events import (
+    CheckpointRequested,
+    PauseRequested,
+    RequestEvent,
+    RestartRequested,
+    ResumeRequested,
+    RunDeleted,
+    RunState,
+    RunSubmitted,
+    StopRequested,
+)
+from trainerd.daemon.supervision.state import Run
+from trainerd.daemon.terms import with_defaults
+from trainerd.daemon.validation import problems_of
+from trainerd.daemon.views import Views
+from trainerd.daemon.watchers import Watchers
+from trainerd.v1 import control_pb2, control_pb2_grpc, launcher_pb2, run_pb2
+from trainerd.v1.mailbox import MailboxOverflow
+from trainerd.v1.protocol import protocol, refusal
+
+log = structlog.get_logger()
+
+MAX_RUNS = 1000
+"""Runs the daemon keeps; more are refused until old ones are deleted."""
+PAGE = 100
+MAX_PAGE = 1000
+EVENT_PAGE = 500
+MAX_REQUEST_ID = 128
+LAUNCHER_WAIT_S = 15.0
+"""Seconds a submit waits for a launcher that is being started, to have the program checked."""
+SNAPSHOT_S = 0.25
+"""Seconds between two situations of a watched run when only telemetry changes."""
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Control(control_pb2_grpc.ControlServiceServicer):
+    """Serves one daemon's control plane."""
+
+    def __init__(
+        self,
+        *,
+        runtime: Runtime,
+        views: Views,
+        watchers: Watchers,
+        launcher: LauncherLink,
+        clock: Clock,
+        metrics_address: str,
+    ) -> None:
+        self._runtime = runtime
+        self._views = views
+        self._watchers = watchers
+        self._launcher = launcher
+        self._clock = clock
+        self._metrics_address = metrics_address
+        self._started = clock.now()
+        self._submitting = asyncio.Lock()
+
+    async def GetDaemon(  # noqa: N802
+        self, request: control_pb2.GetDaemonRequest, context: _Context
+    ) -> control_pb2.GetDaemonResponse:
+        """See control.proto."""
+        problem = refusal(request.protocol, who="client")
+        if request.HasField("protocol") and problem:
+            await refuse(context, grpc.StatusCode.FAILED_PRECONDITION, "PROTOCOL_MISMATCH", problem)
+        return control_pb2.GetDaemonResponse(
+            protocol=protocol(),
+            pid=os.getpid(),
+            metrics_address=self._metrics_address,
+            launcher_pid=self._launcher.pid,
+            uptime_s=self._clock.now() - self._started,
+        )
+
+    async def CheckRun(  # noqa: N802
+        self,
+        request: control_pb2.CheckRunRequest,
+        context: _Context,  # noqa: ARG002
+    ) -> control_pb2.CheckRunResponse:
+        """See control.proto."""
+        problems = await self._problems(request.spec, program=not request.skip_program)
+        return control_pb2.CheckRunResponse(problems=problems)
+
+    async def SubmitRun(  # noqa: N802
+        self, request: control_pb2.SubmitRunRequest, context: _Context
+    ) -> control_pb2.SubmitRunResponse:
+        """See control.proto."""
+        if len(request.request_id) > MAX_REQUEST_ID:
+            await refuse(
+                context,
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "REQUEST_ID_TOO_LONG",
+                f"request_id must have at most {MAX_REQUEST_ID} characters, "
+                f"got {len(request.request_id)}",
+            )
+        # One at a time: two submits with one request id must become one run.
+        async with self._submitting:
+            known = self._by_request_id(request.request_id)
+            if known is not None:
+                return control_pb2.SubmitRunResponse(run=self._view(known))
+            if len(self._runtime.state.runs) >= MAX_RUNS:
+                await refuse(
+                    context,
+                    grpc.StatusCode.RESOURCE_EXHAUSTED,
+                    "TOO_MANY_RUNS",
+                    f"the daemon keeps {MAX_RUNS} runs already: delete ended ones first",
+                )
+            program = not request.skip_program_check
+            problems = await self._problems(request.spec, program=program)
+            if problems:
+                await refuse_invalid(context, problems)
+            event = codec.submission(
+                f"{request.spec.name}-{secrets.token_hex(3)}",
+                with_defaults(request.spec),
+                request.request_id,
+            )
+            await self._post(context, event)
+        run = self._runtime.state.runs[event.run]
+        return control_pb2.SubmitRunResponse(run=self._view(run))
+
+    async def GetRun(  # noqa: N802
+        self, request: control_pb2.GetRunRequest, context: _Context
+    ) -> control_pb2.GetRunResponse:
+        """See control.proto."""
+        run = await self._find(context, request.run)
+        return control_pb2.GetRunResponse(run=self._view(run))
+
+    async def ListRuns(  # noqa: N802
+        self, request: control_pb2.ListRunsRequest, context: _Context
+    ) -> control_pb2.ListRunsResponse:
+        """See control.proto."""
+        token = request.page_token
+        if request.page_size < 0 or (token and not token.isdecimal()):
+            await refuse(
+                context,
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "BAD_PAGE",
+                "page_size must be ≥ 0 and page_token one of an earlier answer",
+            )
+        size = min(request.page_size or PAGE, MAX_PAGE)
+        runs = sorted(self._runtime.state.runs.values(), key=lambda run: -run.order)
+        if token:
+            runs = [run for run in runs if run.order < int(token)]
+        page, rest = runs[:size], runs[size:]
+        return control_pb2.ListRunsResponse(
+            runs=[self._view(run) for run in page],
+            next_page_token=str(page[-1].order) if rest else "",
+        )
+
+    async def DeleteRun(  # noqa: N802
+        self, request: control_pb2.DeleteRunRequest, context: _Context
+    ) -> control_pb2.DeleteRunResponse:
+        """See control.proto."""
+        run = await self._find(context, request.run)
+        if run.terminal and run.trainer is not None:
+            await self._until(context, run.id, lambda now: now is None or now.trainer is None)
+        await self._request(context, RunDeleted(run=run.id))
+        return control_pb2.DeleteRunResponse()
+
+    async def PauseRun(  # noqa: N802
+        self, request: control_pb2.PauseRunRequest, context: _Context
+    ) -> control_pb2.PauseRunResponse:
+        """See control.proto."""
+        run = await self._find(context, request.run)
+        await self._request(context, PauseRequested(run=run.id))
+        if not request.no_wait:
+            run = await self._reach(context, run.id, RunState.PAUSED)
+        return control_pb2.PauseRunResponse(run=self._view(self._now(run)))
+
+    async def ResumeRun(  # noqa: N802
+        self, request: control_pb2.ResumeRunRequest, context: _Context
+    ) -> control_pb2.ResumeRunResponse:
+        """See control.proto."""
+        run = await self._find(context, request.run)
+        await self._request(context, ResumeRequested(run=run.id))
+        if not request.no_wait:
+            run = await self._reach(context, run.id, RunState.RUNNING)
+        return control_pb2.ResumeRunResponse(run=self._view(self._now(run)))
+
+    async def RestartRun(  # noqa: N802
+        self, request: control_pb2.RestartRunRequest, context: _Context
+    ) -> control_pb2.RestartRunResponse:
+        """See control.proto."""
+        run = await self._find(context, request.run)
+        before = run.incarnation
+        await self._request(context, RestartRequested(run=run.id))
+        if not request.no_wait:
+            run = await self._reach(context, run.id, RunState.RUNNING, beyond=before)
+        return control_pb2.RestartRunResponse(run=self._view(self._now(run)))
+
+    async def StopRun(  # noqa: N802
+        self, request: control_pb2.StopRunRequest, context: _Context
+    ) -> control_pb2.StopRunResponse:
+        """See control.proto."""
+        run = await self._find(context, request.run)
+        if run.state is not RunState.STOPPED:
+            await self._request(context, StopRequested(run=run.id, save=not request.no_checkpoint))
+            if not request.no_wait:
+                await self._until(context, run.id, lambda now: now is None or now.terminal)
+        return control_pb2.StopRunResponse(run=self._view(self._now(run)))
+
+    async def CheckpointRun(  # noqa: N802
+        self, request: control_pb2.CheckpointRunRequest, context: _Context
+    ) -> control_pb2.CheckpointRunResponse:
+        """See control.proto."""
+        run = await self._find(context, request.run)
+        request_id = secrets.token_hex(8)
+        with self._watchers.watch(run.id) as watcher:
+            await self._request(context, CheckpointRequested(run=run.id, request_id=request_id))
+            while not request.no_wait:
+                await watcher.wait(1.0)
+                events, _ = watcher.take()
+                for event in events:
+                    if request_id in event.checkpoint_saved.request_ids:
+                        saved = event.checkpoint_saved
+                        return control_pb2.CheckpointRunResponse(
+                            run=self._view(self._now(run)), step=saved.step, path=saved.path
+                        )
+                    if request_id in event.fault_raised.request_ids:
+                        fault = event.fault_raised.fault
+                        await refuse(
+                            context,
+                            grpc.StatusCode.ABORTED,
+                            "CHECKPOINT_FAILED",
+                            f"the checkpoint was not saved: {fault.message}",
+                        )
+                now = self._runtime.state.runs.get(run.id)
+                if now is None or request_id not in now.saves:
+                    await refuse(
+                        context,
+                        grpc.StatusCode.ABORTED,
+                        "CHECKPOINT_LOST",
+                        f"the trainer of run {run.id} ended before it could save",
+                    )
+        return control_pb2.CheckpointRunResponse(run=self._view(self._now(run)))
+
+    async def WatchRun(  # noqa: N802
+        self, request: control_pb2.WatchRunRequest, context: _Context
+    ) -> AsyncIterator[control_pb2.WatchRunResponse]:
+        """See control.proto."""
+        run = await self._find(context, request.run)
+        with self._watchers.watch(run.id) as watcher:
+            shown = run_pb2.Run()
+            while True:
+                events, dropped = watcher.take()
+                now = self._runtime.state.runs.get(run.id)
+                if now is None:
+                    return
+                view = self._view(now)
+                if events or dropped or view != shown:
+                    yield control_pb2.WatchRunResponse(
+                        run=view, events=events, dropped_events=dropped
+                    )
+                    shown = view
+                if now.terminal:
+                    return
+                # Events are told at once, telemetry a few times a second.
+                await watcher.wait(SNAPSHOT_S)
+
+    async def ListEvents(  # noqa: N802
+        self, request: control_pb2.ListEventsRequest, context: _Context
+    ) -> AsyncIterator[control_pb2.ListEventsResponse]:
+        """See control.proto."""
+        run = (await self._find(context, request.run)).id if request.run else ""
+        after = request.after_sequence
+        with self._watchers.watch(run) as watcher:
+            while True:
+                watcher.take()
+                known = self._runtime.state.runs.get(run)
+                ended = known is None or (known.terminal and known.trainer is None)
+                while page := await self._runtime.history(run, after, EVENT_PAGE):
+                    for stored in page:
+                        yield control_pb2.ListEventsResponse(event=stored.message)
+                    after = page[-1].sequence
+                if not request.follow or (run and ended):
+                    return
+                await watcher.wait(60.0)
+
+    async def ReadRunLog(  # noqa: N802
+        self, request: control_pb2.ReadRunLogRequest, context: _Context
+    ) -> control_pb2.ReadRunLogResponse:
+        """See control.proto."""
+        run = await self._find(context, request.run)
+        inner = launcher_pb2.ReadLogRequest(
+            run=run.id,
+            incarnation=request.incarnation,
+            offset=request.offset,
+            max_bytes=request.max_bytes,
+        )
+        try:
+            part = await self._launcher.read_log(inner)
+        except grpc.aio.AioRpcError as error:
+            await refuse(context, error.code(), "LOG_UNREADABLE", error.details() or "")
+        except OSError as error:
+            await refuse(context, grpc.StatusCode.UNAVAILABLE, "LAUNCHER_UNLINKED", str(error))
+        return control_pb2.ReadRunLogResponse(
+            data=part.data, next_offset=part.next_offset, incarnation=part.incarnation
+        )
+
+    def _view(self, run: Run) -> run_pb2.Run:
+        return self._views.snapshot(run, self._clock.now())
+
+    def _now(self, run: Run) -> Run:
+        return self._runtime.state.runs.get(run.id, run)
+
+    def _by_request_id(self, request_id: str) -> Run | None:
+        if not request_id:
+            return None
+        runs = self._runtime.state.runs.values()
+        return next((run for run in runs if run.request_id == request_id), None)
+
+    async def _find(self, context: _Context, text: str) -> Run:
+        """The run of this id, or of this unique beginning of one."""
+        runs = self._runtime.state.runs
+        if text in runs:
+            return runs[text]
+        found = [run for run in runs.values() if text and run.id.startswith(text)]
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            message = f'there is no run "{text}"'
+        else:
+            names = ", ".join(sorted(run.id for run in found)[:5])
+            message = f'"{text}" is the beginning of {len(found)} runs: {names}'
+        await refuse(context, grpc.StatusCode.NOT_FOUND, "RUN_NOT_FOUND", message)
+
+    async def _problems(self, spec: run_pb2.RunSpec, *, program: bool) -> list[control_pb2.Problem]:
+        """Everything wrong with a specification and, where it can be loaded, with its program."""
+        problems = problems_of(spec)
+        loadable = not any(
+            problem.field.partition(".")[0] in ("entry", "trainer") for problem in problems
+        )
+        if program and loadable and await self._launcher_linked():
+            try:
+                found = await self._launcher.check_program(spec)
+            except (grpc.aio.AioRpcError, OSError) as error:
+                # The trainer will find out; a launcher in trouble must not refuse a good run.
+                log.warning("program_not_checked", error=str(error))
+            else:
+                known = {problem.field for problem in problems}
+                problems += [problem for problem in found if problem.field not in known]
+        return problems
+
+    async def _launcher_linked(self) -> bool:
+        deadline = self._clock.now() + LAUNCHER_WAIT_S
+        with self._watchers.watch() as watcher:
+            while not self._launcher.linked and self._clock.now() < deadline:
+                await watcher.wait(0.5)
+                watcher.take()
+        return self._launcher.linked
+
+    async def _request(self, context: _Context, event: RequestEvent) -> None:
+        ignored = await self._post(context, event)
+        if ignored is not None:
+            await refuse(
+                context, grpc.StatusCode.FAILED_PRECONDITION, "REFUSED_IN_THIS_STATE", ignored
+            )
+
+    async def _post(self, context: _Context, event: RequestEvent | RunSubmitted) -> str | None:
+        try:
+            return (await self._runtime.post(event)).ignored
+        except MailboxOverflow as error:
+            await refuse(
+                context, grpc.StatusCode.RESOURCE_EXHAUSTED, "MAILBOX_FULL", f"{error}; try again"
+            )
+        except JournalFullError as error:
+            await refuse(context, grpc.StatusCode.UNAVAILABLE, "JOURNAL_UNWRITABLE", str(error))
+
+    async def _until(self, context: _Context, run: str, done: Callable[[Run | None], bool]) -> None:
+        """Wait until the run is so; the caller's deadline ends the wait."""
+        with self._watchers.watch(run) as watcher:
+            while not done(self._runtime.state.runs.get(run)):
+                if context.done():
+                    return
+                await watcher.wait(1.0)
+                watcher.take()
+
+    async def _reach(
+        self, context: _Context, run_id: str, state: RunState, *, beyond: int = 0
+    ) -> Run:
+        """Wait until the run is in this state; refuse if it ends or is turned elsewhere."""
+
+        def there(run: Run | None) -> bool:
+            if run is None or run.terminal or run.stopping:
+                return True
+            return run.state is state and run.incarnation > beyond
+
+        await self._until(context, run_id, there)
+        run = self._runtime.state.runs.get(run_id)
+        if run is None or run.state is not state:
+            story = f"is {run.state.value}: {run.reason}" if run else "is deleted"
+            await refuse(
+                context,
+                grpc.StatusCode.ABORTED,
+                "OVERTAKEN",
+                f"run {run_id} did not become {state.value}, it {story}",
+            )
+        return run

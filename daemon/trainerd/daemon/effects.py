@@ -1,0 +1,185 @@
+"""Carries out the supervisor's commands: timers, calls to the launcher, orders to trainers.
+
+Nothing here decides. Each command is begun at once and answered by an event; calls run in tasks of
+their own, bounded by their deadlines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import assert_never
+
+import grpc
+import structlog
+
+from trainerd.daemon.launcher_link import LauncherLink
+from trainerd.daemon.links import Tokens, TrainerLinks
+from trainerd.daemon.runtime import JournalFullError, Runtime
+from trainerd.daemon.supervision.commands import (
+    CancelTimer,
+    Command,
+    KillTrainer,
+    Record,
+    RemoveFiles,
+    StartTimer,
+    StartTrainer,
+    TellTrainer,
+)
+from trainerd.daemon.supervision.events import (
+    Event,
+    TimerFired,
+    TrainerSpawned,
+    TrainerSpawnFailed,
+)
+from trainerd.daemon.views import Views
+from trainerd.v1 import launcher_pb2
+from trainerd.v1.mailbox import MailboxOverflow
+
+log = structlog.get_logger()
+
+RETRY_S = 1.0
+"""Seconds until an event that could not be journalled is posted again."""
+
+_PERMANENT = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND}
+
+
+class Effects:
+    """The executor of one daemon."""
+
+    def __init__(
+        self,
+        *,
+        runtime: Runtime,
+        views: Views,
+        links: TrainerLinks,
+        launcher: LauncherLink,
+        tokens: Tokens,
+        attach_address: str,
+    ) -> None:
+        self._runtime = runtime
+        self._views = views
+        self._links = links
+        self._launcher = launcher
+        self._tokens = tokens
+        self._attach_address = attach_address
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def execute(self, command: Command) -> None:
+        """Begin to carry out one command."""
+        match command:
+            case StartTrainer():
+                self._spawn(self._start_trainer(command))
+            case KillTrainer():
+                self._spawn(self._kill_trainer(command))
+            case TellTrainer():
+                self._links.send(command.run, command.incarnation, command.order)
+            case StartTimer():
+                self._cancel(command.key)
+                loop = asyncio.get_running_loop()
+                self._timers[command.key] = loop.call_later(
+                    command.delay_s, self._fire, command.key
+                )
+            case CancelTimer():
+                self._cancel(command.key)
+            case RemoveFiles():
+                self._spawn(self._remove_files(command))
+            case Record():
+                raise TypeError("records are journalled by the runtime, not carried out")
+            case _:
+                assert_never(command)
+
+    def rearm(self, now: float) -> None:
+        """After a replay: start the timers that still run."""
+        for key, due in self._runtime.state.timers.items():
+            self.execute(StartTimer(key=key, delay_s=max(0.0, due - now)))
+
+    async def close(self) -> None:
+        """Forget timers, cancel calls."""
+        for handle in self._timers.values():
+            handle.cancel()
+        self._timers.clear()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _cancel(self, key: str) -> None:
+        handle = self._timers.pop(key, None)
+        if handle is not None:
+            handle.cancel()
+
+    def _fire(self, key: str) -> None:
+        self._timers.pop(key, None)
+        self._spawn(self._post(TimerFired(key=key)))
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("effect_failed", error=repr(error))
+
+    async def _post(self, event: Event) -> None:
+        """Post an answer; it must not get lost, so a full journal only delays it."""
+        while True:
+            try:
+                await self._runtime.post(event)
+                return
+            except (JournalFullError, MailboxOverflow) as error:
+                log.warning("event_delayed", error=str(error))
+                await asyncio.sleep(RETRY_S)
+
+    async def _start_trainer(self, command: StartTrainer) -> None:
+        run, incarnation = command.run, command.incarnation
+        assignment = launcher_pb2.Assignment(
+            run=run,
+            incarnation=incarnation,
+            spec=self._views.spec(run),
+            slots=command.slots,
+            attach_address=self._attach_address,
+            token=self._tokens.of(run, incarnation),
+        )
+        event: Event
+        try:
+            pid = await self._launcher.start_trainer(assignment)
+            event = TrainerSpawned(run=run, incarnation=incarnation, pid=pid)
+        except grpc.aio.AioRpcError as error:
+            if error.code() in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE):
+                # It may have started: the next greeting of the launcher tells.
+                log.warning("trainer_start_unanswered", run=run, error=error.details())
+                return
+            event = TrainerSpawnFailed(
+                run=run,
+                incarnation=incarnation,
+                message=error.details() or error.code().name,
+                permanent=error.code() in _PERMANENT,
+            )
+        except OSError as error:
+            # Unlinked between the decision and the call: the next greeting finds it missing.
+            log.warning("trainer_start_unlinked", run=run, error=str(error))
+            return
+        await self._post(event)
+
+    async def _kill_trainer(self, command: KillTrainer) -> None:
+        await self._call(
+            lambda: self._launcher.kill_trainer(command.run, command.incarnation, command.grace_s),
+            "trainer_kill_failed",
+            command.run,
+        )
+
+    async def _remove_files(self, command: RemoveFiles) -> None:
+        self._views.forget(command.run)
+        self._runtime.inbox.forget(command.run)
+        await self._call(
+            lambda: self._launcher.remove_run(command.run), "run_files_left", command.run
+        )
+
+    async def _call(self, call: Callable[[], Awaitable[object]], failed: str, run: str) -> None:
+        try:
+            await call()
+        except (grpc.aio.AioRpcError, OSError) as error:
+            log.warning(failed, run=run, error=str(error))

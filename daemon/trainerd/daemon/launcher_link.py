@@ -1,0 +1,215 @@
+"""The daemon's end of the link to the host's launcher.
+
+Holds one `WatchTrainers` stream open; its end is the DOWN signal. Where nobody else starts the
+launcher (systemd does, in an installation), this starts it: detached, in a session of its own, so
+that it outlives the daemon.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import structlog
+
+from trainerd.daemon.runtime import JournalFullError, Runtime
+from trainerd.daemon.supervision.events import (
+    LauncherAttached,
+    LauncherLost,
+    LiveTrainer,
+    TrainerExited,
+)
+from trainerd.daemon.sockets import answers
+from trainerd.v1 import control_pb2, launcher_pb2, launcher_pb2_grpc, run_pb2
+from trainerd.v1.mailbox import MailboxOverflow
+from trainerd.v1.protocol import CHANNEL_OPTIONS, protocol, refusal
+
+log = structlog.get_logger()
+
+START_S = 60.0
+"""Seconds a StartTrainer call may take."""
+KILL_S = 10.0
+CHECK_S = 150.0
+"""Seconds a CheckProgram call may take; the launcher's own deadline is shorter."""
+FILES_S = 30.0
+SPAWN_S = 20.0
+"""Seconds a fresh launcher may take to serve its socket."""
+RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+"""Back-off between attempts to reach the launcher; the last one is repeated."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LauncherStart:
+    """How to start a launcher: an argument vector, and where its output goes."""
+
+    command: tuple[str, ...]
+    log: Path
+
+
+def launcher_command(arguments: tuple[str, ...], python: str = "") -> tuple[str, ...]:
+    """The argument vector of a launcher: started by name, never imported."""
+    return (python or sys.executable, "-m", "trainerd.actors.launcher", *arguments)
+
+
+class LauncherLink:
+    """Reaches the launcher again and again until closed."""
+
+    def __init__(self, runtime: Runtime, path: Path, start: LauncherStart | None) -> None:
+        self._runtime = runtime
+        self._socket = path
+        self._start = start
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stub: launcher_pb2_grpc.LauncherServiceAsyncStub | None = None
+        self._acknowledged = 0
+        self.pid = 0
+        self.problem = "not reached yet"
+
+    async def run(self) -> None:
+        """Keep the link up until cancelled."""
+        failures = 0
+        while True:
+            try:
+                await self._session()
+                failures = 0
+            except (grpc.aio.AioRpcError, OSError, MailboxOverflow, JournalFullError) as error:
+                self.problem = _describe(error)
+                log.warning("launcher_unreachable", socket=str(self._socket), error=self.problem)
+                failures += 1
+            if self._stub is not None:
+                self._stub, self.pid = None, 0
+                await self._post_lost()
+            await asyncio.sleep(RETRY_S[min(failures, len(RETRY_S) - 1)])
+
+    @property
+    def linked(self) -> bool:
+        """Whether the launcher can be asked for something now."""
+        return self._stub is not None
+
+    async def start_trainer(self, assignment: launcher_pb2.Assignment) -> int:
+        """Start a trainer; return its pid. Raise `grpc.aio.AioRpcError`, also when unlinked."""
+        request = launcher_pb2.StartTrainerRequest(assignment=assignment)
+        response = await self._linked().StartTrainer(request, timeout=START_S)
+        return response.pid
+
+    async def kill_trainer(self, run: str, incarnation: int, grace_s: float) -> bool:
+        """Signal a trainer; return whether it was alive."""
+        request = launcher_pb2.KillTrainerRequest(run=run, incarnation=incarnation, grace_s=grace_s)
+        return (await self._linked().KillTrainer(request, timeout=KILL_S)).found
+
+    async def check_program(self, spec: run_pb2.RunSpec) -> list[control_pb2.Problem]:
+        """Everything that is wrong with a program, as its own Python sees it."""
+        request = launcher_pb2.CheckProgramRequest(spec=spec)
+        return list((await self._linked().CheckProgram(request, timeout=CHECK_S)).problems)
+
+    async def read_log(self, request: launcher_pb2.ReadLogRequest) -> launcher_pb2.ReadLogResponse:
+        """A part of a run's log."""
+        return await self._linked().ReadLog(request, timeout=FILES_S)
+
+    async def remove_run(self, run: str) -> None:
+        """Remove a run's files."""
+        await self._linked().RemoveRun(launcher_pb2.RemoveRunRequest(run=run), timeout=FILES_S)
+
+    def terminate(self) -> None:
+        """Ask the launcher that this daemon started to drain its trainers and end."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+
+    async def wait_ended(self, timeout_s: float) -> bool:
+        """Wait for the launcher that this daemon started; False after the timeout."""
+        process = self._process
+        if process is None:
+            return True
+        try:
+            await asyncio.to_thread(process.wait, timeout_s)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def _linked(self) -> launcher_pb2_grpc.LauncherServiceAsyncStub:
+        if self._stub is None:
+            raise OSError(f"the launcher is not linked: {self.problem}")
+        return self._stub
+
+    async def _session(self) -> None:
+        """One life of the link; returns or raises when it ends."""
+        self._spawn_if_needed()
+        async with grpc.aio.insecure_channel(
+            f"unix:{self._socket}", options=CHANNEL_OPTIONS
+        ) as channel:
+            stub: launcher_pb2_grpc.LauncherServiceAsyncStub
+            stub = launcher_pb2_grpc.LauncherServiceStub(channel)
+            async with asyncio.timeout(SPAWN_S):
+                await channel.channel_ready()
+            request = launcher_pb2.WatchTrainersRequest(
+                protocol=protocol(), after_sequence=self._acknowledged
+            )
+            async for response in stub.WatchTrainers(request):
+                if response.WhichOneof("payload") == "hello":
+                    await self._attached(stub, response.hello)
+                else:
+                    await self._exited(response.exit)
+        self.problem = "the launcher closed the link"
+
+    async def _attached(
+        self,
+        stub: launcher_pb2_grpc.LauncherServiceAsyncStub,
+        hello: launcher_pb2.LauncherHello,
+    ) -> None:
+        problem = refusal(hello.protocol, who="launcher")
+        if problem:
+            raise OSError(problem)
+        self._stub, self.pid, self.problem = stub, hello.pid, ""
+        trainers = tuple(
+            LiveTrainer(run=each.run, incarnation=each.incarnation, pid=each.pid)
+            for each in hello.trainers
+        )
+        await self._runtime.post(
+            LauncherAttached(instance=hello.instance, pid=hello.pid, trainers=trainers)
+        )
+
+    async def _exited(self, record: launcher_pb2.ExitRecord) -> None:
+        exited = record.exited
+        await self._runtime.post(
+            TrainerExited(
+                run=record.run,
+                incarnation=record.incarnation,
+                exit_code=exited.exit_code,
+                signal=exited.signal,
+                killed_by_launcher=exited.killed_by_launcher,
+                log_tail=exited.log_tail,
+            )
+        )
+        self._acknowledged = max(self._acknowledged, record.sequence)
+
+    async def _post_lost(self) -> None:
+        try:
+            await self._runtime.post(LauncherLost(reason=self.problem))
+        except (MailboxOverflow, JournalFullError) as error:
+            log.warning("launcher_loss_not_recorded", error=str(error))
+
+    def _spawn_if_needed(self) -> None:
+        if self._start is None or (self._process is not None and self._process.poll() is None):
+            return
+        if self._socket.exists() and self._process is None and answers(self._socket):
+            return
+        self._start.log.parent.mkdir(parents=True, exist_ok=True)
+        with self._start.log.open("ab") as output:
+            self._process = subprocess.Popen(  # noqa: S603 - our own program
+                self._start.command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                cwd="/",
+            )
+        log.info("launcher_started", pid=self._process.pid)
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, grpc.aio.AioRpcError):
+        return f"{error.code().name}: {error.details()}"
+    return str(error) or type(error).__name__

@@ -1,0 +1,97 @@
+"""The `trainerd` command."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+from pathlib import Path
+
+import structlog
+
+from trainerd.daemon.config import Config, ConfigError, load
+from trainerd.v1.protocol import SOFTWARE
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit code: 0 ok, 2 bad input, 1 anything else."""
+    arguments = _parser().parse_args(argv)
+    try:
+        config = load(arguments.config)
+    except ConfigError as error:
+        for problem in error.problems:
+            print(f"trainerd: {problem}", file=sys.stderr)
+        return 2
+    if arguments.command == "check-config":
+        print(f"{arguments.config}: ok")
+        return 0
+    return _serve(config, arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="trainerd", description="Keeps JAX training runs alive on this host."
+    )
+    parser.add_argument("--version", action="version", version=f"trainerd {SOFTWARE}")
+    commands = parser.add_subparsers(dest="command", required=True)
+    serve = commands.add_parser("serve", help="run the daemon")
+    serve.add_argument("--config", type=Path, help="configuration file (TOML)")
+    serve.add_argument("--address", help="unix:PATH of the control socket, over the configuration")
+    serve.add_argument(
+        "--private",
+        action="store_true",
+        help="belong to the parent: when standard input closes, stop all runs and end",
+    )
+    serve.add_argument(
+        "--ready-fd", type=int, help="write 'READY <control> <metrics>' to this fd once serving"
+    )
+    check = commands.add_parser("check-config", help="validate a configuration file")
+    check.add_argument("config", type=Path, help="configuration file (TOML)")
+    return parser
+
+
+def _serve(config: Config, arguments: argparse.Namespace) -> int:
+    # The parts are imported only now: a typo in the configuration is told at once.
+    from trainerd.daemon import serve as serving  # noqa: PLC0415
+    from trainerd.daemon.journal import JournalError  # noqa: PLC0415
+    from trainerd.daemon.sockets import OccupiedError  # noqa: PLC0415
+
+    _configure_logging(config)
+    if arguments.address:
+        if not arguments.address.startswith("unix:/"):
+            print(
+                f'trainerd: --address must be "unix:/PATH", got "{arguments.address}"',
+                file=sys.stderr,
+            )
+            return 2
+        config = serving.for_address(config, arguments.address)
+    manner = serving.Manner(private=arguments.private, ready_fd=arguments.ready_fd)
+    try:
+        asyncio.run(serving.serve(config, manner))
+    except (OccupiedError, JournalError, OSError) as error:
+        print(f"trainerd: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _configure_logging(config: Config) -> None:
+    pretty = config.log.format == "pretty" or (config.log.format == "auto" and sys.stderr.isatty())
+    renderer = structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.getLevelNamesMapping()[config.log.level.upper()]
+        ),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

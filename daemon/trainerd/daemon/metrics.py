@@ -1,0 +1,255 @@
+"""What Prometheus scrapes. Every label set is bounded; counters of a run start at zero.
+
+Metrics are fed by journal records and by telemetry, never by the supervisor itself. The series of
+a run are removed with the run.
+"""
+
+from __future__ import annotations
+
+import platform
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    disable_created_metrics,
+)
+
+from trainerd.daemon.journal import Stored
+from trainerd.daemon.supervision.events import RunState
+from trainerd.daemon.supervision.faults import Phase
+from trainerd.daemon.supervision.policy import Action, FaultClass
+from trainerd.daemon.supervision.state import State
+from trainerd.daemon.telemetry import Pulse
+from trainerd.v1 import event_pb2, fault_pb2, trainer_pb2
+from trainerd.v1.protocol import SOFTWARE
+
+CHECKPOINT_REASONS = (
+    "not_found",
+    "permission_denied",
+    "no_space",
+    "read_only",
+    "io_error",
+    "timeout",
+    "digest_mismatch",
+    "serialization",
+    "unknown",
+)
+"""Why a save fails: the label values of `trainerd_checkpoint_failures_total`."""
+
+_SKIPPED = {"data_error", "non_finite_step", "non_finite_microbatch", "loss_spike"}
+_STEP_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_RECOVERY_BUCKETS = (0.1, 0.2, 0.3, 0.5, 1, 2, 3, 5, 10, 30, 60, 120, 300)
+_SAVE_BUCKETS = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300)
+
+
+class Metrics:
+    """The daemon's registry and what feeds it."""
+
+    def __init__(self, host: str) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self._host = host
+        self.registry = registry = CollectorRegistry()
+        self._known: set[str] = set()
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"trainerd_{name}", text, labels, registry=registry)
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"trainerd_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return Histogram(f"trainerd_{name}", text, labels, registry=registry, buckets=buckets)
+
+        info = Info("trainerd_build", "Version of this daemon.", registry=registry)
+        info.info({"version": SOFTWARE, "python": platform.python_version()})
+        self.run_state = gauge("run_state", "1 for the state a run is in.", "run", "state")
+        self.run_step = gauge("run_step", "Applied updates of a run.", "run")
+        self.run_loss = gauge("run_loss", "Loss of the newest applied update.", "run")
+        self.steps = counter("steps", "Applied updates, repeated ones included.", "run")
+        self.examples = counter("examples", "Examples trained on.", "run")
+        self.step_s = histogram(
+            "step_duration_seconds", "Duration of a step.", _STEP_BUCKETS, "run", "host"
+        )
+        self.faults = counter(
+            "faults", "Faults by class and by what was done.", "run", "host", "class", "action"
+        )
+        self.step_errors = counter(
+            "step_errors", "Faults of a step by class and action.", "run", "class", "action"
+        )
+        self.skipped = counter("skipped_batches", "Batches left out.", "run", "class")
+        self.restarts = counter("restarts", "Restarts after a fault.", "run", "scope", "class")
+        self.recovery_s = histogram(
+            "recovery_duration_seconds",
+            "Fault seen to next new step.",
+            _RECOVERY_BUCKETS,
+            "run",
+            "class",
+        )
+        self.saves = counter("checkpoint_saves", "Checkpoint saves.", "run", "result")
+        self.save_failures = counter(
+            "checkpoint_failures", "Failed saves by reason.", "run", "reason"
+        )
+        self.save_s = histogram(
+            "checkpoint_save_duration_seconds",
+            "Duration of a save: blocking the step, and in the background.",
+            _SAVE_BUCKETS,
+            "run",
+            "phase",
+        )
+        self.saved_at = gauge(
+            "checkpoint_last_success_timestamp_seconds", "Time of the newest durable save.", "run"
+        )
+        self.durable_step = gauge(
+            "checkpoint_last_durable_step", "Step of the newest durable checkpoint.", "run"
+        )
+        self.save_failures_in_a_row = gauge(
+            "checkpoint_consecutive_failures", "Failed saves since the last good one.", "run"
+        )
+        self.checkpoint_bytes = gauge(
+            "checkpoint_bytes", "Size of the newest durable checkpoint.", "run"
+        )
+        self.trainer_up = gauge("trainer_up", "1 while a trainer is attached.", "host")
+        self.trainer_state = gauge(
+            "trainer_state", "1 for the phase the trainer is in.", "host", "state"
+        )
+        self.heartbeat_age_s = gauge(
+            "trainer_heartbeat_age_seconds", "Seconds since the trainer was heard of.", "host"
+        )
+        self.memory = gauge("trainer_memory_bytes", "Memory of the trainer.", "host", "kind")
+        self.host_up = gauge("host_up", "1 while the host's launcher is linked.", "host")
+        self.stale = counter("stale_events", "Events of past incarnations, ignored.", "kind")
+        self.journal_s = Histogram(
+            "trainerd_journal_write_duration_seconds",
+            "Duration of one journal commit.",
+            registry=registry,
+            buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5),
+        )
+        self.rpc_s = histogram(
+            "rpc_duration_seconds", "Duration of a control call.", _SAVE_BUCKETS, "method", "code"
+        )
+        self.trainer_up.labels(host).set(0)
+        self.host_up.labels(host).set(0)
+
+    def record(self, stored: Stored, state: State) -> None:
+        """Feed one record that has just been journalled."""
+        message, run = stored.message, stored.message.run
+        match stored.kind:
+            case "run_submitted":
+                self._declare(run)
+            case "run_deleted" if run not in state.runs:
+                self.forget(run)
+            case "run_state_changed" if run in state.runs:
+                self.set_state(run, state.runs[run].state)
+            case "decision_made":
+                self._decided(run, message.decision_made)
+            case "checkpoint_saved":
+                self._saved(run, message.checkpoint_saved, stored.wall)
+            case "fault_raised":
+                self._save_failed(run, message.fault_raised.fault)
+            case "event_ignored":
+                self.stale.labels(message.event_ignored.kind).inc()
+            case "launcher_attached":
+                self.host_up.labels(self._host).set(1)
+            case "launcher_lost":
+                self.host_up.labels(self._host).set(0)
+            case "trainer_attached":
+                self.trainer_up.labels(self._host).set(1)
+            case "trainer_detached" | "trainer_exited":
+                self.trainer_up.labels(self._host).set(0)
+                self._phase("")
+            case "phase_entered":
+                self._phase(_name(fault_pb2.Phase.Name(message.phase_entered.phase), "PHASE_"))
+            case _:
+                pass
+
+    def restore(self, state: State) -> None:
+        """After a replay: declare the runs that live, so that their series exist."""
+        for run in state.runs.values():
+            self._declare(run.id)
+            self.set_state(run.id, run.state)
+            self.durable_step.labels(run.id).set(run.recoverable_step)
+
+    def step_report(self, run: str, report: trainer_pb2.StepReport, pulse: Pulse) -> None:
+        """Feed one telemetry report."""
+        self.run_step.labels(run).set(report.step)
+        self.run_loss.labels(run).set(report.loss)
+        self.steps.labels(run).inc(len(report.durations_s))
+        self.examples.labels(run).inc(report.examples)
+        for duration_s in report.durations_s:
+            self.step_s.labels(run, self._host).observe(duration_s)
+        self.memory.labels(self._host, "resident").set(pulse.resident_bytes)
+        self.memory.labels(self._host, "device").set(pulse.device_bytes)
+
+    def recovered(self, run: str, fault_class: str, duration_s: float) -> None:
+        """A recovery has ended with a new step."""
+        self.recovery_s.labels(run, fault_class).observe(duration_s)
+
+    def heard(self, age_s: float) -> None:
+        """The age of the newest sign of life of the host's trainer."""
+        self.heartbeat_age_s.labels(self._host).set(age_s)
+
+    def set_state(self, run: str, now: RunState) -> None:
+        """Show the state of a run."""
+        for state in RunState:
+            self.run_state.labels(run, state.value).set(state is now)
+
+    def forget(self, run: str) -> None:
+        """Remove every series of a run."""
+        self._known.discard(run)
+        for metric in list(vars(self).values()):
+            labels = getattr(metric, "_labelnames", ())
+            if "run" in labels:
+                metric.remove_by_labels({"run": run})
+
+    def _declare(self, run: str) -> None:
+        if run in self._known:
+            return
+        self._known.add(run)
+        for reason in CHECKPOINT_REASONS:
+            self.save_failures.labels(run, reason)
+        for result in ("ok", "failed"):
+            self.saves.labels(run, result)
+        for metric in (self.steps, self.examples, self.run_step, self.save_failures_in_a_row):
+            metric.labels(run)
+        for fault_class in (FaultClass.CRASH, FaultClass.HANG):
+            self.restarts.labels(run, "process", fault_class.value)
+        self.durable_step.labels(run).set(-1)
+
+    def _decided(self, run: str, made: event_pb2.DecisionMade) -> None:
+        fault_class = _name(fault_pb2.FaultClass.Name(getattr(made.fault, "class")), "FAULT_CLASS_")
+        action = _name(fault_pb2.Action.Name(made.decision.action), "ACTION_")
+        self.faults.labels(run, self._host, fault_class, action).inc()
+        if made.fault.batch >= 0:
+            self.step_errors.labels(run, fault_class, action).inc()
+        if action == Action.SKIP.value and fault_class in _SKIPPED:
+            self.skipped.labels(run, fault_class).inc()
+        if action == Action.RESTART.value:
+            self.restarts.labels(run, made.decision.scope, fault_class).inc()
+
+    def _saved(self, run: str, saved: event_pb2.CheckpointSaved, wall: float) -> None:
+        self.saves.labels(run, "ok").inc()
+        self.save_s.labels(run, "blocking").observe(saved.blocked_s)
+        self.save_s.labels(run, "background").observe(saved.duration_s)
+        self.saved_at.labels(run).set(wall)
+        self.durable_step.labels(run).set(saved.step)
+        self.save_failures_in_a_row.labels(run).set(0)
+        self.checkpoint_bytes.labels(run).set(saved.bytes)
+
+    def _save_failed(self, run: str, fault: fault_pb2.Fault) -> None:
+        if getattr(fault, "class") != fault_pb2.FAULT_CLASS_CHECKPOINT_SAVE_FAILED:
+            return
+        reason = fault.reason if fault.reason in CHECKPOINT_REASONS else "unknown"
+        self.saves.labels(run, "failed").inc()
+        self.save_failures.labels(run, reason).inc()
+        self.save_failures_in_a_row.labels(run).inc()
+
+    def _phase(self, now: str) -> None:
+        for phase in Phase:
+            self.trainer_state.labels(self._host, phase.value).set(phase.value == now)
+
+
+def _name(text: str, prefix: str) -> str:
+    return text.removeprefix(prefix).lower()

@@ -1,0 +1,95 @@
+"""What the supervisor wants done: imperative, carried out in order after journalling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trainerd.daemon.supervision.events import DerivedEvent, FinishReason
+from trainerd.daemon.supervision.faults import Decision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartTrainer:
+    """Ask the launcher for a process; answered by TrainerSpawned or TrainerSpawnFailed."""
+
+    run: str
+    incarnation: int
+    slots: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KillTrainer:
+    """SIGTERM, and SIGKILL after `grace_s` seconds; answered by TrainerExited."""
+
+    run: str
+    incarnation: int
+    grace_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """Hold at the next boundary."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resume:
+    """Go on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Save:
+    """Save at the next boundary."""
+
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """End at the next boundary."""
+
+    save: bool
+    reason: FinishReason
+
+
+Order = Pause | Resume | Save | Stop | Decision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TellTrainer:
+    """Send an order over the trainer's link, if it is up; repeated after a re-attach."""
+
+    run: str
+    incarnation: int
+    order: Order
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartTimer:
+    """Answered by TimerFired(key) after `delay_s` seconds; replaces a timer of that key."""
+
+    key: str
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelTimer:
+    """Forget the timer of that key, if any."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveFiles:
+    """Remove a deleted run's files on the host."""
+
+    run: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """Journal a derived event beside the one that caused it."""
+
+    event: DerivedEvent
+
+
+Command = StartTrainer | KillTrainer | TellTrainer | StartTimer | CancelTimer | RemoveFiles | Record

@@ -1,0 +1,368 @@
+"""Everything that can happen to the supervisor: past-tense facts, one dataclass each.
+
+Events about a trainer carry the incarnation they speak of; late news of a past one is a no-op.
+`trainerd.v1.Event` holds a message of the same name and fields for each.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from trainerd.daemon.supervision.faults import Decision, Fault, Phase
+from trainerd.daemon.supervision.policy import Policy
+
+
+class RunState(enum.Enum):
+    """The life of a run; which may follow which is in `state.EDGES`."""
+
+    QUEUED = "queued"
+    STARTING = "starting"
+    RUNNING = "running"
+    RECOVERING = "recovering"
+    PAUSED = "paused"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+class FinishReason(enum.Enum):
+    """Why a trainer finished."""
+
+    COMPLETED = "completed"
+    STOPPED = "stopped"
+    PREEMPTED = "preempted"
+    DECIDED = "decided"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonStarted:
+    """A daemon began to read this journal; its links are not up yet."""
+
+    version: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveTrainer:
+    """A trainer process that lives."""
+
+    run: str
+    incarnation: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LauncherAttached:
+    """The launcher is linked; its whole situation."""
+
+    instance: str
+    pid: int
+    trainers: tuple[LiveTrainer, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LauncherLost:
+    """The link to the launcher is lost."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSubmitted:
+    """A client submitted a run. `spec` is opaque here; `policy` and `name` are read from it."""
+
+    run: str
+    name: str
+    spec: bytes
+    policy: Policy
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseRequested:
+    """A client asked to pause."""
+
+    run: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeRequested:
+    """A client asked to go on."""
+
+    run: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopRequested:
+    """A client asked to stop, after a save or without."""
+
+    run: str
+    save: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointRequested:
+    """A client asked for a checkpoint."""
+
+    run: str
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestartRequested:
+    """A client asked for a new trainer process."""
+
+    run: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunDeleted:
+    """A client deleted the run."""
+
+    run: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainerSpawned:
+    """The launcher started a trainer process."""
+
+    run: str
+    incarnation: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainerSpawnFailed:
+    """The launcher could not start one; `permanent`: another try is useless."""
+
+    run: str
+    incarnation: int
+    message: str
+    permanent: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainerAttached:
+    """A trainer attached; its whole situation."""
+
+    run: str
+    incarnation: int
+    phase: Phase | None = None
+    step: int = 0
+    dropped_reports: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainerDetached:
+    """A trainer's stream ended; the process may live."""
+
+    run: str
+    incarnation: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainerExited:
+    """A trainer process ended: `exit_code`, or -1 and the `signal`."""
+
+    run: str
+    incarnation: int
+    exit_code: int
+    signal: int = 0
+    killed_by_launcher: bool = False
+    log_tail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseEntered:
+    """A trainer entered a phase."""
+
+    run: str
+    incarnation: int
+    phase: Phase | None
+    step: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotsFixed:
+    """The number of slots was chosen, for good."""
+
+    run: str
+    incarnation: int
+    slots: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateRestored:
+    """The state was restored from `source`, or made ("init")."""
+
+    run: str
+    incarnation: int
+    step: int
+    batch: int
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """Metrics of one evaluation after `step` applied updates."""
+
+    step: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluated:
+    """An evaluation was made."""
+
+    run: str
+    incarnation: int
+    evaluation: Evaluation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointSaved:
+    """A checkpoint is durable."""
+
+    run: str
+    incarnation: int
+    step: int
+    path: str
+    bytes: int = 0
+    blocked_s: float = 0.0
+    duration_s: float = 0.0
+    request_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultRaised:
+    """A trainer saw a fault."""
+
+    run: str
+    incarnation: int
+    fault: Fault
+    request_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainerPaused:
+    """The trainer holds."""
+
+    run: str
+    incarnation: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainerResumed:
+    """The trainer goes on."""
+
+    run: str
+    incarnation: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """What a run amounts to."""
+
+    step: int = 0
+    batches: int = 0
+    masked_slots: int = 0
+    skipped_batches: int = 0
+    loss: float = 0.0
+    state_digest: str = ""
+    durable_step: int = -1
+    checkpoint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainerFinished:
+    """The trainer has done all it had to; the process is about to end."""
+
+    run: str
+    incarnation: int
+    reason: FinishReason
+    result: RunResult
+    durable: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimerFired:
+    """A timer that the supervisor started has run out."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadlineExpired:
+    """The monitor saw no progress for longer than the phase may take."""
+
+    run: str
+    incarnation: int
+    phase: Phase | None
+    deadline_s: float
+    waited_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionMade:
+    """Derived: what the supervisor decided about which fault."""
+
+    run: str
+    incarnation: int
+    fault: Fault
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStateChanged:
+    """Derived: a run's state changed."""
+
+    run: str
+    before: RunState | None
+    after: RunState
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventIgnored:
+    """Derived: an event could not be acted on; `reason` says why."""
+
+    run: str
+    kind: str
+    reason: str
+
+
+TrainerEvent = (
+    TrainerSpawned
+    | TrainerSpawnFailed
+    | TrainerAttached
+    | TrainerDetached
+    | TrainerExited
+    | PhaseEntered
+    | SlotsFixed
+    | StateRestored
+    | Evaluated
+    | CheckpointSaved
+    | FaultRaised
+    | TrainerPaused
+    | TrainerResumed
+    | TrainerFinished
+    | DeadlineExpired
+)
+RequestEvent = (
+    PauseRequested
+    | ResumeRequested
+    | StopRequested
+    | CheckpointRequested
+    | RestartRequested
+    | RunDeleted
+)
+HostEvent = DaemonStarted | LauncherAttached | LauncherLost
+Event = TrainerEvent | RequestEvent | HostEvent | RunSubmitted | TimerFired
+DerivedEvent = DecisionMade | RunStateChanged | EventIgnored
+AnyEvent = Event | DerivedEvent

@@ -1,0 +1,56 @@
+"""A fault as its witness saw it, and the decision about it."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from trainerd.daemon.supervision.policy import Action, FaultClass
+
+
+class Phase(enum.Enum):
+    """Where a trainer is in its life."""
+
+    SPAWN = "spawn"
+    INIT = "init"
+    RESTORE = "restore"
+    COMPILE = "compile"
+    FIRST_STEP = "first_step"
+    STEP = "step"
+    SAVE = "save"
+    DRAIN = "drain"
+    PAUSED = "paused"
+    EVALUATE = "evaluate"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """Evidence. `batch` -1: none; `slots` empty: all; `reason` names a checkpoint failure."""
+
+    fault_class: FaultClass
+    message: str
+    suggestion: str = ""
+    detail: str = ""
+    step: int = 0
+    batch: int = -1
+    phase: Phase | None = None
+    state_intact: bool = True
+    reason: str = ""
+    slots: tuple[int, ...] = ()
+    delegated: Action | None = None
+    awaits_decision: bool = False
+
+    @property
+    def root(self) -> tuple[str, int, str]:
+        """What makes two faults the same one: class, batch, message."""
+        return self.fault_class.value, self.batch, self.message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What is done, to what, after how many seconds, and why in one sentence with the numbers."""
+
+    action: Action
+    scope: str
+    delay_s: float = 0.0
+    reason: str

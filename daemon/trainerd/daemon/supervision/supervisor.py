@@ -1,0 +1,130 @@
+"""step(state, event, now) -> (state, commands): the whole supervisor, one event at a time.
+
+The runtime around it keeps these duties: take one event, journal it, step, journal the records,
+observe, carry out the commands in order, feed their results back as events. The state machine's
+edges are `state.EDGES`; the choice of an action is `decision.decide`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import assert_never
+
+from trainerd.daemon.supervision.commands import Command, KillTrainer
+from trainerd.daemon.supervision.events import (
+    DaemonStarted,
+    Event,
+    LauncherAttached,
+    LauncherLost,
+    RunState,
+    RunSubmitted,
+    TimerFired,
+)
+from trainerd.daemon.supervision.events import RequestEvent as _Request
+from trainerd.daemon.supervision.events import TrainerEvent as _Trainer
+from trainerd.daemon.supervision.faults import Fault
+from trainerd.daemon.supervision.policy import FaultClass
+from trainerd.daemon.supervision.requests import request, submitted
+from trainerd.daemon.supervision.state import Run, State
+from trainerd.daemon.supervision.trainers import lost, suspect, trainer_event
+from trainerd.daemon.supervision.turn import ATTACH_S, MISSING_S, Turn
+
+
+def step(state: State, event: Event, *, now: float) -> tuple[State, tuple[Command, ...]]:
+    """Take one event at time `now` (monotonic seconds); return the next state and the commands."""
+    turn = Turn(state, now)
+    match event:
+        case RunSubmitted():
+            submitted(turn, event)
+        case TimerFired():
+            _timer(turn, event)
+        case DaemonStarted():
+            _daemon_started(turn)
+        case LauncherAttached():
+            _launcher_attached(turn, event)
+        case LauncherLost():
+            turn.state = replace(turn.state, launcher=None)
+        case _ if isinstance(event, _Request):
+            request(turn, event)
+        case _ if isinstance(event, _Trainer):
+            trainer_event(turn, event)
+        case _:
+            assert_never(event)
+    _schedule(turn)
+    return turn.state, tuple(turn.commands)
+
+
+def _schedule(turn: Turn) -> None:
+    """Give the host's devices to the run that waits longest."""
+    if turn.state.launcher is None:
+        return
+    if any(run.holds_devices for run in turn.state.runs.values()):
+        return
+    waiting = [run for run in turn.state.runs.values() if run.state is RunState.QUEUED]
+    if waiting:
+        run = min(waiting, key=lambda each: each.order)
+        run = turn.move(run, RunState.STARTING, "its trainer is being started")
+        turn.start_trainer(run)
+
+
+def _daemon_started(turn: Turn) -> None:
+    """No link is up: trainers have their time to attach, the launcher its to list them."""
+    turn.state = replace(turn.state, launcher=None)
+    for run in list(turn.state.runs.values()):
+        if run.trainer is not None:
+            run = turn.put(replace(run, trainer=replace(run.trainer, attached=False)))
+            turn.start_timer("attach", run, ATTACH_S)
+
+
+def _launcher_attached(turn: Turn, event: LauncherAttached) -> None:
+    turn.state = replace(turn.state, launcher=event.instance)
+    alive = {(live.run, live.incarnation): live for live in event.trainers}
+    for run in list(turn.state.runs.values()):
+        live = alive.pop((run.id, run.incarnation), None)
+        if run.trainer is None:
+            if live is not None:
+                _kill(turn, run.id, run.incarnation)
+            elif run.state is RunState.RECOVERING and not _timer_runs(turn, run, "restart"):
+                turn.start_trainer(run)
+        elif live is not None:
+            turn.put(replace(run, trainer=replace(run.trainer, pid=live.pid)))
+        else:
+            # Its exit record may be on the way behind this greeting.
+            turn.start_timer("missing", run, MISSING_S)
+    for run_id, incarnation in alive:
+        _kill(turn, run_id, incarnation)
+
+
+def _timer(turn: Turn, event: TimerFired) -> None:
+    if event.key not in turn.state.timers:
+        return
+    kept = {key: due for key, due in turn.state.timers.items() if key != event.key}
+    turn.state = replace(turn.state, timers=kept)
+    kind, run_id, incarnation = event.key.split(":")
+    run = turn.state.runs.get(run_id)
+    if run is None or run.incarnation != int(incarnation):
+        return
+    trainer = run.trainer
+    match kind:
+        case "restart" if trainer is None and run.state is RunState.RECOVERING:
+            if turn.state.launcher is not None:
+                turn.start_trainer(run)
+        case "attach" if trainer is not None and not trainer.attached:
+            fault = Fault(
+                fault_class=FaultClass.HANG,
+                message=f"the trainer did not attach within {ATTACH_S:g} s",
+                phase=trainer.phase,
+            )
+            suspect(turn, run, trainer, fault)
+        case "missing" if trainer is not None:
+            lost(turn, run, trainer)
+        case "exit" | "stop" if trainer is not None:
+            _kill(turn, run.id, trainer.incarnation)
+
+
+def _kill(turn: Turn, run: str, incarnation: int) -> None:
+    turn.emit(KillTrainer(run=run, incarnation=incarnation, grace_s=0.0))
+
+
+def _timer_runs(turn: Turn, run: Run, kind: str) -> bool:
+    return f"{kind}:{run.id}:{run.incarnation}" in turn.state.timers

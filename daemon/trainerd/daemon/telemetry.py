@@ -1,0 +1,93 @@
+"""What trainers report between events: newest step, loss, rates, memory. Never journalled.
+
+Telemetry reaches neither the supervisor nor the journal. It feeds the views, the metrics, and the
+monitor, which alone turns its absence into events.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from trainerd.v1 import trainer_pb2
+
+RATE_WINDOW_S = 10.0
+"""Seconds over which step rates are taken."""
+
+
+@dataclass(slots=True)
+class Pulse:
+    """The newest telemetry of one run. Times are monotonic seconds of the daemon's clock."""
+
+    step: int = 0
+    loss: float = 0.0
+    first_loss: float | None = None
+    gradient_norm: float = 0.0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    skipped_batches: int = 0
+    masked_slots: int = 0
+    resident_bytes: int = 0
+    device_bytes: int = 0
+    heard_at: float = 0.0
+    progress_at: float = 0.0
+    fault_at: float | None = None
+    fault_class: str = ""
+    fault_step: int = 0
+    last_recovery_s: float = 0.0
+    step_duration_s: float = 0.0
+    _marks: collections.deque[tuple[float, int, int]] = field(default_factory=collections.deque)
+
+    def step_report(self, report: trainer_pb2.StepReport, now: float) -> float | None:
+        """Take a report; return the recovery time in seconds if it ends a recovery."""
+        self.heard_at = self.progress_at = now
+        self.step, self.loss = report.step, report.loss
+        self.gradient_norm, self.metrics = report.gradient_norm, dict(report.metrics)
+        self.skipped_batches = report.skipped_batches
+        self.masked_slots = report.masked_slots
+        if self.first_loss is None:
+            self.first_loss = report.loss
+        if report.durations_s:
+            ordered = sorted(report.durations_s)
+            self.step_duration_s = ordered[len(ordered) // 2]
+        self._marks.append((now, report.step, report.examples))
+        while len(self._marks) > 2 and now - self._marks[0][0] > RATE_WINDOW_S:
+            self._marks.popleft()
+        if self.fault_at is not None and report.step > self.fault_step:
+            self.last_recovery_s = now - self.fault_at
+            self.fault_at = None
+            return self.last_recovery_s
+        return None
+
+    def fault(self, fault_class: str, now: float) -> None:
+        """A fault ended the trainer: time until the next new step counts as recovery."""
+        self._marks.clear()
+        if self.fault_at is None:
+            self.fault_at, self.fault_class = now, fault_class
+            self.fault_step = max(self.fault_step, self.step)
+
+    def rates(self, now: float) -> tuple[float, float]:
+        """Applied updates and examples a second over the last seconds; 0 when nothing moves."""
+        if len(self._marks) < 2 or now - self._marks[-1][0] > RATE_WINDOW_S:
+            return 0.0, 0.0
+        first, last = self._marks[0], self._marks[-1]
+        elapsed = last[0] - first[0]
+        if elapsed <= 0:
+            return 0.0, 0.0
+        examples = sum(mark[2] for mark in list(self._marks)[1:])
+        return max(0.0, (last[1] - first[1]) / elapsed), examples / elapsed
+
+
+class Telemetry:
+    """The pulses of all runs; bounded by the number of runs."""
+
+    def __init__(self) -> None:
+        self._pulses: dict[str, Pulse] = {}
+
+    def of(self, run: str) -> Pulse:
+        """The run's pulse; an empty one if it was never heard of."""
+        return self._pulses.setdefault(run, Pulse())
+
+    def forget(self, run: str) -> None:
+        """The run is gone."""
+        self._pulses.pop(run, None)

@@ -1,0 +1,191 @@
+"""Everything that is wrong with a run specification, by key path. Pure; the daemon alone does this.
+
+What needs the user's Python (does the module exist, do the shapes fit) is the program check, which
+the launcher runs as its own user.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from trainerd.daemon.supervision.policy import ALLOWED_ACTIONS
+from trainerd.daemon.terms import RULED, action_of
+from trainerd.v1 import control_pb2, fault_pb2, run_pb2
+
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
+_ENTRY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+_ENVIRONMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_REFUSED_ENVIRONMENT = ("LD_", "PYTHON")
+_MAX_STEPS = 2**31 - 1
+
+_Problems = Iterator[control_pb2.Problem]
+
+
+def problems_of(spec: run_pb2.RunSpec) -> list[control_pb2.Problem]:
+    """All problems of a specification, in the order of its fields; empty if there is none."""
+    return [
+        *_identity(spec),
+        *_train(spec.train),
+        *_trainer(spec.trainer),
+        *_checkpoint(spec.checkpoint),
+        *_hosts(spec.hosts),
+        *_policy(spec.policy),
+    ]
+
+
+def _problem(field: str, message: str, suggestion: str = "") -> control_pb2.Problem:
+    return control_pb2.Problem(field=field, message=f"{field} {message}", suggestion=suggestion)
+
+
+def _identity(spec: run_pb2.RunSpec) -> _Problems:
+    if not _NAME.fullmatch(spec.name):
+        yield _problem(
+            "name",
+            "must be 1 to 63 of a-z, 0-9 and '-', starting with a letter, "
+            + (f'got "{spec.name}"' if spec.name else "it is missing"),
+        )
+    if not _ENTRY.fullmatch(spec.entry):
+        yield _problem(
+            "entry",
+            'must be "package.module:function", '
+            + (f'got "{spec.entry}"' if spec.entry else "it is missing"),
+            'for example entry = "trainerd.actors.examples.stdlib_lm:build"',
+        )
+
+
+def _train(train: run_pb2.TrainSpec) -> _Problems:
+    yield from _at_least("train.steps", train.steps, 1, most=_MAX_STEPS)
+    yield from _at_least("train.global_batch", train.global_batch, 1)
+    if train.HasField("microbatch") and train.HasField("accumulate_steps"):
+        yield _problem(
+            "train.accumulate_steps",
+            "cannot be given together with train.microbatch: both say how a batch is cut",
+            "keep one of the two",
+        )
+    if train.HasField("microbatch"):
+        yield from _at_least("train.microbatch", train.microbatch, 1)
+        if train.microbatch >= 1 and train.global_batch >= 1:
+            yield from _divides("train.microbatch", train.microbatch, train.global_batch)
+    if train.HasField("accumulate_steps"):
+        yield from _at_least("train.accumulate_steps", train.accumulate_steps, 1)
+        if train.accumulate_steps >= 1 and train.global_batch >= 1:
+            yield from _divides(
+                "train.accumulate_steps", train.accumulate_steps, train.global_batch
+            )
+    yield from _at_least("train.seed", train.seed, 0)
+    yield from _at_least("train.evaluate_every_steps", train.evaluate_every_steps, 0)
+
+
+def _trainer(trainer: run_pb2.TrainerSpec) -> _Problems:
+    if "/" in trainer.python and not PurePosixPath(trainer.python).is_absolute():
+        yield _relative("trainer.python", trainer.python)
+    for index, entry in enumerate(trainer.path):
+        if not PurePosixPath(entry).is_absolute():
+            yield _relative(f"trainer.path[{index}]", entry)
+    for name in sorted(trainer.env):
+        if not _ENVIRONMENT.fullmatch(name):
+            yield _problem(f"trainer.env.{name}", "is not a name for an environment variable")
+        elif name.startswith(_REFUSED_ENVIRONMENT):
+            yield _problem(
+                f"trainer.env.{name}",
+                "may not be set: LD_* and PYTHON* change what the interpreter itself loads",
+                "use trainer.path for import paths and trainer.python for the interpreter",
+            )
+    if trainer.workdir and not PurePosixPath(trainer.workdir).is_absolute():
+        yield _relative("trainer.workdir", trainer.workdir)
+
+
+def _checkpoint(checkpoint: run_pb2.CheckpointSpec) -> _Problems:
+    for field in ("directory", "fallback_directory"):
+        value = getattr(checkpoint, field)
+        if value and not PurePosixPath(value).is_absolute():
+            yield _relative(f"checkpoint.{field}", value)
+    if checkpoint.fallback_directory:
+        yield _problem(
+            "checkpoint.fallback_directory",
+            "is not supported by this release",
+            "leave it out; a failed save is retried at the next interval",
+        )
+    for field, least in (("every_steps", 1), ("keep", 1), ("max_failures", 1)):
+        if checkpoint.HasField(field):
+            yield from _at_least(f"checkpoint.{field}", getattr(checkpoint, field), least)
+    if checkpoint.HasField("max_age_s"):
+        yield from _positive("checkpoint.max_age_s", checkpoint.max_age_s)
+    acts = checkpoint.on_repeated_failure in (
+        run_pb2.ON_REPEATED_FAILURE_PAUSE,
+        run_pb2.ON_REPEATED_FAILURE_FAIL,
+    )
+    limited = checkpoint.HasField("max_failures") or checkpoint.HasField("max_age_s")
+    if acts and not limited:
+        yield _problem(
+            "checkpoint.on_repeated_failure",
+            'is "pause" or "fail", but nothing says when',
+            "set checkpoint.max_failures or checkpoint.max_age_s",
+        )
+
+
+def _hosts(hosts: run_pb2.HostsSpec) -> _Problems:
+    for field in ("count", "min"):
+        value = getattr(hosts, field)
+        if hosts.HasField(field) and value != 1:
+            yield _problem(f"hosts.{field}", f"must be 1 in this release, got {value}")
+
+
+def _policy(policy: fault_pb2.Policy) -> _Problems:
+    if policy.HasField("backoff_s") and not policy.backoff_s >= 0:
+        yield _problem("policy.backoff_s", f"must be ≥ 0, got {policy.backoff_s:g}")
+    if policy.HasField("backoff_max_s"):
+        yield from _positive("policy.backoff_max_s", policy.backoff_max_s)
+    if policy.HasField("max_cycles_without_progress"):
+        yield from _at_least(
+            "policy.max_cycles_without_progress", policy.max_cycles_without_progress, 1
+        )
+    for fault_class in RULED:
+        if not policy.HasField(fault_class.value):
+            continue
+        rule: fault_pb2.FaultRule = getattr(policy, fault_class.value)
+        path = f"policy.{fault_class.value}"
+        allowed = ALLOWED_ACTIONS[fault_class]
+        for field in ("action", "then"):
+            action = action_of(getattr(rule, field))
+            if action is not None and action not in allowed:
+                names = ", ".join(sorted(f'"{each.value}"' for each in allowed))
+                yield _problem(f"{path}.{field}", f'must be one of {names}, got "{action.value}"')
+        if rule.HasField("limit"):
+            yield from _at_least(f"{path}.limit", rule.limit, 0)
+        if rule.HasField("window_s"):
+            yield from _positive(f"{path}.window_s", rule.window_s)
+        if rule.HasField("consecutive"):
+            yield from _at_least(f"{path}.consecutive", rule.consecutive, 0)
+
+
+def _at_least(field: str, value: int, least: int, *, most: int | None = None) -> _Problems:
+    if value < least:
+        yield _problem(field, f"must be ≥ {least}, got {value}")
+    elif most is not None and value > most:
+        yield _problem(field, f"must be ≤ {most}, got {value}")
+
+
+def _positive(field: str, value: float) -> _Problems:
+    if not 0 < value < float("inf"):
+        yield _problem(field, f"must be a positive number of seconds, got {value:g}")
+
+
+def _divides(field: str, value: int, batch: int) -> _Problems:
+    if batch % value:
+        near = max(each for each in range(1, min(value, batch) + 1) if batch % each == 0)
+        yield _problem(
+            field,
+            f"must divide train.global_batch = {batch}, got {value}",
+            f"{near} does",
+        )
+
+
+def _relative(field: str, value: str) -> control_pb2.Problem:
+    return _problem(
+        field,
+        f'must be an absolute path, got "{value}"',
+        "trainerctl resolves relative paths against the run file; other clients must do the same",
+    )

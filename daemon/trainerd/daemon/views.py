@@ -1,0 +1,132 @@
+"""What people see of a run: facts folded from the journal, beside the supervisor's own state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from google.protobuf import timestamp_pb2
+
+from trainerd.daemon import codec
+from trainerd.daemon.journal import Stored
+from trainerd.daemon.supervision import state as supervision
+from trainerd.daemon.supervision.events import RunState
+from trainerd.daemon.supervision.policy import Action
+from trainerd.daemon.supervision.state import TERMINAL
+from trainerd.daemon.telemetry import Telemetry
+from trainerd.v1 import event_pb2, fault_pb2, run_pb2
+
+_RUN = run_pb2.Run.DESCRIPTOR.fields_by_name
+_TERMINAL = {codec.enum_value(_RUN["state"], state) for state in TERMINAL}
+
+
+@dataclass(slots=True)
+class RunFacts:
+    """Facts about one run that no decision rests on."""
+
+    facts: run_pb2.Run = field(default_factory=run_pb2.Run)
+    last_checkpoint: event_pb2.CheckpointSaved | None = None
+
+
+class Views:
+    """All runs as the API shows them. Fold the journal through `apply` to build it again."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._telemetry = telemetry
+        self._runs: dict[str, RunFacts] = {}
+
+    def apply(self, stored: Stored) -> None:
+        """Take one journal record, derived ones included."""
+        message = stored.message
+        if stored.kind == "run_submitted":
+            facts = RunFacts()
+            facts.facts.spec.CopyFrom(message.run_submitted.spec)
+            facts.facts.submitted_at.CopyFrom(message.time)
+            self._runs[message.run] = facts
+            return
+        known = self._runs.get(message.run)
+        if known is not None:
+            _fold(known, stored)
+
+    def forget(self, run: str) -> None:
+        """The run is deleted."""
+        self._runs.pop(run, None)
+
+    def spec(self, run: str) -> run_pb2.RunSpec:
+        """The run's specification, defaults filled in."""
+        return self._runs[run].facts.spec
+
+    def checkpoint(self, run: str) -> event_pb2.CheckpointSaved | None:
+        """The newest durable checkpoint."""
+        return self._runs[run].last_checkpoint
+
+    def snapshot(self, run: supervision.Run, now: float) -> run_pb2.Run:
+        """The run as the API shows it, at monotonic time `now`."""
+        view = run_pb2.Run()
+        known = self._runs.get(run.id)
+        if known is not None:
+            view.CopyFrom(known.facts)
+        pulse = self._telemetry.of(run.id)
+        view.id = run.id
+        view.state = codec.enum_value(_RUN["state"], run.state)  # type: ignore[assignment]
+        view.reason = run.reason
+        view.incarnation = run.incarnation
+        view.slots = run.slots
+        view.durable_step = run.recoverable_step
+        view.step = max(view.step, pulse.step)
+        view.loss = pulse.loss or view.loss
+        view.first_loss = pulse.first_loss or 0.0
+        view.skipped_batches = max(view.skipped_batches, pulse.skipped_batches)
+        view.masked_slots = max(view.masked_slots, pulse.masked_slots)
+        view.last_recovery_s = pulse.last_recovery_s
+        if run.trainer is not None:
+            view.pid = run.trainer.pid
+            view.attached = run.trainer.attached
+            view.phase = codec.enum_value(_RUN["phase"], run.trainer.phase)  # type: ignore[assignment]
+        if run.state is RunState.RUNNING:
+            view.steps_per_second, view.examples_per_second = pulse.rates(now)
+            left = view.spec.train.steps - view.step
+            if view.steps_per_second > 0 and left > 0:
+                view.eta_s = left / view.steps_per_second
+        return view
+
+
+def _fold(known: RunFacts, stored: Stored) -> None:
+    facts, message = known.facts, stored.message
+    match stored.kind:
+        case "decision_made":
+            facts.last_fault.CopyFrom(message.decision_made.fault)
+            restart = fault_pb2.Action.Value(f"ACTION_{Action.RESTART.name}")
+            facts.restarts += message.decision_made.decision.action == restart
+        case "evaluated":
+            evaluation = message.evaluated.evaluation
+            if not facts.HasField("first_evaluation"):
+                facts.first_evaluation.CopyFrom(evaluation)
+            facts.last_evaluation.CopyFrom(evaluation)
+        case "checkpoint_saved":
+            known.last_checkpoint = message.checkpoint_saved
+            facts.checkpoint_failures = 0
+            facts.step = max(facts.step, message.checkpoint_saved.step)
+        case "fault_raised":
+            fault = message.fault_raised.fault
+            failed = fault_pb2.FAULT_CLASS_CHECKPOINT_SAVE_FAILED
+            facts.checkpoint_failures += getattr(fault, "class") == failed
+        case "trainer_finished":
+            result = message.trainer_finished.result
+            facts.result.CopyFrom(result)
+            facts.step, facts.loss = result.step, result.loss
+            facts.skipped_batches = result.skipped_batches
+            facts.masked_slots = result.masked_slots
+        case "trainer_attached":
+            facts.step = max(facts.step, message.trainer_attached.step)
+        case "run_state_changed":
+            if message.run_state_changed.to in _TERMINAL:
+                facts.ended_at.CopyFrom(message.time)
+        case _:
+            pass  # The other kinds add nothing to what the supervisor's state shows.
+
+
+def timestamp(wall: float) -> timestamp_pb2.Timestamp:
+    """A proto timestamp of seconds since the epoch."""
+    stamp = timestamp_pb2.Timestamp()
+    stamp.FromNanoseconds(int(wall * 1e9))
+    return stamp
