@@ -1,0 +1,212 @@
+"""A whole host for a test: daemon, launcher and trainers as real processes in a short folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from trainerd.clients import Client
+from trainerd.v1 import event_pb2, run_pb2
+
+PROGRAMS = Path(__file__).parent / "programs"
+READY_S = 30.0
+END_S = 60.0
+CONFIG = """\
+[daemon]
+state_directory = "daemon"
+control_socket = "control.sock"
+attach_socket = "attach.sock"
+[launcher]
+socket = "launcher.sock"
+state_directory = "launcher"
+[metrics]
+address = "127.0.0.1:0"
+"""
+
+
+def eventually(what: str, condition: Callable[[], object], timeout_s: float = 60.0) -> object:
+    """Wait until the condition holds and return what it gave; fail with its name after that."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"within {timeout_s:g} s it did not happen: {what}")
+        time.sleep(0.01)
+
+
+class Host:
+    """One host. Sockets and state live in `folder`; the daemon may be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config = folder / "trainerd.toml"
+        self.config.write_text(CONFIG)
+        self.address = f"unix:{folder / 'control.sock'}"
+        self.metrics_address = ""
+        self._daemon: subprocess.Popen[bytes] | None = None
+        self._launchers: set[int] = set()
+
+    def start_daemon(self) -> None:
+        """Start the daemon and wait until it serves."""
+        ready, writer = os.pipe()
+        with (self.folder / "daemon.log").open("ab") as log:
+            self._daemon = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "trainerd.daemon", "serve"),
+                    *("--config", str(self.config), "--ready-fd", str(writer)),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[writer],
+                start_new_session=True,
+            )
+        os.close(writer)
+        with os.fdopen(ready) as pipe:
+            line = pipe.readline()
+        assert line.startswith("READY "), (self.folder / "daemon.log").read_text()
+        self.metrics_address = line.split()[2]
+        with self.client() as client:
+            self._launchers.add(
+                int(eventually("the launcher is linked", lambda: client.daemon().launcher_pid))
+            )
+
+    def kill_daemon(self, number: int = signal.SIGKILL) -> int:
+        """Send the daemon a signal and return its exit code."""
+        assert self._daemon is not None
+        self._daemon.send_signal(number)
+        code = self._daemon.wait(END_S)
+        self._daemon = None
+        return code
+
+    def client(self) -> Client:
+        """A client of the daemon."""
+        return Client(self.address)
+
+    def launcher_pid(self) -> int:
+        """The linked launcher's process id."""
+        with self.client() as client:
+            pid = int(eventually("a launcher", lambda: client.daemon().launcher_pid))
+        self._launchers.add(pid)
+        return pid
+
+    def stop(self) -> None:
+        """End everything; assert that nothing is left."""
+        if self._daemon is not None:
+            self.kill_daemon(signal.SIGTERM)
+        for pid in processes_of(self.folder):
+            os.kill(pid, signal.SIGTERM)
+        eventually("launcher and trainers end", lambda: not processes_of(self.folder), END_S)
+
+    def spec(
+        self,
+        name: str = "test",
+        *,
+        program: str = "tiny",
+        args: Mapping[str, object] | None = None,
+        steps: int = 200,
+        every_steps: int = 20,
+        evaluate_every_steps: int = 0,
+    ) -> run_pb2.RunSpec:
+        """A specification of one of the test programs."""
+        spec = run_pb2.RunSpec(name=name, entry=f"{program}:build")
+        for key, value in (args or {}).items():
+            match value:
+                case bool():
+                    spec.args[key].bool_value = value
+                case int():
+                    spec.args[key].int_value = value
+                case float():
+                    spec.args[key].double_value = value
+                case _:
+                    spec.args[key].string_value = str(value)
+        spec.train.steps, spec.train.global_batch, spec.train.microbatch = steps, 16, 4
+        spec.train.evaluate_every_steps = evaluate_every_steps
+        spec.trainer.path.append(str(PROGRAMS))
+        spec.checkpoint.every_steps = every_steps
+        return spec
+
+    def submit(self, spec: run_pb2.RunSpec, *, check: bool = False) -> str:
+        """Submit a run, without the program check unless asked; return its id."""
+        with self.client() as client:
+            return client.submit_run(spec, skip_program_check=not check).run.id
+
+    def run(self, run: str) -> run_pb2.Run:
+        """The run now."""
+        with self.client() as client:
+            return client.get_run(run).run
+
+    def until(
+        self, run: str, condition: Callable[[run_pb2.Run], bool], timeout_s: float = 90.0
+    ) -> run_pb2.Run:
+        """Wait until the run is so; a run that ends otherwise fails the test with its story."""
+        ended = {run_pb2.RUN_STATE_COMPLETED, run_pb2.RUN_STATE_FAILED, run_pb2.RUN_STATE_STOPPED}
+        deadline = time.monotonic() + timeout_s
+        with self.client() as client:
+            while True:
+                now = client.get_run(run).run
+                if condition(now):
+                    return now
+                story = f"{run_pb2.RunState.Name(now.state)} at step {now.step}: {now.reason}"
+                assert now.state not in ended, f"{story}\n{now.last_fault.detail}"
+                assert time.monotonic() < deadline, story
+                time.sleep(0.005)
+
+    def completed(self, run: str) -> run_pb2.Run:
+        """The completed run."""
+        return self.until(run, lambda now: now.state == run_pb2.RUN_STATE_COMPLETED)
+
+    def failed(self, run: str) -> run_pb2.Run:
+        """The failed run."""
+        return self.until(run, lambda now: now.state == run_pb2.RUN_STATE_FAILED)
+
+    def events(self, run: str, kind: str) -> list[event_pb2.Event]:
+        """The run's journal records of one kind."""
+        with self.client() as client:
+            every = [response.event for response in client.list_events(run)]
+        return [event for event in every if event.WhichOneof("payload") == kind]
+
+
+@contextmanager
+def host() -> Iterator[Host]:
+    """A host with a daemon that serves; its folder is short enough for sockets."""
+    folder = Path(tempfile.mkdtemp(prefix="td-", dir="/tmp"))
+    made = Host(folder)
+    try:
+        made.start_daemon()
+        yield made
+    finally:
+        try:
+            made.stop()
+        finally:
+            for pid in processes_of(folder):
+                os.kill(pid, signal.SIGKILL)
+    shutil.rmtree(folder)
+
+
+def processes_of(folder: Path) -> list[int]:
+    """Launchers and trainers whose command line or working directory names the folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal():
+            continue
+        try:
+            command = (entry / "cmdline").read_bytes()
+            state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+            where = os.readlink(entry / "cwd")
+        except OSError:
+            continue
+        ours = str(folder).encode() in command or where.startswith(str(folder))
+        if ours and b"trainerd.actors" in command and state != "Z":
+            found.append(int(entry.name))
+    return found

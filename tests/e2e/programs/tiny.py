@@ -1,0 +1,76 @@
+"""A small regression whose data misbehave on request; a step takes about a millisecond."""
+
+import os
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from trainerd.actors import Program
+
+EXAMPLES = 512
+
+
+class Data:
+    """Random access to 512 examples. `pace_s`: seconds each batch's first example takes."""
+
+    def __init__(self, nan_index: int, raise_index: int, pace_s: float) -> None:
+        generator = np.random.default_rng(0)
+        self.x = generator.normal(size=(EXAMPLES, 8)).astype(np.float32)
+        self.y = np.sin(self.x.sum(axis=1)).astype(np.float32)
+        self.nan_index, self.raise_index, self.pace_s = nan_index, raise_index, pace_s
+
+    def __len__(self) -> int:
+        return EXAMPLES
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        if index == self.raise_index:
+            raise ValueError(f"example {index} cannot be read")
+        if self.pace_s:
+            time.sleep(self.pace_s)
+        y = np.float32(np.nan) if index == self.nan_index else self.y[index]
+        return {"x": self.x[index], "y": y}
+
+
+def build(
+    width: int = 16,
+    nan_index: int = -1,
+    raise_index: int = -1,
+    pace_s: float = 0.0,
+    raise_in_build: bool = False,
+    bad_shapes: bool = False,
+    evaluate_raises_at: int = -1,
+    exit_at: int = -1,
+) -> Program:
+    if raise_in_build:
+        raise RuntimeError("the data set is not where it should be")
+
+    def init(key):
+        a, b = jax.random.split(key)
+        return {"a": jax.random.normal(a, (8, width)) / 3, "b": jax.random.normal(b, (width,)) / 4}
+
+    def loss(params, batch, key):
+        b = params["b"][:3] if bad_shapes else params["b"]
+        hidden = jnp.tanh(batch["x"] @ params["a"])
+        hidden += 0.01 * jax.random.normal(key, hidden.shape)
+        return jnp.mean((hidden @ b - batch["y"]) ** 2)
+
+    calls = {"n": 0}
+
+    def evaluate(params):
+        calls["n"] += 1
+        if calls["n"] == evaluate_raises_at:
+            raise KeyError("bits")
+        if calls["n"] == exit_at:
+            os._exit(9)
+        return {"norm": float(jnp.linalg.norm(params["a"]))}
+
+    return Program(
+        init=init,
+        loss=loss,
+        optimizer=optax.adam(1e-2),
+        data=Data(nan_index, raise_index, pace_s),
+        evaluate=evaluate,
+    )

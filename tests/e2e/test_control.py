@@ -1,0 +1,70 @@
+"""Pause, resume, checkpoint and restart of a live run, over the API."""
+
+from __future__ import annotations
+
+import pytest
+from e2e.host import Host
+
+from trainerd.clients import NotFound, Refused
+from trainerd.v1 import run_pb2
+
+pytestmark = pytest.mark.e2e
+
+STEPS = 400
+
+
+def test_pausing_resuming_saving_and_restarting_do_not_change_the_final_state(
+    shared: Host,
+) -> None:
+    expected = shared.completed(shared.submit(shared.spec("plain", steps=STEPS)))
+    run = shared.submit(shared.spec("handled", steps=STEPS, args={"pace_s": 0.001}))
+    shared.until(run, lambda now: now.step >= 20)
+    with shared.client() as client:
+        paused = client.pause_run(run).run
+        assert paused.state == run_pb2.RUN_STATE_PAUSED
+        assert paused.durable_step == paused.step > 0
+        assert client.get_run(run).run.pid == paused.pid
+        saved = client.checkpoint_run(run)
+        assert saved.step == paused.step
+        resumed = client.resume_run(run).run
+        assert resumed.state == run_pb2.RUN_STATE_RUNNING
+        saved = client.checkpoint_run(run)
+        assert saved.step >= paused.step
+        restarted = client.restart_run(run).run
+        assert restarted.incarnation == 2
+    done = shared.completed(run)
+    assert done.result.state_digest == expected.result.state_digest
+    assert done.restarts == 0, "a restart on request is not charged"
+
+
+def test_a_second_run_waits_for_the_first_one(shared: Host) -> None:
+    first = shared.submit(shared.spec("first", steps=100_000))
+    second = shared.submit(shared.spec("second", steps=20))
+    shared.until(first, lambda now: now.step > 0)
+    assert shared.run(second).state == run_pb2.RUN_STATE_QUEUED
+    with shared.client() as client:
+        client.stop_run(first, no_checkpoint=True)
+    shared.completed(second)
+
+
+def test_an_ended_run_is_deleted_with_its_files(shared: Host) -> None:
+    run = shared.submit(shared.spec("gone", steps=20))
+    shared.completed(run)
+    files = shared.folder / "launcher" / "runs" / run
+    assert (files / "checkpoints" / "20").is_dir()
+    with shared.client() as client:
+        client.delete_run(run)
+        with pytest.raises(NotFound):
+            client.get_run(run)
+        with pytest.raises(NotFound):
+            client.delete_run(run)
+
+
+def test_what_cannot_be_done_now_is_refused_with_the_reason(shared: Host) -> None:
+    run = shared.submit(shared.spec("ended", steps=20))
+    shared.completed(run)
+    with shared.client() as client:
+        with pytest.raises(Refused, match="it is completed"):
+            client.pause_run(run)
+        with pytest.raises(Refused, match="it is completed"):
+            client.checkpoint_run(run)

@@ -1,0 +1,121 @@
+"""Kills at random moments: the final state digest is always that of an undisturbed run."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+
+import pytest
+from e2e.host import Host, eventually
+
+from trainerd.v1 import run_pb2
+
+pytestmark = pytest.mark.e2e
+
+KILLS = 10
+STEPS = 400
+
+
+def _digest(host: Host, **options: object) -> str:
+    run = host.completed(host.submit(host.spec("undisturbed", steps=STEPS, **options)))
+    assert run.restarts == 0
+    return run.result.state_digest
+
+
+def test_ten_kills_of_the_trainer_at_random_moments_never_change_the_final_state(
+    host: Host,
+) -> None:
+    expected = _digest(host)
+    spec = host.spec("killed", steps=STEPS, every_steps=20, args={"pace_s": 0.0005})
+    spec.policy.max_cycles_without_progress = KILLS + 1
+    spec.policy.backoff_max_s = 0.01
+    run = host.submit(spec)
+    moments = random.Random(20)
+    step = 0
+    for kill in range(KILLS):
+        # From anywhere: while it starts, restores, compiles, steps or saves.
+        target = step + moments.randrange(0, STEPS // (KILLS + 2))
+        incarnation = kill + 1
+        now = host.until(
+            run,
+            lambda now, i=incarnation, t=target: bool(now.pid)
+            and now.incarnation == i
+            and (now.step >= t or moments.random() < 0.01),
+        )
+        os.kill(now.pid, signal.SIGKILL)
+        step = now.step
+        host.until(run, lambda now, i=incarnation: now.incarnation > i)
+    done = host.completed(run)
+    assert done.result.state_digest == expected
+    assert done.restarts == KILLS
+    assert done.incarnation == KILLS + 1
+    exits = host.events(run, "trainer_exited")
+    assert [event.trainer_exited.signal for event in exits[:KILLS]] == [signal.SIGKILL] * KILLS
+
+
+def test_a_killed_daemon_costs_no_step_and_the_next_one_adopts_the_trainer(host: Host) -> None:
+    expected = _digest(host, args={"pace_s": 0.001})
+    run = host.submit(host.spec("orphaned", steps=STEPS, args={"pace_s": 0.001}))
+    before = host.until(run, lambda now: now.step >= 50)
+    host.kill_daemon(signal.SIGKILL)
+    host.start_daemon()
+    adopted = host.until(run, lambda now: now.attached)
+    assert adopted.pid == before.pid
+    done = host.completed(run)
+    assert (done.incarnation, done.restarts) == (1, 0)
+    assert done.result.state_digest == expected
+
+
+def test_sigterm_flushes_the_journal_and_the_trainer_goes_on(host: Host) -> None:
+    run = host.submit(host.spec("kept", steps=STEPS, args={"pace_s": 0.001}))
+    before = host.until(run, lambda now: now.step >= 20)
+    assert host.kill_daemon(signal.SIGTERM) == 0
+    os.kill(before.pid, 0)
+    host.start_daemon()
+    done = host.completed(run)
+    assert (done.incarnation, done.result.step) == (1, STEPS)
+
+
+def test_a_run_that_ends_while_no_daemon_lives_is_completed_by_the_next_one(host: Host) -> None:
+    run = host.submit(host.spec("unwatched", steps=300, args={"pace_s": 0.0005}))
+    before = host.until(run, lambda now: now.step >= 20)
+    host.kill_daemon(signal.SIGKILL)
+    # It reports to the next daemon before it ends, and is patient for a while.
+    checkpoints = host.folder / "launcher" / "runs" / run / "checkpoints"
+    eventually("the final checkpoint", (checkpoints / "300").is_dir)
+    host.start_daemon()
+    done = host.completed(run)
+    assert done.result.step == 300
+    assert done.result.state_digest
+    assert before.incarnation == done.incarnation
+
+
+def test_a_killed_launcher_takes_its_trainer_along_and_the_run_goes_on(host: Host) -> None:
+    expected = _digest(host)
+    run = host.submit(host.spec("uprooted", steps=STEPS, args={"pace_s": 0.001}))
+    before = host.until(run, lambda now: now.step >= 50)
+    launcher = host.launcher_pid()
+    os.kill(launcher, signal.SIGKILL)
+    eventually("the trainer is gone", lambda: not _alive(before.pid))
+    done = host.completed(run)
+    assert done.result.state_digest == expected
+    assert done.incarnation == 2
+    assert host.launcher_pid() != launcher
+
+
+def test_a_stop_saves_and_ends_as_stopped(host: Host) -> None:
+    run = host.submit(host.spec("stopped", steps=100_000, every_steps=1000))
+    host.until(run, lambda now: now.step >= 20)
+    with host.client() as client:
+        stopped = client.stop_run(run).run
+    assert stopped.state == run_pb2.RUN_STATE_STOPPED
+    assert stopped.durable_step == stopped.result.step > 0
+
+
+def _alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
