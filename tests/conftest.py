@@ -1,0 +1,61 @@
+"""For every test: a CPU that looks like eight devices, no leaks, and in CI no skips."""
+
+from __future__ import annotations
+
+import os
+
+# Read once, by the first import of jax anywhere.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    flags = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count=8".strip()
+
+from collections.abc import Generator, Iterator
+
+import pytest
+
+import leaks
+
+NO_SKIP = os.environ.get("TRAINERD_NO_SKIP") == "1"
+
+leaks.mark_children()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Fail a test that leaves a process, thread, file, server or task of ours behind."""
+    earlier = leaks.belongings()
+    with leaks.asyncio_complaints() as complaints:
+        yield
+        left = leaks.left_behind(earlier)
+    if left or complaints:
+        pytest.fail("left behind by this test:\n  " + "\n  ".join([*left, *complaints]))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where nothing may be skipped, a skipped test is a failed one; an expected failure is not."""
+    report = yield
+    if NO_SKIP and report.skipped and "wasxfail" not in vars(report):
+        report.outcome = "failed"
+        report.longrepr = f"skipped where nothing may be: {reason(report.longrepr)}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """The same for a whole module that skips itself."""
+    report = yield
+    if NO_SKIP and report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"skipped where nothing may be: {reason(report.longrepr)}"
+    return report
+
+
+def reason(longrepr: object) -> str:
+    """Return why a test was skipped, of whatever form pytest keeps it in."""
+    match longrepr:
+        case (_, _, str(why)):
+            return why.removeprefix("Skipped: ")
+        case _:
+            return str(longrepr)
