@@ -106,9 +106,10 @@ class Outbox(Generic[Message]):
             return fresh, telemetry
 
     def wait_acknowledged(self, timeout_s: float) -> bool:
-        """Wait until nothing is unacknowledged; return whether that is so."""
+        """Wait until nothing is unacknowledged, or closed; return whether nothing is."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._pending or self._closed, timeout_s)
+            self._changed.wait_for(lambda: not self._pending or self._closed, timeout_s)
+            return not self._pending
 
     def close(self) -> None:
         """Wake every waiter; nothing more will be sent."""

@@ -1,0 +1,145 @@
+"""Program checks: a process in the user's Python says everything that is wrong with a program."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import signal
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import structlog
+from google.protobuf.message import DecodeError
+
+from trainerd.actors.launcher import devices, environment, interpreter
+from trainerd.actors.launcher.config import LauncherConfig
+from trainerd.actors.launcher.processes import Child, Children, Ended
+from trainerd.actors.launcher.tail_pipe import TailPipe
+from trainerd.v1 import control_pb2, launcher_pb2, run_pb2
+
+MAX_RESULT_BYTES = 1024 * 1024
+CONCURRENT_CHECKS = 2
+
+_log = structlog.get_logger("trainerd.launcher")
+
+
+class Checks:
+    """Checks programs, a few at a time, each within a deadline."""
+
+    def __init__(self, config: LauncherConfig, children: Children) -> None:
+        self._config = config
+        self._children = children
+        self._free = asyncio.Semaphore(CONCURRENT_CHECKS)
+        self._running: set[Child] = set()
+
+    async def check(self, spec: run_pb2.RunSpec) -> list[control_pb2.Problem]:
+        """Every problem found. A check that does not end in time claims nothing."""
+        problems = environment.environment_problems(spec.trainer.env)
+        places = interpreter.place_problems(spec.trainer)
+        problems += places
+        for field in ("directory", "fallback_directory"):
+            directory = getattr(spec.checkpoint, field)
+            if directory:
+                problems += interpreter.directory_problems(f"checkpoint.{field}", Path(directory))
+        if any(p.field in ("trainer.python", "trainer.workdir") for p in places):
+            return problems
+        python = interpreter.resolved_python(spec.trainer)
+        variables = self._environment(spec, python)
+        foreign = await interpreter.probe_problems(python, variables, self._children)
+        if foreign:
+            return problems + foreign
+        async with self._free:
+            return problems + await self._run(spec, python, variables)
+
+    def kill(self) -> None:
+        """End the checks that run; each claims nothing."""
+        for child in self._running:
+            child.kill()
+
+    def _environment(self, spec: run_pb2.RunSpec, python: str) -> dict[str, str]:
+        """The trainer's environment, but with the CPU alone: a check touches no device."""
+        on_cpu = dataclasses.replace(self._config.devices, platform="cpu", visible="all")
+        allowed = {
+            name: value
+            for name, value in spec.trainer.env.items()
+            if not environment.environment_problems({name: value})
+        }
+        return environment.build_environment(
+            python=python,
+            user=environment.User.current(),
+            devices=devices.device_environment(on_cpu, spec.train, has_gpu=lambda: False),
+            extra=allowed,
+        )
+
+    async def _run(
+        self, spec: run_pb2.RunSpec, python: str, variables: Mapping[str, str]
+    ) -> list[control_pb2.Problem]:
+        stdin = os.memfd_create("spec", os.MFD_CLOEXEC)
+        result = os.memfd_create("problems", os.MFD_CLOEXEC)
+        errors = TailPipe()
+        with tempfile.TemporaryDirectory(prefix="check-", dir=self._config.state) as scratch:
+            try:
+                os.write(stdin, spec.SerializeToString())
+                os.lseek(stdin, 0, os.SEEK_SET)
+                try:
+                    child = self._children.spawn(
+                        [python, "-m", "trainerd.actors.checker"],
+                        environment=variables,
+                        directory=spec.trainer.workdir or scratch,
+                        stdin=stdin,
+                        stdout=result,
+                        stderr=errors.writing,
+                    )
+                finally:
+                    errors.close_writing()
+                ended = await self._ended(child)
+                data = os.pread(result, MAX_RESULT_BYTES, 0)
+            finally:
+                os.close(stdin)
+                os.close(result)
+                said = errors.close()
+        return _problems(ended, data, said)
+
+    async def _ended(self, child: Child) -> Ended | None:
+        """How the checker ended by itself; None: it was ended here."""
+        self._running.add(child)
+        timeout_s = self._config.launcher.check_timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await asyncio.shield(child.ended)
+        except TimeoutError:
+            _log.warning("program_check_timed_out", timeout_s=timeout_s)
+            return None
+        finally:
+            child.kill()
+            self._running.discard(child)
+
+
+def _problems(ended: Ended | None, data: bytes, said: str) -> list[control_pb2.Problem]:
+    if ended is None:
+        return []
+    if ended.exit_code == 0:
+        try:
+            return list(launcher_pb2.CheckProgramResponse.FromString(data).problems)
+        except DecodeError as error:
+            _log.error("program_check_unreadable", error=str(error), said=said)
+            return []
+    if ended.signal == signal.SIGKILL:
+        # The kernel's choice for want of memory, or this launcher's end: says nothing of the user.
+        _log.warning("program_check_killed")
+        return []
+    how = (
+        f"signal {ended.signal} ({signal.Signals(ended.signal).name})"
+        if ended.signal
+        else f"exit code {ended.exit_code}"
+    )
+    return [
+        control_pb2.Problem(
+            field="entry",
+            message=f"the process that loaded the program ended with {how}",
+            suggestion="import the module and call the function by hand with the same Python",
+            detail=said,
+        )
+    ]

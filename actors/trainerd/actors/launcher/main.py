@@ -1,0 +1,64 @@
+"""The launcher's command line."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from trainerd.actors.launcher.config import PLATFORMS, ConfigError, load
+from trainerd.actors.launcher.logging import configure_logging
+from trainerd.actors.launcher.server import AlreadyServed, serve
+from trainerd.actors.launcher.trainers import TrainerCommand, trainer_command
+
+EXIT_USAGE = 2
+EXIT_REFUSED = 4
+
+_FLAGS: tuple[tuple[str, str, type, str], ...] = (
+    ("--state-directory", "launcher.state_directory", str, "runs, logs, exit records"),
+    ("--socket", "launcher.socket", str, "Unix socket of LauncherService"),
+    ("--socket-group", "launcher.socket_group", str, "group that may open the socket"),
+    ("--host", "launcher.host", str, "this host's name in reports"),
+    ("--grace-s", "launcher.grace_s", float, "seconds trainers may take to save at the end"),
+    ("--check-timeout-s", "launcher.check_timeout_s", float, "seconds a program check may take"),
+    ("--orphan-grace-s", "launcher.orphan_grace_s", float, "seconds to train without a daemon"),
+    ("--visible", "devices.visible", str, "`all`, or GPU indices such as 0,1"),
+    ("--cpu-count", "devices.cpu_count", int, "devices that XLA makes of the CPU"),
+)
+
+
+def main(argv: Sequence[str], *, command: TrainerCommand = trainer_command) -> int:
+    """Run the launcher until SIGTERM or SIGINT; return its exit code.
+
+    `command` makes the argument vector of a trainer.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m trainerd.actors.launcher",
+        description="Starts, watches and ends trainer processes on this host.",
+    )
+    parser.add_argument("--config", type=Path, help="TOML file; flags win over it")
+    parser.add_argument(
+        "--platform", dest="devices.platform", choices=PLATFORMS, help="what trainers run on"
+    )
+    for flag, destination, kind, text in _FLAGS:
+        parser.add_argument(flag, dest=destination, type=kind, help=text)
+    given = vars(parser.parse_args(argv))
+    path = given.pop("config")
+    try:
+        config = load(path, {key: value for key, value in given.items() if value is not None})
+    except ConfigError as error:
+        for problem in error.problems:
+            print(f"trainerd launcher: {problem}", file=sys.stderr)
+        return EXIT_USAGE
+    configure_logging()
+    try:
+        asyncio.run(serve(config, command=command))
+    except AlreadyServed as error:
+        print(f"trainerd launcher: {error}", file=sys.stderr)
+        return EXIT_REFUSED
+    except OSError as error:
+        print(f"trainerd launcher: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    return 0

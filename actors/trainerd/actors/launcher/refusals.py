@@ -1,0 +1,57 @@
+"""What the launcher refuses, as a gRPC status with a reason that a program can read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import grpc
+from google.protobuf import any_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+from trainerd.v1 import control_pb2
+
+DOMAIN = "trainerd"
+
+
+@dataclass(kw_only=True, eq=False)
+class Refused(Exception):
+    """A request that is refused. INVALID_ARGUMENT and NOT_FOUND: another try is useless."""
+
+    code: grpc.StatusCode
+    reason: str
+    message: str
+    suggestion: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.suggestion}" if self.suggestion else self.message
+
+    def trailing_metadata(self) -> tuple[tuple[str, bytes], ...]:
+        """The status with its `google.rpc.ErrorInfo`, as gRPC clients decode it."""
+        details = any_pb2.Any()
+        details.Pack(
+            error_details_pb2.ErrorInfo(
+                reason=self.reason,
+                domain=DOMAIN,
+                metadata={**self.metadata, "suggestion": self.suggestion},
+            )
+        )
+        status = status_pb2.Status(
+            code=code_pb2.Code.Value(self.code.name), message=str(self), details=[details]
+        )
+        return (("grpc-status-details-bin", status.SerializeToString()),)
+
+
+def refuse_problems(problems: Sequence[control_pb2.Problem]) -> None:
+    """Raise `Refused` with every problem; a new try with the same specification is useless."""
+    if not problems:
+        return
+    first = problems[0]
+    raise Refused(
+        code=grpc.StatusCode.INVALID_ARGUMENT,
+        reason="INVALID_SPECIFICATION",
+        message="; ".join(f"{p.field}: {p.message}" if p.field else p.message for p in problems),
+        suggestion=first.suggestion,
+        metadata={"field": first.field},
+    )

@@ -1,0 +1,156 @@
+"""One launcher from start to end: locks, socket, signals, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import grp
+import os
+import signal
+import socket
+import stat
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from trainerd.actors.launcher.checks import Checks
+from trainerd.actors.launcher.config import LauncherConfig
+from trainerd.actors.launcher.exits import ExitStore
+from trainerd.actors.launcher.live import bury_the_dead
+from trainerd.actors.launcher.processes import Children
+from trainerd.actors.launcher.service import LauncherService
+from trainerd.actors.launcher.trainers import TrainerCommand, Trainers, trainer_command
+from trainerd.v1 import launcher_pb2, launcher_pb2_grpc, protocol
+
+SERVICE = launcher_pb2.DESCRIPTOR.services_by_name["LauncherService"].full_name
+
+_log = structlog.get_logger("trainerd.launcher")
+
+
+class AlreadyServed(Exception):
+    """Another launcher has the state directory or the socket."""
+
+
+async def serve(config: LauncherConfig, *, command: TrainerCommand = trainer_command) -> None:
+    """Serve until SIGTERM or SIGINT, then drain the trainers.
+
+    Raise `AlreadyServed` if another launcher has the state directory or the socket, OSError if
+    a directory, the socket or its group cannot be had.
+    """
+    _own_session()
+    config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _locked(config.state):
+        exits = ExitStore(config.state / "exits.jsonl")
+        bury_the_dead(config.state / "live.json", exits, config.state)
+        children = Children()
+        children.watch()
+        ending = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, ending.set)
+        trainers = Trainers(config, children, exits, command=command)
+        checks = Checks(config, children)
+        instance = uuid.uuid4().hex
+        service = LauncherService(instance=instance, trainers=trainers, exits=exits, checks=checks)
+        server = await _listen(config, service)
+        _log.info(
+            "launcher_ready",
+            socket=str(config.socket),
+            state=str(config.state),
+            pid=os.getpid(),
+            instance=instance,
+        )
+        await ending.wait()
+        _log.info("launcher_draining", trainers=len(trainers.situation()))
+        checks.kill()
+        await trainers.drain(config.launcher.grace_s)
+        service.end()
+        await server.stop(grace=1.0)
+        with contextlib.suppress(FileNotFoundError):
+            config.socket.unlink()
+        _log.info("launcher_ended")
+
+
+def _own_session() -> None:
+    """A session of its own: a terminal's hang-up is not the trainers' business."""
+    with contextlib.suppress(PermissionError):  # leads its process group already
+        os.setsid()
+
+
+@contextlib.contextmanager
+def _locked(state: Path) -> Iterator[None]:
+    path = state / "launcher.lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            raise AlreadyServed(
+                f"another launcher (process {holder}) uses {state}; stop it, or choose another "
+                f"--state-directory"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+async def _listen(config: LauncherConfig, service: LauncherService) -> grpc.aio.Server:
+    path = config.socket
+    group = _group_id(config.launcher.socket_group)
+    path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+    _remove_stale(path)
+    server = grpc.aio.server(options=protocol.SERVER_OPTIONS)
+    launcher_pb2_grpc.add_LauncherServiceServicer_to_server(service, server)
+    healthy = health.aio.HealthServicer()  # type: ignore[attr-defined]
+    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)  # type: ignore[no-untyped-call]
+    # The mask is the process's, so it is put back before any trainer inherits it.
+    before = os.umask(0o177)
+    try:
+        server.add_insecure_port(f"unix:{path}")
+        await server.start()
+    except RuntimeError as error:
+        raise OSError(f"cannot listen on {path}: {error}") from error
+    finally:
+        os.umask(before)
+    if group is not None:
+        os.chown(path, -1, group)
+        os.chmod(path, 0o660)
+    await healthy.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+    return server
+
+
+def _group_id(name: str) -> int | None:
+    """The id of a group; None for no name. Raise OSError if there is no such group."""
+    if not name:
+        return None
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise OSError(f"launcher.socket_group: no group {name!r} on this host") from None
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove the socket of a dead launcher. Raise `AlreadyServed` if somebody listens on it."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise OSError(f"{path} exists and is not a socket; remove it, or choose another --socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            path.unlink(missing_ok=True)
+            return
+        except TimeoutError:
+            pass
+    raise AlreadyServed(f"another process listens on {path}; stop it, or choose another --socket")

@@ -1,0 +1,171 @@
+"""LauncherService: the host actor's mailbox."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import os
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import structlog
+
+from trainerd.actors.launcher.checks import Checks
+from trainerd.actors.launcher.exits import ExitStore
+from trainerd.actors.launcher.logs import read_part
+from trainerd.actors.launcher.refusals import Refused
+from trainerd.actors.launcher.trainers import Trainers
+from trainerd.v1 import launcher_pb2, launcher_pb2_grpc, protocol
+
+_log = structlog.get_logger("trainerd.launcher")
+
+Context = Any
+"""grpc.aio's servicer context; the generated stubs accept no narrower type."""
+
+
+class LauncherService(launcher_pb2_grpc.LauncherServiceServicer):
+    """Translates requests to the host actor, and refusals to statuses."""
+
+    def __init__(
+        self,
+        *,
+        instance: str,
+        trainers: Trainers,
+        exits: ExitStore,
+        checks: Checks,
+    ) -> None:
+        self._instance = instance
+        self._trainers = trainers
+        self._exits = exits
+        self._checks = checks
+        self._ending = asyncio.Event()
+
+    def end(self) -> None:
+        """Let the watchers' streams end once every exit has been sent."""
+        self._ending.set()
+
+    async def WatchTrainers(  # noqa: N802
+        self, request: launcher_pb2.WatchTrainersRequest, context: Context
+    ) -> AsyncIterator[launcher_pb2.WatchTrainersResponse]:
+        """The situation, then the records not yet acknowledged, then every new one."""
+        refusal = protocol.refusal(request.protocol, who="daemon")
+        if refusal is not None:
+            error = Refused(
+                code=grpc.StatusCode.FAILED_PRECONDITION,
+                reason="PROTOCOL_REFUSED",
+                message=refusal,
+            )
+            await _abort(context, error)
+        self._exits.acknowledge(request.after_sequence)
+        # No await between the two: an exit is either in the situation or in the records.
+        hello = launcher_pb2.LauncherHello(
+            protocol=protocol.protocol(),
+            instance=self._instance,
+            pid=os.getpid(),
+            trainers=self._trainers.situation(),
+        )
+        sent = 0
+        fresh = self._exits.after(sent)
+        _log.info("watched", trainers=len(hello.trainers), exits=len(fresh))
+        yield launcher_pb2.WatchTrainersResponse(hello=hello)
+        while True:
+            for record in fresh:
+                yield launcher_pb2.WatchTrainersResponse(exit=record.to_proto())
+                sent = record.sequence
+            fresh = self._exits.after(sent)
+            if fresh:
+                continue
+            if self._ending.is_set():
+                return
+            await self._next_exit(self._exits.last_sequence)
+            fresh = self._exits.after(sent)
+
+    async def StartTrainer(  # noqa: N802
+        self, request: launcher_pb2.StartTrainerRequest, context: Context
+    ) -> launcher_pb2.StartTrainerResponse:
+        """Start a trainer."""
+        async with _refusals(context):
+            pid = await self._trainers.start(request.assignment)
+        return launcher_pb2.StartTrainerResponse(pid=pid)
+
+    async def KillTrainer(  # noqa: N802
+        self, request: launcher_pb2.KillTrainerRequest, context: Context
+    ) -> launcher_pb2.KillTrainerResponse:
+        """End a trainer; answers at once."""
+        async with _refusals(context):
+            if not (math.isfinite(request.grace_s) and request.grace_s >= 0):
+                raise _invalid(f"grace_s must be a finite number ≥ 0, got {request.grace_s}")
+            found = self._trainers.kill(request.run, request.incarnation, request.grace_s)
+        return launcher_pb2.KillTrainerResponse(found=found)
+
+    async def CheckProgram(  # noqa: N802
+        self, request: launcher_pb2.CheckProgramRequest, context: Context
+    ) -> launcher_pb2.CheckProgramResponse:
+        """Check a program in the user's Python."""
+        async with _refusals(context):
+            problems = await self._checks.check(request.spec)
+        return launcher_pb2.CheckProgramResponse(problems=problems)
+
+    async def ReadLog(  # noqa: N802
+        self, request: launcher_pb2.ReadLogRequest, context: Context
+    ) -> launcher_pb2.ReadLogResponse:
+        """Read a part of a run's log."""
+        async with _refusals(context):
+            if request.max_bytes < 0:
+                raise _invalid(f"max_bytes must be ≥ 0, got {request.max_bytes}")
+            files = self._trainers.files(request.run)
+            incarnation = request.incarnation or files.newest_incarnation()
+            try:
+                part = read_part(
+                    files.log(incarnation), offset=request.offset, max_bytes=request.max_bytes
+                )
+            except OSError as error:
+                raise Refused(
+                    code=grpc.StatusCode.NOT_FOUND,
+                    reason="NO_LOG",
+                    message=f"{request.run} has no log of incarnation {incarnation} on this host",
+                ) from error
+        return launcher_pb2.ReadLogResponse(
+            data=part.data, next_offset=part.next_offset, incarnation=incarnation
+        )
+
+    async def RemoveRun(  # noqa: N802
+        self, request: launcher_pb2.RemoveRunRequest, context: Context
+    ) -> launcher_pb2.RemoveRunResponse:
+        """Remove a run's files."""
+        async with _refusals(context):
+            await self._trainers.remove(request.run)
+        return launcher_pb2.RemoveRunResponse()
+
+    async def _next_exit(self, sequence: int) -> None:
+        waits = {
+            asyncio.ensure_future(self._exits.wait_beyond(sequence)),
+            asyncio.ensure_future(self._ending.wait()),
+        }
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+
+
+def _invalid(message: str) -> Refused:
+    return Refused(
+        code=grpc.StatusCode.INVALID_ARGUMENT, reason="INVALID_ARGUMENT", message=message
+    )
+
+
+async def _abort(context: Context, error: Refused) -> None:
+    await context.abort(error.code, str(error), error.trailing_metadata())
+
+
+@contextlib.asynccontextmanager
+async def _refusals(context: Context) -> AsyncIterator[None]:
+    try:
+        yield
+    except Refused as error:
+        _log.info("request_refused", reason=error.reason, message=str(error))
+        await _abort(context, error)

@@ -1,0 +1,325 @@
+"""The host actor itself: which trainers live on this host, and what is done to them."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import grpc
+import structlog
+
+from trainerd.actors.launcher import devices, environment, interpreter, process_identity
+from trainerd.actors.launcher.config import LauncherConfig
+from trainerd.actors.launcher.exits import Exit, ExitStore
+from trainerd.actors.launcher.live import LiveRecord, write_live
+from trainerd.actors.launcher.logs import tail
+from trainerd.actors.launcher.processes import Child, Children, Ended
+from trainerd.actors.launcher.refusals import Refused, refuse_problems
+from trainerd.actors.launcher.runs import RunFiles, checkpoint_places
+from trainerd.v1 import control_pb2, event_pb2, launcher_pb2
+
+STARTED_LIMIT = 1024
+"""Runs whose newest incarnation is remembered."""
+
+LOCK_PATIENCE_S = 2.0
+"""Seconds to wait for the devices' lock after the trainer that held it has ended."""
+
+TrainerCommand = Callable[[str], list[str]]
+"""Makes the argument vector of a trainer from the path of its interpreter."""
+
+_log = structlog.get_logger("trainerd.launcher")
+
+
+def trainer_command(python: str) -> list[str]:
+    """The trainer process of this package."""
+    return [python, "-m", "trainerd.actors.trainer"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trainer:
+    """A live trainer process."""
+
+    live: LiveRecord
+    child: Child
+
+
+class Trainers:
+    """Starts and ends trainers; one at a time holds the devices. Event loop's thread only."""
+
+    def __init__(
+        self,
+        config: LauncherConfig,
+        children: Children,
+        exits: ExitStore,
+        *,
+        command: TrainerCommand = trainer_command,
+        has_gpu: Callable[[], bool] = devices.has_nvidia_gpu,
+    ) -> None:
+        self._config = config
+        self._children = children
+        self._exits = exits
+        self._command = command
+        self._has_gpu = has_gpu
+        self._live: dict[str, Trainer] = {}
+        self._starting = asyncio.Lock()
+        self._draining = False
+        # Newest (incarnation, pid) of a run: a repeated or late request starts nothing.
+        self._started = {r.run: (r.incarnation, r.pid) for r in exits.after(0)}
+
+    def situation(self) -> list[event_pb2.LiveTrainer]:
+        """The trainers that live."""
+        return [
+            event_pb2.LiveTrainer(run=t.live.run, incarnation=t.live.incarnation, pid=t.live.pid)
+            for t in self._live.values()
+        ]
+
+    async def start(self, assignment: launcher_pb2.Assignment) -> int:
+        """Start a trainer and return its process id. Idempotent. Raise `Refused`."""
+        run, incarnation = assignment.run, assignment.incarnation
+        files = self.files(run)
+        if incarnation < 1:
+            raise Refused(
+                code=grpc.StatusCode.INVALID_ARGUMENT,
+                reason="INVALID_INCARNATION",
+                message=f"incarnation must be ≥ 1, got {incarnation}",
+            )
+        async with self._starting:
+            newest, pid = self._started.get(run, (0, 0))
+            if newest == incarnation:
+                return pid
+            self._refuse_if_unfit(run, incarnation, newest)
+            python = interpreter.resolved_python(assignment.spec.trainer)
+            variables = self._environment(assignment, python)
+            refuse_problems(await self._problems(assignment, python, variables))
+            if self._draining:
+                raise _draining()
+            try:
+                return await self._spawn(assignment, files, python, variables)
+            except devices.DevicesBusy as error:
+                raise _busy(str(error)) from error
+            except OSError as error:
+                raise _not_started(error) from error
+
+    def kill(self, run: str, incarnation: int, grace_s: float) -> bool:
+        """End a trainer; return whether it was alive."""
+        trainer = self._live.get(run)
+        if trainer is None or trainer.live.incarnation != incarnation:
+            return False
+        _log.info("trainer_killed", run=run, incarnation=incarnation, grace_s=grace_s)
+        trainer.child.terminate(grace_s)
+        return True
+
+    async def remove(self, run: str) -> None:
+        """Remove a run's files. Raise `Refused` while a trainer of it lives."""
+        files = self.files(run)
+        async with self._starting:
+            if run in self._live:
+                raise Refused(
+                    code=grpc.StatusCode.FAILED_PRECONDITION,
+                    reason="TRAINER_ALIVE",
+                    message=f"a trainer of {run} (process {self._live[run].live.pid}) is alive",
+                    suggestion="stop the run first",
+                )
+            try:
+                await asyncio.to_thread(shutil.rmtree, files.root)
+            except FileNotFoundError:
+                return
+            except OSError as error:
+                raise Refused(
+                    code=grpc.StatusCode.INTERNAL,
+                    reason="NOT_REMOVED",
+                    message=f"{files.root} could not be removed: {error.strerror or error}",
+                ) from error
+
+    async def drain(self, grace_s: float) -> None:
+        """Let every trainer save and exit; SIGKILL after `grace_s`. Starts nothing from now on."""
+        self._draining = True
+        trainers = list(self._live.values())
+        for trainer in trainers:
+            trainer.child.terminate(grace_s)
+        if trainers:
+            await asyncio.wait([t.child.ended for t in trainers], timeout=grace_s + 10.0)
+
+    def files(self, run: str) -> RunFiles:
+        """The files of a run. Raise `Refused` for anything that is not a run id."""
+        try:
+            return RunFiles.of(self._config.state, run)
+        except ValueError as error:
+            raise Refused(
+                code=grpc.StatusCode.INVALID_ARGUMENT, reason="INVALID_RUN", message=str(error)
+            ) from error
+
+    def _refuse_if_unfit(self, run: str, incarnation: int, newest: int) -> None:
+        if self._draining:
+            raise _draining()
+        if incarnation < newest:
+            raise Refused(
+                code=grpc.StatusCode.FAILED_PRECONDITION,
+                reason="STALE_INCARNATION",
+                message=f"incarnation {incarnation} of {run} is past: {newest} was started",
+            )
+        for other in self._live.values():
+            raise _busy(
+                f"the devices are held by incarnation {other.live.incarnation} of "
+                f"{other.live.run} (process {other.live.pid})"
+            )
+
+    def _environment(self, assignment: launcher_pb2.Assignment, python: str) -> dict[str, str]:
+        return environment.build_environment(
+            python=python,
+            user=environment.User.current(),
+            devices=devices.device_environment(
+                self._config.devices, assignment.spec.train, has_gpu=self._has_gpu
+            ),
+            extra=dict(assignment.spec.trainer.env),
+        )
+
+    async def _problems(
+        self, assignment: launcher_pb2.Assignment, python: str, variables: dict[str, str]
+    ) -> list[control_pb2.Problem]:
+        spec = assignment.spec.trainer
+        problems = environment.environment_problems(spec.env)
+        problems += interpreter.place_problems(spec)
+        return problems or await interpreter.probe_problems(python, variables, self._children)
+
+    async def _spawn(
+        self,
+        assignment: launcher_pb2.Assignment,
+        files: RunFiles,
+        python: str,
+        variables: dict[str, str],
+    ) -> int:
+        files.make()
+        told = self._completed(assignment, files)
+        lock = await self._lock()
+        # A file in memory, not a pipe: an assignment of any size is written without blocking.
+        stdin = os.memfd_create("assignment", os.MFD_CLOEXEC)
+        log = -1
+        try:
+            with os.fdopen(os.dup(stdin), "wb") as stream:
+                stream.write(told.SerializeToString())
+            os.lseek(stdin, 0, os.SEEK_SET)
+            log = os.open(
+                files.log(assignment.incarnation),
+                os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC,
+                0o600,
+            )
+            child = self._children.spawn(
+                self._command(python),
+                environment=variables,
+                directory=assignment.spec.trainer.workdir or str(files.root),
+                stdin=stdin,
+                stdout=log,
+                stderr=log,
+                inherited=(lock.descriptor,),
+            )
+        finally:
+            lock.close()
+            os.close(stdin)
+            if log >= 0:
+                os.close(log)
+        self._enter(assignment.run, assignment.incarnation, child)
+        return child.pid
+
+    async def _lock(self) -> devices.DeviceLock:
+        """The devices' lock. What the last trainer forked is being killed and may hold it yet."""
+        deadline = asyncio.get_running_loop().time() + LOCK_PATIENCE_S
+        while True:
+            try:
+                return devices.DeviceLock.take(self._config.state, self._config.devices)
+            except devices.DevicesBusy:
+                if asyncio.get_running_loop().time() >= deadline:
+                    raise
+            await asyncio.sleep(0.02)
+
+    def _completed(
+        self, assignment: launcher_pb2.Assignment, files: RunFiles
+    ) -> launcher_pb2.Assignment:
+        """What only the launcher knows, filled in."""
+        told = launcher_pb2.Assignment()
+        told.CopyFrom(assignment)
+        places = checkpoint_places(files, assignment.run, assignment.spec.checkpoint)
+        told.run_directory = str(files.root)
+        told.checkpoint_directory = str(places.directory)
+        known = set(assignment.restore_directories)
+        told.restore_directories.extend(
+            str(place) for place in places.fallbacks if str(place) not in known
+        )
+        told.launcher_pid = os.getpid()
+        told.orphan_grace_s = assignment.orphan_grace_s or self._config.launcher.orphan_grace_s
+        told.host = assignment.host or self._config.launcher.host
+        return told
+
+    def _enter(self, run: str, incarnation: int, child: Child) -> None:
+        live = LiveRecord(
+            run=run,
+            incarnation=incarnation,
+            pid=child.pid,
+            started=process_identity.start_ticks(child.pid) or 0,
+        )
+        trainer = Trainer(live=live, child=child)
+        self._live[run] = trainer
+        self._started.pop(run, None)
+        self._started[run] = (incarnation, child.pid)
+        while len(self._started) > STARTED_LIMIT:
+            self._started.pop(next(iter(self._started)))
+        self._write_live()
+        child.ended.add_done_callback(lambda future: self._leave(trainer, future.result()))
+        _log.info("trainer_started", run=run, incarnation=incarnation, pid=child.pid)
+
+    def _leave(self, trainer: Trainer, ended: Ended) -> None:
+        live = trainer.live
+        record = self._exits.add(
+            Exit(
+                run=live.run,
+                incarnation=live.incarnation,
+                pid=live.pid,
+                exit_code=ended.exit_code,
+                signal=ended.signal,
+                killed_by_launcher=ended.signal in trainer.child.signals_sent,
+                log_tail=tail(RunFiles.of(self._config.state, live.run).log(live.incarnation)),
+            )
+        )
+        del self._live[live.run]
+        self._write_live()
+        _log.info(
+            "trainer_exited",
+            run=live.run,
+            incarnation=live.incarnation,
+            pid=live.pid,
+            exit_code=ended.exit_code,
+            signal=ended.signal,
+            sequence=record.sequence,
+            killed_by_launcher=record.killed_by_launcher,
+        )
+
+    def _write_live(self) -> None:
+        try:
+            write_live(self._config.state / "live.json", (t.live for t in self._live.values()))
+        except OSError as error:
+            _log.error("live_record_not_written", error=str(error))
+
+
+def _busy(message: str) -> Refused:
+    return Refused(code=grpc.StatusCode.FAILED_PRECONDITION, reason="DEVICES_BUSY", message=message)
+
+
+def _draining() -> Refused:
+    return Refused(
+        code=grpc.StatusCode.UNAVAILABLE,
+        reason="LAUNCHER_DRAINING",
+        message="the launcher is ending and starts no trainer",
+    )
+
+
+def _not_started(error: OSError) -> Refused:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+    return Refused(
+        code=grpc.StatusCode.RESOURCE_EXHAUSTED if full else grpc.StatusCode.UNAVAILABLE,
+        reason="NOT_STARTED",
+        message=f"the trainer could not be started: {error}",
+    )

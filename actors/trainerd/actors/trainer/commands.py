@@ -1,0 +1,46 @@
+"""What the daemon's commands do in a trainer."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+from trainerd.actors.reports import Controls, FinishReason
+from trainerd.actors.trainer.decisions import DecisionSlot
+from trainerd.v1 import event_pb2, trainer_pb2
+
+_REASONS = {
+    event_pb2.FINISH_REASON_STOPPED: FinishReason.STOPPED,
+    event_pb2.FINISH_REASON_PREEMPTED: FinishReason.PREEMPTED,
+    event_pb2.FINISH_REASON_DECIDED: FinishReason.DECIDED,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commands:
+    """Turns commands into requests to the loop. Called from the link's thread."""
+
+    controls: Controls
+    decisions: DecisionSlot
+
+    def obey(self, command: trainer_pb2.AttachResponse) -> None:
+        """Carry out a command; greetings and acknowledgements are the link's own."""
+        match command.WhichOneof("payload"):
+            case "pause":
+                self.controls.pause()
+            case "resume":
+                self.controls.resume()
+            case "save_checkpoint":
+                self.controls.save(command.save_checkpoint.request_id)
+            case "stop":
+                reason = _REASONS.get(command.stop.reason, FinishReason.STOPPED)
+                self.controls.stop(reason, save=command.stop.save)
+            case "decision":
+                if not self.decisions.offer(command.decision):
+                    print(
+                        f"trainerd: a decision came that no fault waits for, and is ignored: "
+                        f"{command.decision.reason}",
+                        file=sys.stderr,
+                    )
+            case unknown:
+                print(f"trainerd: command {unknown} is not known here", file=sys.stderr)

@@ -1,0 +1,149 @@
+"""One trainer process from its assignment to its exit code."""
+
+from __future__ import annotations
+
+import faulthandler
+import importlib.metadata
+import os
+import platform
+import signal
+import sys
+import threading
+import traceback
+from typing import NoReturn
+
+from trainerd.actors.reports import Controls, FinishReason, Phase, Result
+from trainerd.actors.trainer import birth, codes
+from trainerd.actors.trainer.commands import Commands
+from trainerd.actors.trainer.decisions import DecisionSlot
+from trainerd.actors.trainer.link import Identity, Link, Listener
+from trainerd.actors.trainer.reporting import LinkReporter, Outcome
+from trainerd.actors.trainer.situation import Situation
+from trainerd.v1 import launcher_pb2, protocol, trainer_pb2
+from trainerd.v1.mailbox import Outbox
+
+FAREWELL_TIMEOUT_S = 10.0
+"""Seconds to wait at the end until the daemon has journalled the last report."""
+REFUSED_GRACE_S = 10.0
+"""Seconds a refused trainer may take to reach a step boundary before it is ended."""
+_PACKAGES = ("trainerd", "jax", "jaxlib", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+def main(data: bytes) -> NoReturn:
+    """Run the assignment and exit; never returns. `data` is the serialised Assignment."""
+    code = codes.DEFECT
+    try:
+        code = _run(launcher_pb2.Assignment.FromString(data))
+    except BaseException:
+        # A defect of ours: the traceback goes to the log, the supervisor handles the exit.
+        traceback.print_exc()
+    _exit(code)
+
+
+def _run(assignment: launcher_pb2.Assignment) -> int:
+    if not birth.launcher_lives(assignment.launcher_pid):
+        print("trainerd: the launcher is gone already", file=sys.stderr)
+        return codes.DEFECT
+    # Shows the stacks of all threads of a trainer that hangs.
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    process = TrainerProcess(assignment)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: process.controls.stop(FinishReason.PREEMPTED))
+    process.link.start()
+    try:
+        return process.run()
+    finally:
+        process.over.set()
+        process.link.close()
+
+
+def _exit(code: int) -> NoReturn:
+    """Exit now: a library may have left a thread behind that never ends."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+class TrainerProcess:
+    """The parts of a trainer, put together around one assignment."""
+
+    def __init__(self, assignment: launcher_pb2.Assignment) -> None:
+        self.assignment = assignment
+        self.controls = Controls()
+        self.over = threading.Event()
+        self._refused = threading.Event()
+        self._decisions = DecisionSlot()
+        self._situation = Situation()
+        outbox: Outbox[trainer_pb2.AttachRequest] = Outbox()
+        self.link = Link(
+            identity=Identity(
+                run=assignment.run,
+                incarnation=assignment.incarnation,
+                host=assignment.host,
+                address=assignment.attach_address,
+                token=assignment.token,
+                pid=os.getpid(),
+                versions=_versions(),
+            ),
+            outbox=outbox,
+            situation=self._situation,
+            listener=Listener(
+                commanded=Commands(controls=self.controls, decisions=self._decisions).obey,
+                orphaned=lambda: self.controls.stop(FinishReason.PREEMPTED),
+                refused=self._on_refused,
+            ),
+            orphan_grace_s=assignment.orphan_grace_s,
+        )
+        self._reporter = LinkReporter(
+            outbox=outbox,
+            situation=self._situation,
+            controls=self.controls,
+            decisions=self._decisions,
+            reset_link=self.link.reset,
+        )
+
+    def run(self) -> int:
+        """Train; return the exit code. Raise only for a defect of trainerd itself."""
+        self._reporter.entered(Phase.INIT, 0)
+        # Imports jax: the link is already being made.
+        from trainerd.actors.trainer.training import train  # noqa: PLC0415
+
+        result = train(self.assignment, self._reporter, self.controls, self._situation)
+        if self._refused.is_set():
+            return codes.REFUSED
+        self._reporter.finished(result)
+        if not self.link.drain(FAREWELL_TIMEOUT_S):
+            print("trainerd: the daemon has not taken the last report", file=sys.stderr)
+        return exit_code(result, self._reporter.outcome)
+
+    def _on_refused(self, reason: str) -> None:
+        """End without a trace in the checkpoints: another incarnation may own them by now."""
+        print(f"trainerd: the daemon refuses this trainer: {reason}", file=sys.stderr)
+        self._refused.set()
+        self.controls.stop(FinishReason.STOPPED, save=False)
+        self._decisions.close()
+        if not self.over.wait(REFUSED_GRACE_S):
+            _exit(codes.REFUSED)
+
+
+def exit_code(result: Result, outcome: Outcome) -> int:
+    """The exit code of a loop that ended in good order."""
+    if result.reason is not FinishReason.DECIDED:
+        return codes.FINISHED
+    match outcome:
+        case Outcome.PENDING:
+            return codes.DECISION_PENDING
+        case Outcome.RESTART:
+            return codes.RESTART
+        case _:
+            return codes.FAILED
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version(), "trainerd": protocol.SOFTWARE}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions

@@ -1,0 +1,119 @@
+"""What the loop says, as messages of the protocol."""
+
+from __future__ import annotations
+
+from trainerd.actors.reports import Fault, Phase, Result, SaveRecord, StepRecord
+from trainerd.v1 import event_pb2, fault_pb2, run_pb2, trainer_pb2
+
+MAX_DURATIONS = 256
+MAX_TEXT = 64 * 1024
+"""Longest evidence sent with a fault, in characters: a message is bounded."""
+
+
+def phase_name(phase: Phase) -> str:
+    """The protocol's name of a phase."""
+    return f"PHASE_{phase.name}"
+
+
+def fault_to_proto(fault: Fault, *, awaits_decision: bool) -> fault_pb2.Fault:
+    """The fault as its witness saw it."""
+    delegated = fault.delegated
+    return fault_pb2.Fault(
+        **{"class": f"FAULT_CLASS_{fault.fault_class.name}"},
+        message=_bounded(fault.message),
+        suggestion=_bounded(fault.suggestion),
+        detail=_bounded(fault.detail),
+        step=fault.step,
+        batch=fault.batch,
+        phase=phase_name(fault.phase),
+        state_intact=fault.state_intact,
+        reason=fault.reason,
+        slots=fault.slots,
+        delegated=f"ACTION_{delegated.name}" if delegated else None,
+        awaits_decision=awaits_decision,
+    )
+
+
+def _bounded(text: str) -> str:
+    """The end of a traceback says most."""
+    return text if len(text) <= MAX_TEXT else "…" + text[-MAX_TEXT:]
+
+
+def fault_raised(fault: Fault, *, awaits_decision: bool) -> event_pb2.Event:
+    """A fault was seen."""
+    return event_pb2.Event(
+        fault_raised=event_pb2.FaultRaised(
+            fault=fault_to_proto(fault, awaits_decision=awaits_decision),
+            request_ids=fault.request_ids,
+        )
+    )
+
+
+def checkpoint_saved(record: SaveRecord) -> event_pb2.Event:
+    """A checkpoint is durable."""
+    return event_pb2.Event(
+        checkpoint_saved=event_pb2.CheckpointSaved(
+            step=record.step,
+            path=record.path,
+            bytes=record.bytes,
+            blocked_s=record.blocked_s,
+            duration_s=record.duration_s,
+            request_ids=record.request_ids,
+        )
+    )
+
+
+def trainer_finished(result: Result) -> event_pb2.Event:
+    """The trainer has done all it had to."""
+    return event_pb2.Event(
+        trainer_finished=event_pb2.TrainerFinished(
+            reason=f"FINISH_REASON_{result.reason.name}",
+            durable=result.durable,
+            result=run_pb2.RunResult(
+                step=result.step,
+                batches=result.batches,
+                masked_slots=result.masked_slots,
+                skipped_batches=result.skipped_batches,
+                loss=result.loss,
+                state_digest=result.state_digest,
+                durable_step=result.durable_step,
+                checkpoint=result.checkpoint,
+            ),
+        )
+    )
+
+
+def step_report(record: StepRecord, applied: StepRecord) -> trainer_pb2.StepReport:
+    """One dispatched batch; `applied` is the newest applied one, and may be the same.
+
+    A batch that was left out adds neither a duration nor examples.
+    """
+    report = trainer_pb2.StepReport(
+        step=record.step,
+        batch=record.batch + 1,
+        loss=applied.loss,
+        gradient_norm=applied.gradient_norm,
+        metrics=applied.metrics,
+        skipped_batches=record.total_skipped_batches,
+        masked_slots=record.total_masked_slots,
+        data_wait_s=record.data_wait_s,
+    )
+    if record.applied:
+        report.durations_s.append(record.duration_s)
+        report.examples = record.examples
+    return report
+
+
+def merge_step_reports(
+    older: trainer_pb2.AttachRequest, newer: trainer_pb2.AttachRequest
+) -> trainer_pb2.AttachRequest:
+    """Both in one: newest values win, amounts add up, the newest 256 durations stay."""
+    merged = trainer_pb2.AttachRequest()
+    merged.CopyFrom(newer)
+    report, before = merged.step_report, older.step_report
+    durations = [*before.durations_s, *report.durations_s][-MAX_DURATIONS:]
+    del report.durations_s[:]
+    report.durations_s.extend(durations)
+    report.examples += before.examples
+    report.data_wait_s += before.data_wait_s
+    return merged

@@ -1,0 +1,74 @@
+"""The training library under the actor: load the program, build the plan, run the loop."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from trainerd.actors.errors import TrainingError
+from trainerd.actors.faults import classify
+from trainerd.actors.loop import run_loop
+from trainerd.actors.program import load_entry
+from trainerd.actors.reports import Controls, Fault, FaultClass, FinishReason, Reporter, Result
+from trainerd.actors.traceback_text import user_traceback
+from trainerd.actors.trainer.plans import build_plan, ledger_entries
+from trainerd.actors.trainer.situation import Situation
+from trainerd.actors.trainer.values import arguments
+from trainerd.v1 import launcher_pb2
+
+
+def train(
+    assignment: launcher_pb2.Assignment,
+    reporter: Reporter,
+    controls: Controls,
+    situation: Situation,
+) -> Result:
+    """Train as assigned. The user's mistakes are faults that the supervisor decides on."""
+    try:
+        return _train(assignment, reporter, controls)
+    except TrainingError as error:
+        phase, step = situation.now()
+        fault = classify(error, phase=phase, step=step, state_intact=False)
+    except (SystemExit, KeyboardInterrupt) as error:
+        phase, step = situation.now()
+        fault = Fault(
+            fault_class=FaultClass.STEP_EXCEPTION,
+            message=f"the program raised {type(error).__name__}: {error}",
+            suggestion="raise an ordinary exception, or return",
+            detail=user_traceback(error),
+            step=step,
+            phase=phase,
+            state_intact=False,
+        )
+    # Whatever the verdict: there is nothing to go on with in this process.
+    reporter.decide(fault)
+    return _nothing(fault.step)
+
+
+def _train(assignment: launcher_pb2.Assignment, reporter: Reporter, controls: Controls) -> Result:
+    spec = assignment.spec
+    sys.path[:0] = spec.trainer.path
+    plan = build_plan(spec, run=assignment.run, slots=assignment.slots)
+    program = load_entry(spec.entry, arguments(spec.args))
+    return run_loop(
+        program,
+        plan,
+        checkpoint_directory=Path(assignment.checkpoint_directory),
+        restore_directories=[Path(place) for place in assignment.restore_directories],
+        ledger=ledger_entries(assignment.ledger),
+        reporter=reporter,
+        controls=controls,
+    )
+
+
+def _nothing(step: int) -> Result:
+    return Result(
+        reason=FinishReason.DECIDED,
+        step=step,
+        batches=0,
+        masked_slots=0,
+        skipped_batches=0,
+        loss=0.0,
+        state_digest="",
+        durable=False,
+    )

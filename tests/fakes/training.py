@@ -1,0 +1,142 @@
+"""A small program, its data, and a reporter that remembers: what tests of the library train."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from trainerd.actors.program import Program
+from trainerd.actors.reports import Fault, Phase, SaveRecord, StepRecord, Verdict
+
+EXAMPLES = 96
+INPUTS = 5
+
+
+class Data:
+    """Random access to seeded examples. `spoil`: index -> what happens there."""
+
+    def __init__(self, length: int = EXAMPLES, spoil: Mapping[int, Any] | None = None) -> None:
+        generator = np.random.default_rng(7)
+        self.x = generator.normal(size=(length, INPUTS)).astype(np.float32)
+        self.y = np.sin(self.x.sum(axis=1)).astype(np.float32)
+        self.spoil = dict(spoil or {})
+        self.reads: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: int) -> Any:
+        self.reads.append(index)
+        match self.spoil.get(index):
+            case None:
+                return {"x": self.x[index], "y": self.y[index]}
+            case Exception() as error:
+                raise error
+            case "nan":
+                return {"x": self.x[index], "y": np.float32(np.nan)}
+            case other:
+                return other
+
+
+def init(key: jax.Array) -> Any:
+    a, b = jax.random.split(key)
+    return {"a": jax.random.normal(a, (INPUTS, 8)) / 2, "b": jax.random.normal(b, (8,)) / 3}
+
+
+def loss(params: Any, batch: Any, key: jax.Array) -> Any:
+    hidden = jnp.tanh(batch["x"] @ params["a"])
+    hidden += 0.01 * jax.random.normal(key, hidden.shape)
+    error = jnp.mean((hidden @ params["b"] - batch["y"]) ** 2)
+    return error, {"double": 2 * error}
+
+
+def optimizer() -> optax.GradientTransformation:
+    """Its state counts, schedules and has moments: a skip must leave all of them alone."""
+    schedule = optax.cosine_decay_schedule(1e-2, 40)
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule))
+
+
+OPTIMIZER = optimizer()
+
+
+def program(**changes: Any) -> Program:
+    parts: dict[str, Any] = {"init": init, "loss": loss, "optimizer": OPTIMIZER, "data": Data()}
+    return Program(**{**parts, **changes})
+
+
+@dataclass
+class Recorder:
+    """Remembers every report in order; decides by `verdict`."""
+
+    verdict: Callable[[Fault], Verdict] = lambda fault: Verdict.FAIL
+    on_step: Callable[[StepRecord], None] = lambda record: None
+    heard: list[tuple[str, Any]] = field(default_factory=list)
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def _note(self, what: str, value: Any) -> None:
+        with self.changed:
+            self.heard.append((what, value))
+            self.changed.notify_all()
+
+    def all(self, what: str) -> list[Any]:
+        with self.changed:
+            return [value for name, value in self.heard if name == what]
+
+    def wait_for(self, what: str, count: int = 1, timeout_s: float = 30.0) -> list[Any]:
+        with self.changed:
+            enough = self.changed.wait_for(
+                lambda: sum(name == what for name, _ in self.heard) >= count, timeout_s
+            )
+        assert enough, f"{what} was not heard {count} times in {timeout_s} s: {self.heard}"
+        return self.all(what)
+
+    @property
+    def steps(self) -> list[StepRecord]:
+        return self.all("stepped")
+
+    @property
+    def faults(self) -> list[Fault]:
+        return self.all("faulted")
+
+    @property
+    def phases(self) -> list[Phase]:
+        return [phase for phase, _ in self.all("entered")]
+
+    def entered(self, phase: Phase, step: int) -> None:
+        self._note("entered", (phase, step))
+
+    def slots_fixed(self, slots: int) -> None:
+        self._note("slots_fixed", slots)
+
+    def restored(self, step: int, batch: int, source: str) -> None:
+        self._note("restored", (step, batch, source))
+
+    def stepped(self, record: StepRecord) -> None:
+        self._note("stepped", record)
+        self.on_step(record)
+
+    def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._note("evaluated", (step, dict(metrics)))
+
+    def saved(self, record: SaveRecord) -> None:
+        self._note("saved", record)
+
+    def faulted(self, fault: Fault) -> None:
+        self._note("faulted", fault)
+
+    def decide(self, fault: Fault) -> Verdict:
+        self._note("decide", fault)
+        return self.verdict(fault)
+
+    def paused(self, step: int) -> None:
+        self._note("paused", step)
+
+    def resumed(self, step: int) -> None:
+        self._note("resumed", step)

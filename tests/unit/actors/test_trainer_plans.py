@@ -1,0 +1,113 @@
+"""From a specification to the loop's plan: what is set, and what is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from trainerd.actors.errors import PlanError
+from trainerd.actors.ledger import Entry, Omission
+from trainerd.actors.plan import Plan
+from trainerd.actors.reports import FaultClass, Verdict
+from trainerd.actors.trainer.plans import build_plan, ledger_entries
+from trainerd.actors.trainer.values import arguments
+from trainerd.v1 import fault_pb2, launcher_pb2, run_pb2
+
+
+def spec_of(**train: int) -> run_pb2.RunSpec:
+    return run_pb2.RunSpec(train=run_pb2.TrainSpec(**({"steps": 5, "global_batch": 8} | train)))
+
+
+def test_an_empty_specification_gets_the_documented_defaults():
+    assert build_plan(spec_of()) == Plan(steps=5, global_batch=8)
+
+
+def test_what_is_set_is_passed_on():
+    spec = spec_of(microbatch=4, seed=-3, evaluate_every_steps=2)
+    spec.train.deterministic = False
+    spec.checkpoint.every_steps = 7
+    spec.checkpoint.keep = 2
+    spec.policy.continue_on_error = True
+    plan = build_plan(spec, run="r-1", slots=2)
+    assert (plan.run_id, plan.slots, plan.microbatch, plan.accumulate_steps) == ("r-1", 2, 4, None)
+    assert (plan.seed, plan.evaluate_every_steps, plan.deterministic) == (-3, 2, False)
+    assert (plan.checkpoint_every_steps, plan.checkpoint_keep) == (7, 2)
+    assert plan.continue_on_error
+
+
+def test_zero_is_a_number_and_not_a_missing_one():
+    assert build_plan(spec_of(seed=0)).seed == 0
+    with pytest.raises(PlanError, match="microbatch must be ≥ 1, got 0"):
+        build_plan(spec_of(microbatch=0))
+
+
+def test_a_rule_changes_only_what_it_sets():
+    spec = spec_of()
+    spec.policy.non_finite_step.limit = 0
+    spec.policy.non_finite_microbatch.action = fault_pb2.ACTION_ROLLBACK
+    spec.policy.data_error.window_s = 5.0
+    spec.policy.data_error.action = fault_pb2.ACTION_FAIL
+    plan, default = build_plan(spec), Plan(steps=5, global_batch=8)
+    assert plan.non_finite_step.limit == 0
+    assert plan.non_finite_step.action is default.non_finite_step.action
+    assert plan.non_finite_step.consecutive == default.non_finite_step.consecutive
+    # What the loop cannot do alone, it asks about.
+    assert plan.non_finite_microbatch.action is Verdict.RESTART
+    assert (plan.data_error.action, plan.data_error.window_s) == (Verdict.FAIL, 5.0)
+
+
+def test_the_journals_ledger_is_read():
+    entries = ledger_entries(
+        [
+            launcher_pb2.LedgerEntry(
+                first_batch=3, last_batch=4, fault_class="data_error", decision="skip"
+            ),
+            launcher_pb2.LedgerEntry(
+                first_batch=9,
+                last_batch=9,
+                slots=[1, 2],
+                fault_class="non_finite_microbatch",
+                decision="mask",
+            ),
+        ]
+    )
+    assert entries == [
+        Entry(
+            first_batch=3,
+            last_batch=4,
+            slots=None,
+            fault_class=FaultClass.DATA_ERROR,
+            decision=Omission.SKIP,
+        ),
+        Entry(
+            first_batch=9,
+            last_batch=9,
+            slots=(1, 2),
+            fault_class=FaultClass.NON_FINITE_MICROBATCH,
+            decision=Omission.MASK,
+        ),
+    ]
+
+
+def test_arguments_keep_their_types():
+    spec = run_pb2.RunSpec()
+    spec.args["width"].int_value = 2**62
+    spec.args["rate"].double_value = 1.0
+    spec.args["deep"].bool_value = True
+    spec.args["name"].string_value = "x"
+    spec.args["sizes"].list_value.values.add().int_value = 1
+    spec.args["table"].table_value.values["key"].string_value = "v"
+    found = arguments(spec.args)
+    assert found == {
+        "width": 2**62,
+        "rate": 1.0,
+        "deep": True,
+        "name": "x",
+        "sizes": [1],
+        "table": {"key": "v"},
+    }
+    assert (type(found["width"]), type(found["rate"]), type(found["deep"])) == (int, float, bool)
+
+
+def test_a_value_of_no_kind_is_refused():
+    with pytest.raises(ValueError, match="must have a kind"):
+        arguments({"x": run_pb2.Value()})

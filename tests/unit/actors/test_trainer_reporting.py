@@ -1,0 +1,335 @@
+"""What the loop says becomes messages; what the supervisor decides becomes verdicts."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+import pytest
+
+from fakes.launcher_process import wait_until
+from trainerd.actors.reports import (
+    Controls,
+    Fault,
+    FaultClass,
+    FinishReason,
+    Phase,
+    Result,
+    SaveRecord,
+    StepRecord,
+    Verdict,
+)
+from trainerd.actors.trainer import codes
+from trainerd.actors.trainer.commands import Commands
+from trainerd.actors.trainer.decisions import DecisionSlot
+from trainerd.actors.trainer.main import exit_code
+from trainerd.actors.trainer.reporting import LinkReporter, Outcome
+from trainerd.actors.trainer.situation import Situation
+from trainerd.v1 import event_pb2, fault_pb2, trainer_pb2
+from trainerd.v1.mailbox import Outbox
+
+
+@dataclass
+class Desk:
+    """A reporter and everything around it."""
+
+    limit: int = 1024
+    timeout_s: float = 20.0
+    controls: Controls = field(default_factory=Controls)
+    decisions: DecisionSlot = field(default_factory=DecisionSlot)
+    situation: Situation = field(default_factory=Situation)
+    resets: int = 0
+
+    def __post_init__(self) -> None:
+        self.outbox: Outbox[trainer_pb2.AttachRequest] = Outbox(self.limit)
+        self.reporter = LinkReporter(
+            outbox=self.outbox,
+            situation=self.situation,
+            controls=self.controls,
+            decisions=self.decisions,
+            reset_link=self.reset,
+            decision_timeout_s=self.timeout_s,
+        )
+        self.commands = Commands(controls=self.controls, decisions=self.decisions)
+
+    def reset(self) -> None:
+        self.resets += 1
+
+    def events(self) -> list[event_pb2.Event]:
+        return [numbered.message.event for numbered in self.outbox.take(0.0)[0]]
+
+    def step_report(self) -> trainer_pb2.StepReport | None:
+        telemetry = self.outbox.take(0.0)[1]
+        return telemetry[0].step_report if telemetry else None
+
+    def decide(self, action: fault_pb2.Action, fault: Fault) -> Verdict:
+        verdicts: list[Verdict] = []
+        thread = threading.Thread(target=lambda: verdicts.append(self.reporter.decide(fault)))
+        thread.start()
+        wait_until(lambda: len(self.outbox) > 0, "the fault to be raised")
+        decision = fault_pb2.Decision(action=action, reason="1 in 600 s, limit 10")
+        self.commands.obey(trainer_pb2.AttachResponse(decision=decision))
+        thread.join(20.0)
+        return verdicts[0]
+
+
+def step(number: int, *, applied: bool = True, **changes: object) -> StepRecord:
+    values: dict[str, object] = {
+        "step": number,
+        "batch": number,
+        "applied": applied,
+        "loss": 1.0 / number,
+        "gradient_norm": 0.5,
+        "metrics": {"accuracy": number / 100},
+        "duration_s": number / 10,
+        "data_wait_s": 0.5,
+        "examples": 8,
+        "masked_slots": (),
+        "total_skipped_batches": 0,
+        "total_masked_slots": 0,
+    }
+    return StepRecord(**(values | changes))  # type: ignore[arg-type]
+
+
+FAULT = Fault(
+    fault_class=FaultClass.STEP_EXCEPTION,
+    message="ValueError: no",
+    suggestion="say yes",
+    detail="Traceback",
+    step=7,
+    batch=9,
+    phase=Phase.STEP,
+    state_intact=True,
+    slots=(1, 2),
+)
+
+
+def test_every_lifecycle_report_becomes_its_event():
+    desk = Desk()
+    reporter = desk.reporter
+    reporter.entered(Phase.COMPILE, 2)
+    reporter.slots_fixed(4)
+    reporter.restored(20, 21, "/c/20")
+    reporter.evaluated(20, {"loss": 2.0})
+    reporter.saved(
+        SaveRecord(
+            step=20, path="/c/20", bytes=9, blocked_s=0.1, duration_s=2.0, request_ids=("q",)
+        )
+    )
+    reporter.paused(20)
+    reporter.resumed(20)
+    phase, slots, restored, evaluated, saved, paused, resumed = desk.events()
+    assert (phase.phase_entered.phase, phase.phase_entered.step) == (fault_pb2.PHASE_COMPILE, 2)
+    assert slots.slots_fixed.slots == 4
+    assert restored.state_restored == event_pb2.StateRestored(step=20, batch=21, source="/c/20")
+    assert evaluated.evaluated.evaluation.metrics["loss"] == 2.0
+    assert saved.checkpoint_saved == event_pb2.CheckpointSaved(
+        step=20, path="/c/20", bytes=9, blocked_s=0.1, duration_s=2.0, request_ids=["q"]
+    )
+    assert paused.trainer_paused.step == 20
+    assert resumed.trainer_resumed.step == 20
+
+
+def test_a_handled_fault_says_what_was_done():
+    desk = Desk()
+    desk.reporter.faulted(
+        Fault(
+            fault_class=FaultClass.NON_FINITE_MICROBATCH,
+            message="m",
+            delegated=Verdict.MASK,
+            request_ids=("q",),
+            reason="no_space",
+        )
+    )
+    (event,) = desk.events()
+    fault = event.fault_raised.fault
+    assert getattr(fault, "class") == fault_pb2.FAULT_CLASS_NON_FINITE_MICROBATCH
+    assert (fault.delegated, fault.awaits_decision) == (fault_pb2.ACTION_MASK, False)
+    assert (fault.reason, list(event.fault_raised.request_ids)) == ("no_space", ["q"])
+    assert fault.batch == -1
+
+
+def test_a_fault_that_waits_for_a_decision_says_so_and_everything_it_knows():
+    desk = Desk()
+    assert desk.decide(fault_pb2.ACTION_SKIP, FAULT) is Verdict.SKIP
+    fault = desk.events()[0].fault_raised.fault
+    assert fault.awaits_decision
+    assert getattr(fault, "class") == fault_pb2.FAULT_CLASS_STEP_EXCEPTION
+    assert (fault.message, fault.suggestion, fault.detail) == (
+        "ValueError: no",
+        "say yes",
+        "Traceback",
+    )
+    assert (fault.step, fault.batch, fault.phase) == (7, 9, fault_pb2.PHASE_STEP)
+    assert fault.state_intact
+    assert list(fault.slots) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("action", "verdict", "outcome"),
+    [
+        (fault_pb2.ACTION_CONTINUE, Verdict.CONTINUE, Outcome.NONE),
+        (fault_pb2.ACTION_MASK, Verdict.MASK, Outcome.NONE),
+        (fault_pb2.ACTION_SKIP, Verdict.SKIP, Outcome.NONE),
+        (fault_pb2.ACTION_ROLLBACK, Verdict.RESTART, Outcome.RESTART),
+        (fault_pb2.ACTION_RESTART, Verdict.RESTART, Outcome.RESTART),
+        (fault_pb2.ACTION_REFORM, Verdict.RESTART, Outcome.RESTART),
+        (fault_pb2.ACTION_FAIL, Verdict.FAIL, Outcome.FAIL),
+    ],
+)
+def test_each_action_leads_to_its_verdict(action, verdict, outcome):
+    desk = Desk()
+    assert desk.decide(action, FAULT) is verdict
+    assert desk.reporter.outcome is outcome
+
+
+def test_a_decision_to_pause_holds_at_the_next_boundary():
+    desk = Desk()
+    assert desk.decide(fault_pb2.ACTION_PAUSE, FAULT) is Verdict.CONTINUE
+    assert desk.controls.take().pause
+
+
+def test_without_a_decision_in_time_the_next_daemon_decides():
+    desk = Desk(timeout_s=0.05)
+    assert desk.reporter.decide(FAULT) is Verdict.RESTART
+    assert desk.reporter.outcome is Outcome.PENDING
+
+
+def test_a_decision_that_nothing_waits_for_is_not_kept_for_the_next_fault():
+    desk = Desk(timeout_s=0.05)
+    decision = fault_pb2.Decision(action=fault_pb2.ACTION_SKIP)
+    desk.commands.obey(trainer_pb2.AttachResponse(decision=decision))
+    assert desk.reporter.decide(FAULT) is Verdict.RESTART
+
+
+def test_a_link_that_is_refused_ends_the_wait():
+    desk = Desk(timeout_s=600.0)
+    desk.decisions.close()
+    assert desk.reporter.decide(FAULT) is Verdict.RESTART
+
+
+def test_one_step_is_reported_with_all_it_has():
+    desk = Desk()
+    desk.reporter.stepped(step(3, total_skipped_batches=1, total_masked_slots=2))
+    report = desk.step_report()
+    assert report is not None
+    assert (report.step, report.batch, report.examples) == (3, 4, 8)
+    assert (report.loss, report.gradient_norm) == (1.0 / 3, 0.5)
+    assert (report.skipped_batches, report.masked_slots) == (1, 2)
+    assert dict(report.metrics) == {"accuracy": 0.03}
+    assert list(report.durations_s) == [0.3]
+    assert desk.situation.now()[1] == 3
+
+
+def test_unsent_steps_become_one_report():
+    desk = Desk()
+    for number in (1, 2, 3):
+        desk.reporter.stepped(step(number))
+    report = desk.step_report()
+    assert report is not None
+    assert (report.step, report.loss, report.examples) == (3, 1.0 / 3, 24)
+    assert list(report.durations_s) == [0.1, 0.2, 0.3]
+    assert report.data_wait_s == 1.5
+    assert desk.step_report() is None
+
+
+def test_a_report_holds_the_newest_256_durations():
+    desk = Desk()
+    for number in range(1, 400):
+        desk.reporter.stepped(step(number))
+    report = desk.step_report()
+    assert report is not None
+    assert len(report.durations_s) == 256
+    assert report.durations_s[-1] == 39.9
+    assert report.examples == 399 * 8
+
+
+def test_a_skipped_batch_reports_the_newest_applied_update():
+    desk = Desk()
+    desk.reporter.stepped(step(2))
+    skipped = step(2, applied=False, batch=3, loss=float("nan"), total_skipped_batches=1)
+    desk.reporter.stepped(skipped)
+    report = desk.step_report()
+    assert report is not None
+    assert (report.loss, report.batch, report.skipped_batches) == (0.5, 4, 1)
+    assert (list(report.durations_s), report.examples) == ([0.2], 8)
+
+
+def test_before_the_first_applied_update_there_is_nothing_to_report():
+    desk = Desk()
+    desk.reporter.stepped(step(1, applied=False))
+    assert desk.step_report() is None
+
+
+def test_an_overflow_resets_the_link_and_keeps_the_newest_report():
+    desk = Desk(limit=2)
+    for slots in (1, 2, 3):
+        desk.reporter.slots_fixed(slots)
+    assert (desk.resets, desk.outbox.dropped) == (1, 3)
+    assert [event.slots_fixed.slots for event in desk.events()] == [3]
+
+
+def test_evidence_of_any_length_fits_into_a_message():
+    desk = Desk()
+    desk.reporter.faulted(
+        Fault(fault_class=FaultClass.DATA_ERROR, message="m", detail="x" * 20_000_000 + "end")
+    )
+    detail = desk.events()[0].fault_raised.fault.detail
+    assert len(detail) < 100_000
+    assert detail.endswith("end")
+
+
+def test_commands_become_requests_to_the_loop():
+    desk = Desk()
+    obey = desk.commands.obey
+    obey(trainer_pb2.AttachResponse(pause=trainer_pb2.PauseTrainer()))
+    obey(trainer_pb2.AttachResponse(save_checkpoint=trainer_pb2.SaveCheckpoint(request_id="q")))
+    requests = desk.controls.take()
+    assert (requests.pause, requests.save) == (True, ("q",))
+    obey(trainer_pb2.AttachResponse(resume=trainer_pb2.ResumeTrainer()))
+    stop = trainer_pb2.StopTrainer(save=False, reason=event_pb2.FINISH_REASON_PREEMPTED)
+    obey(trainer_pb2.AttachResponse(stop=stop))
+    requests = desk.controls.take()
+    assert not requests.pause
+    assert (requests.stop, requests.stop_saves) == (FinishReason.PREEMPTED, False)
+
+
+def test_the_end_says_what_it_amounts_to():
+    desk = Desk()
+    desk.reporter.finished(result(FinishReason.COMPLETED))
+    finished = desk.events()[0].trainer_finished
+    assert finished.reason == event_pb2.FINISH_REASON_COMPLETED
+    assert finished.durable
+    assert (finished.result.step, finished.result.state_digest) == (5, "ab")
+    assert (finished.result.durable_step, finished.result.checkpoint) == (5, "/c/5")
+
+
+def result(reason: FinishReason) -> Result:
+    return Result(
+        reason=reason,
+        step=5,
+        batches=6,
+        masked_slots=0,
+        skipped_batches=1,
+        loss=0.1,
+        state_digest="ab",
+        durable=True,
+        durable_step=5,
+        checkpoint="/c/5",
+    )
+
+
+@pytest.mark.parametrize(
+    ("reason", "outcome", "code"),
+    [
+        (FinishReason.COMPLETED, Outcome.NONE, codes.FINISHED),
+        (FinishReason.STOPPED, Outcome.FAIL, codes.FINISHED),
+        (FinishReason.PREEMPTED, Outcome.NONE, codes.FINISHED),
+        (FinishReason.DECIDED, Outcome.FAIL, codes.FAILED),
+        (FinishReason.DECIDED, Outcome.RESTART, codes.RESTART),
+        (FinishReason.DECIDED, Outcome.PENDING, codes.DECISION_PENDING),
+        (FinishReason.DECIDED, Outcome.NONE, codes.FAILED),
+    ],
+)
+def test_the_exit_code_says_why_it_ended(reason, outcome, code):
+    assert exit_code(result(reason), outcome) == code
