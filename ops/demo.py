@@ -14,12 +14,13 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from trainerd.actors.examples.stdlib_text import read_corpus, unigram_bits_per_byte
 from trainerd.clients import Client, TrainerdError, load_run_file
 from trainerd.clients.live_view import LiveView
 from trainerd.clients.plain_view import PlainView
@@ -49,8 +50,9 @@ WELL_BELOW = 0.8
 class Killing:
     """A view that sends one SIGKILL to the trainer once the run has reached a step."""
 
-    def __init__(self, inner: View, at_step: int) -> None:
+    def __init__(self, inner: View, at_step: int, announce: Callable[[str], None]) -> None:
         self._inner = inner
+        self._announce = announce
         self._at_step = at_step
         self.killed_at_step = 0
 
@@ -60,7 +62,7 @@ class Killing:
         if not self.killed_at_step and run.step >= self._at_step and run.pid:
             self.killed_at_step = run.step
             os.kill(run.pid, signal.SIGKILL)
-            self.note(f"SIGKILL to the trainer, process {run.pid}, at step {run.step}")
+            self._announce(f"SIGKILL to the trainer, process {run.pid}, at step {run.step}")
         self._inner.show(response)
 
     def tick(self) -> None:
@@ -95,7 +97,8 @@ def _demonstrate(console: Console, client: Client) -> bool:
     spec = load_run_file(RUN_FILE).spec
     steps = spec.train.steps
     console.print(f"\n[bold]1.[/] {steps} steps; the trainer is killed at about {KILL_AT:.0%}")
-    killing = Killing(_view(console), int(steps * KILL_AT))
+    view = _view(console)
+    killing = Killing(view, int(steps * KILL_AT), view.note if console.is_terminal else print)
     killed = _watch(client, spec, killing)
     console.print(f"\n[bold]2.[/] the same {steps} steps, undisturbed")
     undisturbed = _watch(client, spec, _view(console))
@@ -119,9 +122,7 @@ def _interrupted(count: int, view: View) -> float:
 def _prove(
     console: Console, killed: run_pb2.Run, undisturbed: run_pb2.Run, killed_at_step: int
 ) -> bool:
-    from trainerd.actors.examples.stdlib_text import unigram_bits_per_byte  # noqa: PLC0415
-
-    entropy = unigram_bits_per_byte()
+    entropy = unigram_bits_per_byte(read_corpus().validation)
     last = killed.last_evaluation.metrics["bits_per_byte"]
     completed = run_pb2.RUN_STATE_COMPLETED
     claims = {

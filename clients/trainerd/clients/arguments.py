@@ -1,0 +1,220 @@
+"""The command line of `trainerctl`."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn, Protocol
+
+from trainerd.clients.errors import BadInput
+
+_EXIT_CODES = """\
+exit codes: 0 ok, 1 the run failed, 2 usage or bad input, 3 not found, 4 refused in this state,
+5 daemon unreachable, 6 permission denied, 75 the run stopped and can be resumed.
+Ctrl-C leaves watch, events -f and logs -f with 0; other commands end with 128 + the signal.
+RUN is a run's id or a unique beginning of it."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose mistakes are `BadInput`, reported like every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise it."""
+        raise BadInput(f"{message}; see '{self.prog} --help'")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Globals:
+    """The options that every subcommand takes, before or after its name."""
+
+    address: str | None
+    as_json: bool
+    timeout_s: float | None
+    tls_ca: Path | None
+    tls_cert: Path | None
+    tls_key: Path | None
+
+
+def parser(version: str) -> argparse.ArgumentParser:
+    """The parser. `command` in its result names the subcommand."""
+    shared = _global_options()
+    top = Parser(
+        prog="trainerctl",
+        description="Controls training runs of the trainerd daemon.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[shared],
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action="version", version=f"trainerctl {version}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def command(name: str, summary: str, description: str = "") -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name,
+            help=summary,
+            description=description or f"{summary[0].upper()}{summary[1:]}.",
+            parents=[shared],
+            allow_abbrev=False,
+        )
+
+    _add_file_commands(command)
+    _add_reading_commands(command)
+    _add_control_commands(command)
+    return top
+
+
+def global_options(args: argparse.Namespace) -> Globals:
+    """The global options of a parsed command line, wherever they stood."""
+    given = vars(args)
+    return Globals(
+        address=given.get("address"),
+        as_json=given.get("json", False),
+        timeout_s=given.get("timeout"),
+        tls_ca=given.get("tls_ca"),
+        tls_cert=given.get("tls_cert"),
+        tls_key=given.get("tls_key"),
+    )
+
+
+def _global_options() -> Parser:
+    # No defaults: what stands before the subcommand must survive the subcommand's own parsing.
+    shared = Parser(add_help=False, argument_default=argparse.SUPPRESS, allow_abbrev=False)
+    group = shared.add_argument_group("global options")
+    group.add_argument(
+        "--address",
+        metavar="ADDRESS",
+        help="the daemon's unix:PATH or host:port (default: TRAINERD_ADDRESS, or this machine's)",
+    )
+    group.add_argument(
+        "--json", action="store_true", help="print the API's messages as JSON, a line each if many"
+    )
+    group.add_argument(
+        "--timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        help="deadline of a call (default: 30, and 300 where training has to do something)",
+    )
+    group.add_argument("--tls-ca", type=Path, metavar="FILE", help="trusted certificates (PEM)")
+    group.add_argument("--tls-cert", type=Path, metavar="FILE", help="own certificate (PEM)")
+    group.add_argument("--tls-key", type=Path, metavar="FILE", help="its key (PEM)")
+    return shared
+
+
+class _AddCommand(Protocol):
+    def __call__(
+        self, name: str, summary: str, description: str = ""
+    ) -> argparse.ArgumentParser: ...
+
+
+def _add_file_commands(command: _AddCommand) -> None:
+    run = command(
+        "run",
+        "submit a run file and watch it, with a private daemon if none answers",
+        "Submits RUN.toml, watches it and exits with its result. If no daemon answers, one is "
+        "started for as long as this command lives; Ctrl-C then stops the run with a checkpoint, "
+        "a second one stops it at once. On a daemon that runs already, Ctrl-C leaves the run be.",
+    )
+    submit = command("submit", "submit a run file and print the run's id")
+    submit.add_argument(
+        "--wait", action="store_true", help="watch the run and exit with its result"
+    )
+    submit.add_argument(
+        "--request-id",
+        type=_request_id,
+        metavar="ID",
+        help="submitting again with the same id answers with the same run",
+    )
+    check = command(
+        "check",
+        "say everything that is wrong with a run file",
+        "Says everything that is wrong with RUN.toml, without running it. Where no daemon "
+        "answers, only keys and types are checked.",
+    )
+    for each in (run, submit, check):
+        each.add_argument("file", metavar="RUN.toml", help="the run file")
+        each.add_argument(
+            "--no-program-check", action="store_true", help="do not load the program to check it"
+        )
+
+
+def _add_reading_commands(command: _AddCommand) -> None:
+    runs = command("list", "list runs, newest first")
+    runs.add_argument(
+        "--limit", type=_count, default=100, metavar="N", help="most runs to list (default: 100)"
+    )
+    _with_run(command("status", "show a run in detail"))
+    _with_run(
+        command(
+            "watch",
+            "watch a run to its end and exit with its result",
+            "Watches a run to its end and exits with its result: live on a terminal, else (or "
+            "with NO_COLOR) in plain lines. Ctrl-C leaves the run alone.",
+        )
+    )
+    events = command("events", "list what happened, and why")
+    events.add_argument("run", metavar="RUN", nargs="?", help="the run (default: all runs)")
+    events.add_argument(
+        "--after", type=_count, default=0, metavar="N", help="only records after number N"
+    )
+    logs = command("logs", "print a run's log")
+    _with_run(logs)
+    logs.add_argument(
+        "--incarnation",
+        type=_count,
+        default=0,
+        metavar="N",
+        help="the trainer's log to print (default: the newest's)",
+    )
+    for each in (events, logs):
+        each.add_argument("-f", "--follow", action="store_true", help="wait for more")
+
+
+def _add_control_commands(command: _AddCommand) -> None:
+    pause = command("pause", "hold a run after an agreed step, durably saved")
+    resume = command("resume", "go on with a paused run")
+    restart = command("restart", "start a new trainer process for a run")
+    checkpoint = command("checkpoint", "save a checkpoint now")
+    stop = command("stop", "end a run so that it can be resumed")
+    stop.add_argument("--no-checkpoint", action="store_true", help="do not save first")
+    for each in (pause, resume, restart, checkpoint, stop):
+        each.add_argument(
+            "--no-wait", action="store_true", help="answer once the request is journalled"
+        )
+    delete = command("delete", "remove an ended run and its files")
+    for each in (pause, resume, restart, checkpoint, stop, delete):
+        _with_run(each)
+
+
+def _with_run(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run", metavar="RUN", type=_run, help="the run's id or its beginning")
+
+
+def _run(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("must be a run's id, got nothing")
+    return text
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number of seconds > 0, got {text!r}")
+    return seconds
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) >= 2**63:
+        raise argparse.ArgumentTypeError(f"must be an integer ≥ 0, got {text!r}")
+    return int(text)
+
+
+def _request_id(text: str) -> str:
+    if not 1 <= len(text) <= 128:
+        raise argparse.ArgumentTypeError(f"must have 1 to 128 characters, got {len(text)}")
+    return text

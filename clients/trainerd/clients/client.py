@@ -1,0 +1,256 @@
+"""A typed client of the daemon's control service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
+
+import grpc
+
+from trainerd.clients.address import Tls, normalised, open_channel
+from trainerd.clients.errors import ApiError
+from trainerd.clients.failures import from_rpc_error
+from trainerd.v1 import control_pb2, control_pb2_grpc, run_pb2
+from trainerd.v1.protocol import default_control_address, protocol, refusal
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+_HANDSHAKE_TIMEOUT_S = 10.0
+
+Request = TypeVar("Request", bound="Message")
+Response = TypeVar("Response", bound="Message")
+Received_co = TypeVar("Received_co", covariant=True)
+
+
+class Call(Protocol[Received_co]):
+    """A streaming call under way, as gRPC returns it."""
+
+    def __iter__(self) -> Iterator[Received_co]:
+        """The messages."""
+
+    def cancel(self) -> bool:
+        """End the call."""
+
+
+class Stream(Generic[Response]):
+    """Messages of a streaming call, in order. Iterate once; `cancel` from any thread ends it.
+
+    It has no deadline of its own: keepalive ends it within seconds when the link is lost.
+    """
+
+    def __init__(self, call: Call[Response], address: str) -> None:
+        """`call` is the running call to `address`."""
+        self._call = call
+        self._address = address
+        self._cancelled = False
+
+    def __iter__(self) -> Iterator[Response]:
+        """Yield until the daemon ends the stream or `cancel`; raises `TrainerdError`."""
+        try:
+            yield from self._call
+        except grpc.RpcError as error:
+            if not self._cancelled:
+                raise from_rpc_error(error, address=self._address, timeout_s=None) from error
+
+    def cancel(self) -> None:
+        """End the stream; whoever iterates over it sees its end."""
+        self._cancelled = True
+        self._call.cancel()
+
+
+class Client:
+    """Calls the daemon at `address`; use as a context manager.
+
+    The first call shakes hands: a daemon that speaks another protocol is refused with
+    `ApiError`. Every method raises `TrainerdError`s only. A run is named by its id or a unique
+    beginning of it. Methods may be called from several threads.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        timeout_s: float = 30.0,
+        tls: Tls | None = None,
+        *,
+        work_timeout_s: float | None = None,
+    ) -> None:
+        """Nothing is connected yet.
+
+        `address`: `unix:PATH` or `host:port`; None: the daemon of this machine.
+        `timeout_s`: deadline of a call that only reads.
+        `work_timeout_s`: deadline of a call that waits for training to do something (check,
+        submit, pause, stop, …); default: 300, or `timeout_s` if that is longer.
+        """
+        self.address = normalised(address or default_control_address())
+        self._timeout_s = timeout_s
+        self._work_timeout_s = max(300.0, timeout_s) if work_timeout_s is None else work_timeout_s
+        self._channel = open_channel(self.address, tls)
+        self._stub = control_pb2_grpc.ControlServiceStub(self._channel)
+        self._greeted = False
+
+    def __enter__(self) -> Self:
+        """Shake hands with the daemon."""
+        try:
+            self._greet()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the channel."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the channel; calls under way end."""
+        self._channel.close()
+
+    def daemon(self) -> control_pb2.GetDaemonResponse:
+        """The daemon's versions and addresses."""
+        timeout_s = min(self._timeout_s, _HANDSHAKE_TIMEOUT_S)
+        request = control_pb2.GetDaemonRequest(protocol=protocol())
+        response = self._bare_call(self._stub.GetDaemon, request, timeout_s)
+        refused = refusal(response.protocol, who=f"daemon at {self.address}")
+        if refused:
+            raise ApiError(refused)
+        self._greeted = True
+        return response
+
+    def check_run(
+        self, spec: run_pb2.RunSpec, *, skip_program: bool = False
+    ) -> control_pb2.CheckRunResponse:
+        """Everything that is wrong with a specification, and, unless skipped, its program."""
+        request = control_pb2.CheckRunRequest(spec=spec, skip_program=skip_program)
+        return self._call(self._stub.CheckRun, request, self._work_timeout_s)
+
+    def submit_run(
+        self, spec: run_pb2.RunSpec, *, request_id: str = "", skip_program_check: bool = False
+    ) -> control_pb2.SubmitRunResponse:
+        """Submit a run; the same `request_id` answers with the same run.
+
+        Raises `InvalidRun` with every problem.
+        """
+        request = control_pb2.SubmitRunRequest(
+            spec=spec, request_id=request_id, skip_program_check=skip_program_check
+        )
+        pending = "the run was sent" if request_id else ""
+        return self._call(self._stub.SubmitRun, request, self._work_timeout_s, pending)
+
+    def get_run(self, run: str) -> control_pb2.GetRunResponse:
+        """One run."""
+        return self._call(self._stub.GetRun, control_pb2.GetRunRequest(run=run))
+
+    def list_runs(
+        self, *, page_size: int = 0, page_token: str = ""
+    ) -> control_pb2.ListRunsResponse:
+        """A page of runs, newest first; `page_size` 0: 100."""
+        request = control_pb2.ListRunsRequest(page_size=page_size, page_token=page_token)
+        return self._call(self._stub.ListRuns, request)
+
+    def delete_run(self, run: str) -> control_pb2.DeleteRunResponse:
+        """Remove an ended run and its files."""
+        request = control_pb2.DeleteRunRequest(run=run)
+        return self._call(self._stub.DeleteRun, request, self._work_timeout_s)
+
+    def pause_run(self, run: str, *, no_wait: bool = False) -> control_pb2.PauseRunResponse:
+        """Hold a run after an agreed step; answers when it holds."""
+        request = control_pb2.PauseRunRequest(run=run, no_wait=no_wait)
+        return self._work(self._stub.PauseRun, request, f"the pause of {run} was asked for")
+
+    def resume_run(self, run: str, *, no_wait: bool = False) -> control_pb2.ResumeRunResponse:
+        """Go on with a paused run; answers when it goes on."""
+        request = control_pb2.ResumeRunRequest(run=run, no_wait=no_wait)
+        return self._work(self._stub.ResumeRun, request, f"the resumption of {run} was asked for")
+
+    def stop_run(
+        self, run: str, *, no_wait: bool = False, no_checkpoint: bool = False
+    ) -> control_pb2.StopRunResponse:
+        """End a run so that it can be resumed; answers when it has ended."""
+        request = control_pb2.StopRunRequest(run=run, no_wait=no_wait, no_checkpoint=no_checkpoint)
+        return self._work(self._stub.StopRun, request, f"the stop of {run} was asked for")
+
+    def restart_run(self, run: str, *, no_wait: bool = False) -> control_pb2.RestartRunResponse:
+        """Start a new trainer process; answers when it trains."""
+        request = control_pb2.RestartRunRequest(run=run, no_wait=no_wait)
+        return self._work(self._stub.RestartRun, request, f"the restart of {run} was asked for")
+
+    def checkpoint_run(
+        self, run: str, *, no_wait: bool = False
+    ) -> control_pb2.CheckpointRunResponse:
+        """Save a checkpoint now; answers when it is durable."""
+        request = control_pb2.CheckpointRunRequest(run=run, no_wait=no_wait)
+        pending = f"the checkpoint of {run} was asked for"
+        return self._work(self._stub.CheckpointRun, request, pending)
+
+    def watch_run(self, run: str) -> Stream[control_pb2.WatchRunResponse]:
+        """A run's situation now and after every change, until it ends."""
+        return self._stream(self._stub.WatchRun, control_pb2.WatchRunRequest(run=run))
+
+    def list_events(
+        self, run: str = "", *, after_sequence: int = 0, follow: bool = False
+    ) -> Stream[control_pb2.ListEventsResponse]:
+        """Journal records after a sequence; of all runs without `run`."""
+        request = control_pb2.ListEventsRequest(
+            run=run, after_sequence=after_sequence, follow=follow
+        )
+        return self._stream(self._stub.ListEvents, request)
+
+    def read_run_log(
+        self, run: str, *, incarnation: int = 0, offset: int = 0, max_bytes: int = 0
+    ) -> control_pb2.ReadRunLogResponse:
+        """A part of a run's log; see `ReadRunLogRequest`."""
+        request = control_pb2.ReadRunLogRequest(
+            run=run, incarnation=incarnation, offset=offset, max_bytes=max_bytes
+        )
+        return self._call(self._stub.ReadRunLog, request)
+
+    def _greet(self) -> None:
+        if not self._greeted:
+            self.daemon()
+
+    def _stream(
+        self, method: grpc.UnaryStreamMultiCallable[Request, Response], request: Request
+    ) -> Stream[Response]:
+        self._greet()
+        return Stream(method(request), self.address)
+
+    def _work(
+        self,
+        method: grpc.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        pending: str,
+    ) -> Response:
+        return self._call(method, request, self._work_timeout_s, pending)
+
+    def _call(
+        self,
+        method: grpc.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        timeout_s: float | None = None,
+        pending: str = "",
+    ) -> Response:
+        self._greet()
+        return self._bare_call(
+            method, request, self._timeout_s if timeout_s is None else timeout_s, pending
+        )
+
+    def _bare_call(
+        self,
+        method: grpc.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        timeout_s: float,
+        pending: str = "",
+    ) -> Response:
+        try:
+            return method(request, timeout=timeout_s)
+        except grpc.RpcError as error:
+            raise from_rpc_error(
+                error, address=self.address, timeout_s=timeout_s, pending=pending
+            ) from error

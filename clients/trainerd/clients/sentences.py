@@ -1,0 +1,204 @@
+"""Every event of the journal as one sentence for people."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Mapping
+
+from trainerd.clients.wording import duration, figure, one_line, plural, size, word
+from trainerd.v1 import event_pb2, fault_pb2, run_pb2
+
+Event = event_pb2.Event
+
+
+def sentence(event: Event) -> str:
+    """What happened, in one line without its time. An unknown event is said to be one."""
+    kind = event.WhichOneof("payload")
+    say = _SENTENCES.get(kind or "")
+    if say is None:
+        return f"something newer than this trainerctl happened (record {event.sequence})"
+    return one_line(say(event))
+
+
+def kind_of(event: Event) -> str:
+    """The event's kind, such as "checkpoint_saved"."""
+    return event.WhichOneof("payload") or "unknown"
+
+
+def state_word(state: run_pb2.RunState) -> str:
+    """A run state in lower case."""
+    return word(run_pb2.RunState, "RUN_STATE_", state)
+
+
+def phase_word(phase: fault_pb2.Phase) -> str:
+    """A trainer's phase in words."""
+    return word(fault_pb2.Phase, "PHASE_", phase).replace("_", " ")
+
+
+def class_word(fault: fault_pb2.Fault) -> str:
+    """A fault's class in lower case."""
+    return word(fault_pb2.FaultClass, "FAULT_CLASS_", getattr(fault, "class"))
+
+
+def fault_sentence(fault: fault_pb2.Fault) -> str:
+    """A fault's class, place and message in one line."""
+    place = f" at step {fault.step:,}" if fault.step else ""
+    place += f", batch {fault.batch:,}" if fault.batch > 0 else ""
+    reason = f" ({fault.reason})" if fault.reason else ""
+    return one_line(f"{class_word(fault)}{reason}{place}: {fault.message}")
+
+
+def metrics_text(metrics: Mapping[str, float]) -> str:
+    """`bits_per_byte 3.21, loss 2.22`."""
+    return ", ".join(f"{name} {figure(value)}" for name, value in sorted(metrics.items()))
+
+
+def _launcher_attached(event: Event) -> str:
+    attached = event.launcher_attached
+    return (
+        f"the launcher is linked (pid {attached.pid}, {plural(len(attached.trainers), 'trainer')})"
+    )
+
+
+def _submitted(event: Event) -> str:
+    spec = event.run_submitted.spec
+    return f"submitted: {spec.entry}, {spec.train.steps:,} steps of {spec.train.global_batch}"
+
+
+def _stop_requested(event: Event) -> str:
+    how = "after a checkpoint" if event.stop_requested.save else "without a checkpoint"
+    return f"a stop was asked for, {how}"
+
+
+def _spawn_failed(event: Event) -> str:
+    failed = event.trainer_spawn_failed
+    again = "; another try is useless" if failed.permanent else ""
+    return f"the trainer could not be started: {failed.message}{again}"
+
+
+def _attached(event: Event) -> str:
+    attached = event.trainer_attached
+    lost = (
+        f"; {plural(attached.dropped_reports, 'report')} lost" if attached.dropped_reports else ""
+    )
+    return (
+        f"trainer {event.incarnation} attached in phase {phase_word(attached.phase)} "
+        f"at step {attached.step:,}{lost}"
+    )
+
+
+def _exited(event: Event) -> str:
+    exited = event.trainer_exited
+    if not exited.signal:
+        return f"trainer {event.incarnation} exited with code {exited.exit_code}"
+    by = "by its launcher " if exited.killed_by_launcher else ""
+    return f"trainer {event.incarnation} was killed {by}with {_signal_name(exited.signal)}"
+
+
+def _phase(event: Event) -> str:
+    entered = event.phase_entered
+    return f"the trainer is in phase {phase_word(entered.phase)} at step {entered.step:,}"
+
+
+def _restored(event: Event) -> str:
+    restored = event.state_restored
+    if restored.source == "init":
+        return "a new state was made"
+    return f"restored step {restored.step:,} (next batch {restored.batch:,}) from {restored.source}"
+
+
+def _evaluated(event: Event) -> str:
+    evaluation = event.evaluated.evaluation
+    return f"evaluation at step {evaluation.step:,}: {metrics_text(evaluation.metrics)}"
+
+
+def _saved(event: Event) -> str:
+    saved = event.checkpoint_saved
+    return (
+        f"checkpoint of step {saved.step:,} is durable ({size(saved.bytes)} in "
+        f"{duration(saved.duration_s)}, training waited {duration(saved.blocked_s)}): {saved.path}"
+    )
+
+
+def _fault_raised(event: Event) -> str:
+    fault = event.fault_raised.fault
+    acted = ""
+    if fault.delegated:
+        acted = f"; the trainer's own rule: {word(fault_pb2.Action, 'ACTION_', fault.delegated)}"
+    return f"fault: {fault_sentence(fault)}{acted}"
+
+
+def _finished(event: Event) -> str:
+    finished = event.trainer_finished
+    reason = word(event_pb2.FinishReason, "FINISH_REASON_", finished.reason)
+    durable = "its state is durable" if finished.durable else "its state is not durable"
+    return f"the trainer finished ({reason}) at step {finished.result.step:,}; {durable}"
+
+
+def _deadline(event: Event) -> str:
+    expired = event.deadline_expired
+    return (
+        f"no progress in phase {phase_word(expired.phase)} for {duration(expired.waited_s)} "
+        f"(deadline {duration(expired.deadline_s)})"
+    )
+
+
+def _decided(event: Event) -> str:
+    decision = event.decision_made.decision
+    scope = f" the {decision.scope}" if decision.scope else ""
+    after = f" in {duration(decision.delay_s)}" if decision.delay_s else ""
+    action = word(fault_pb2.Action, "ACTION_", decision.action)
+    return (
+        f"decision on {class_word(event.decision_made.fault)}: "
+        f"{action}{scope}{after}: {decision.reason}"
+    )
+
+
+def _state_changed(event: Event) -> str:
+    changed = event.run_state_changed
+    before: run_pb2.RunState = getattr(changed, "from")
+    why = f": {changed.reason}" if changed.reason else ""
+    arrow = f"{state_word(before)} → " if before else ""
+    return f"{arrow}{state_word(changed.to)}{why}"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+_SENTENCES: Mapping[str, Callable[[Event], str]] = {
+    "daemon_started": lambda e: (
+        f"the daemon started (trainerd {e.daemon_started.version}, pid {e.daemon_started.pid})"
+    ),
+    "launcher_attached": _launcher_attached,
+    "launcher_lost": lambda e: f"the link to the launcher is lost: {e.launcher_lost.reason}",
+    "run_submitted": _submitted,
+    "pause_requested": lambda _: "a pause was asked for",
+    "resume_requested": lambda _: "going on was asked for",
+    "stop_requested": _stop_requested,
+    "checkpoint_requested": lambda _: "a checkpoint was asked for",
+    "restart_requested": lambda _: "a restart was asked for",
+    "run_deleted": lambda _: "the deletion of the run was asked for",
+    "trainer_spawned": lambda e: f"trainer {e.incarnation} started (pid {e.trainer_spawned.pid})",
+    "trainer_spawn_failed": _spawn_failed,
+    "trainer_attached": _attached,
+    "trainer_detached": lambda e: f"the trainer detached: {e.trainer_detached.reason}",
+    "trainer_exited": _exited,
+    "phase_entered": _phase,
+    "slots_fixed": lambda e: f"a batch is cut into {plural(e.slots_fixed.slots, 'slot')}",
+    "state_restored": _restored,
+    "evaluated": _evaluated,
+    "checkpoint_saved": _saved,
+    "fault_raised": _fault_raised,
+    "trainer_paused": lambda e: f"the trainer holds at step {e.trainer_paused.step:,}",
+    "trainer_resumed": lambda e: f"the trainer goes on from step {e.trainer_resumed.step:,}",
+    "trainer_finished": _finished,
+    "timer_fired": lambda e: f"the timer {e.timer_fired.key} fired",
+    "deadline_expired": _deadline,
+    "decision_made": _decided,
+    "run_state_changed": _state_changed,
+    "event_ignored": lambda e: f"ignored {e.event_ignored.kind}: {e.event_ignored.reason}",
+}

@@ -1,0 +1,172 @@
+"""Every event becomes a sentence that tells what it holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from trainerd.clients.sentences import fault_sentence, kind_of, sentence
+from trainerd.v1 import event_pb2, fault_pb2, run_pb2
+
+Event = event_pb2.Event
+
+PAYLOADS = Event.DESCRIPTOR.oneofs_by_name["payload"].fields
+
+
+def a_fault(**fields: Any) -> fault_pb2.Fault:
+    fault = fault_pb2.Fault(message="it broke", step=7, batch=9, **fields)
+    setattr(fault, "class", fault_pb2.FAULT_CLASS_CRASH)
+    return fault
+
+
+def a_change() -> event_pb2.RunStateChanged:
+    change = event_pb2.RunStateChanged(to=run_pb2.RUN_STATE_RUNNING, reason="trains")
+    setattr(change, "from", run_pb2.RUN_STATE_STARTING)
+    return change
+
+
+EXAMPLES: dict[str, tuple[Any, str]] = {
+    "daemon_started": (
+        event_pb2.DaemonStarted(version="1.2", pid=5),
+        "the daemon started (trainerd 1.2, pid 5)",
+    ),
+    "launcher_attached": (
+        event_pb2.LauncherAttached(pid=6, trainers=[event_pb2.LiveTrainer()]),
+        "the launcher is linked (pid 6, 1 trainer)",
+    ),
+    "launcher_lost": (
+        event_pb2.LauncherLost(reason="gone"),
+        "the link to the launcher is lost: gone",
+    ),
+    "run_submitted": (
+        event_pb2.RunSubmitted(
+            spec=run_pb2.RunSpec(entry="a:b", train=run_pb2.TrainSpec(steps=4000, global_batch=32))
+        ),
+        "submitted: a:b, 4,000 steps of 32",
+    ),
+    "pause_requested": (event_pb2.PauseRequested(), "a pause was asked for"),
+    "resume_requested": (event_pb2.ResumeRequested(), "going on was asked for"),
+    "stop_requested": (
+        event_pb2.StopRequested(save=True),
+        "a stop was asked for, after a checkpoint",
+    ),
+    "checkpoint_requested": (event_pb2.CheckpointRequested(), "a checkpoint was asked for"),
+    "restart_requested": (event_pb2.RestartRequested(), "a restart was asked for"),
+    "run_deleted": (event_pb2.RunDeleted(), "the deletion of the run was asked for"),
+    "trainer_spawned": (event_pb2.TrainerSpawned(pid=8), "trainer 2 started (pid 8)"),
+    "trainer_spawn_failed": (
+        event_pb2.TrainerSpawnFailed(message="no python", permanent=True),
+        "the trainer could not be started: no python; another try is useless",
+    ),
+    "trainer_attached": (
+        event_pb2.TrainerAttached(phase=fault_pb2.PHASE_FIRST_STEP, step=3, dropped_reports=2),
+        "trainer 2 attached in phase first step at step 3; 2 reports lost",
+    ),
+    "trainer_detached": (
+        event_pb2.TrainerDetached(reason="reset"),
+        "the trainer detached: reset",
+    ),
+    "trainer_exited": (
+        event_pb2.TrainerExited(exit_code=-1, signal=9, killed_by_launcher=True),
+        "trainer 2 was killed by its launcher with SIGKILL",
+    ),
+    "phase_entered": (
+        event_pb2.PhaseEntered(phase=fault_pb2.PHASE_COMPILE, step=0),
+        "the trainer is in phase compile at step 0",
+    ),
+    "slots_fixed": (event_pb2.SlotsFixed(slots=4), "a batch is cut into 4 slots"),
+    "state_restored": (
+        event_pb2.StateRestored(step=50, batch=51, source="/c/50"),
+        "restored step 50 (next batch 51) from /c/50",
+    ),
+    "evaluated": (
+        event_pb2.Evaluated(evaluation=run_pb2.Evaluation(step=5, metrics={"b": 2, "a": 1})),
+        "evaluation at step 5: a 1.0000, b 2.0000",
+    ),
+    "checkpoint_saved": (
+        event_pb2.CheckpointSaved(
+            step=50, path="/c/50", bytes=12_340_000, blocked_s=0.013, duration_s=0.42
+        ),
+        "checkpoint of step 50 is durable (12.3 MB in 0.42 s, training waited 0.013 s): /c/50",
+    ),
+    "fault_raised": (
+        event_pb2.FaultRaised(fault=a_fault(delegated=fault_pb2.ACTION_SKIP)),
+        "fault: crash at step 7, batch 9: it broke; the trainer's own rule: skip",
+    ),
+    "trainer_paused": (event_pb2.TrainerPaused(step=5), "the trainer holds at step 5"),
+    "trainer_resumed": (event_pb2.TrainerResumed(step=5), "the trainer goes on from step 5"),
+    "trainer_finished": (
+        event_pb2.TrainerFinished(
+            reason=event_pb2.FINISH_REASON_COMPLETED,
+            result=run_pb2.RunResult(step=400),
+            durable=True,
+        ),
+        "the trainer finished (completed) at step 400; its state is durable",
+    ),
+    "timer_fired": (event_pb2.TimerFired(key="backoff"), "the timer backoff fired"),
+    "deadline_expired": (
+        event_pb2.DeadlineExpired(phase=fault_pb2.PHASE_STEP, deadline_s=60, waited_s=61),
+        "no progress in phase step for 1 min 01 s (deadline 1 min 00 s)",
+    ),
+    "decision_made": (
+        event_pb2.DecisionMade(
+            fault=a_fault(),
+            decision=fault_pb2.Decision(
+                action=fault_pb2.ACTION_RESTART, scope="process", delay_s=2, reason="1 of 20"
+            ),
+        ),
+        "decision on crash: restart the process in 2 s: 1 of 20",
+    ),
+    "run_state_changed": (a_change(), "starting → running: trains"),
+    "event_ignored": (
+        event_pb2.EventIgnored(kind="trainer_exited", reason="it is of incarnation 1"),
+        "ignored trainer_exited: it is of incarnation 1",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", [field.name for field in PAYLOADS])
+def test_every_event_has_a_sentence(kind: str) -> None:
+    payload, wanted = EXAMPLES[kind]
+    event = Event(sequence=3, incarnation=2, **{kind: payload})
+    assert kind_of(event) == kind
+    assert sentence(event) == wanted
+
+
+@pytest.mark.parametrize("kind", [field.name for field in PAYLOADS])
+def test_an_event_without_details_has_one_too(kind: str) -> None:
+    event = Event()
+    getattr(event, kind).SetInParent()
+    assert sentence(event)
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload", "wanted"),
+    [
+        ("stop_requested", event_pb2.StopRequested(), "without a checkpoint"),
+        ("run_state_changed", event_pb2.RunStateChanged(to=run_pb2.RUN_STATE_QUEUED), "queued"),
+        ("trainer_exited", event_pb2.TrainerExited(exit_code=3), "exited with code 3"),
+        ("trainer_exited", event_pb2.TrainerExited(signal=11), "was killed with SIGSEGV"),
+        ("trainer_exited", event_pb2.TrainerExited(signal=99), "signal 99"),
+        ("state_restored", event_pb2.StateRestored(source="init"), "a new state was made"),
+        ("trainer_finished", event_pb2.TrainerFinished(), "its state is not durable"),
+    ],
+)
+def test_a_sentence_says_which_of_several_ways(kind: str, payload: Any, wanted: str) -> None:
+    told = sentence(Event(**{kind: payload}))
+    assert wanted in told
+    assert "unspecified →" not in told
+
+
+def test_an_event_of_a_newer_daemon_is_said_to_be_one() -> None:
+    assert sentence(Event(sequence=7)) == (
+        "something newer than this trainerctl happened (record 7)"
+    )
+
+
+def test_a_fault_of_a_newer_daemon_and_foreign_text_stay_one_clean_line() -> None:
+    fault = a_fault(reason="no_space")
+    setattr(fault, "class", 77)
+    fault.message = "bad\x1b[2J\nthings\x07"
+    assert fault_sentence(fault) == "77 (no_space) at step 7, batch 9: bad[2J things"
