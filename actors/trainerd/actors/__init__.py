@@ -23,7 +23,14 @@ _HOMES = {
     "run_loop": "loop",
 }
 
-__all__ = list(_HOMES)  # noqa: PLE0604
+__all__ = [
+    "Plan",
+    "Program",
+    "TrainingError",
+    "check_program",
+    "load_entry",
+    "run_loop",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -16,7 +16,6 @@ from trainerd.actors.data import Batches, permutation
 from trainerd.actors.errors import DataError
 from trainerd.actors.feed import Feed, Loaded
 
-
 FIRST = [0, 3, 7, 5, 1, 2, 6, 4]
 SECOND = [3, 7, 4, 2, 1, 6, 5, 0]
 
@@ -63,7 +62,7 @@ def test_seeds_give_different_orders() -> None:
 
 
 def test_leaves_have_the_types_that_jax_will_use() -> None:
-    made = batches([{"a": 1.5, "b": [1, 2], "c": np.float64(2)}] * 10).read(0)
+    made = batches([{"a": 1.5, "b": np.array([1, 2]), "c": np.float64(2)}] * 10).read(0)
     assert {k: (v.dtype.name, v.shape) for k, v in made.items()} == {
         "a": ("float32", (10,)),
         "b": ("int32", (10, 2)),

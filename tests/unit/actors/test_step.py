@@ -27,6 +27,8 @@ from trainerd.actors.step import (
     replicated,
 )
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 GLOBAL_BATCH = 24
 
 COMPILED: dict[Any, tuple[CompiledStep, TrainState]] = {}

@@ -1,0 +1,89 @@
+"""The files of checkpoints: which directories are committed, what may be removed.
+
+A checkpoint is `<directory>/<step>/` in Orbax's own layout. Orbax writes into a directory with a
+temporary suffix and renames it, so that a step directory with its metadata file is committed.
+Anything else with a number for a name is debris, and never counts.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+STATE = "state"
+META = "meta"
+TEMPORARY = ".orbax-checkpoint-tmp"
+DAMAGED = ".damaged"
+_COMMITTED = ("_CHECKPOINT_METADATA", f"{STATE}/_METADATA", f"{META}/metadata")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A committed checkpoint on disk."""
+
+    step: int
+    path: Path
+
+
+def is_committed(path: Path) -> bool:
+    """Whether a step directory is complete, as far as its files' names can tell."""
+    return all((path / name).is_file() for name in _COMMITTED)
+
+
+def committed(directory: Path) -> list[Checkpoint]:
+    """List the committed checkpoints of a directory, newest first; none if it does not exist."""
+    try:
+        names = os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    found = [
+        Checkpoint(step=int(name), path=directory / name)
+        for name in names
+        if name.isascii() and name.isdecimal() and is_committed(directory / name)
+    ]
+    return sorted(found, key=lambda checkpoint: checkpoint.step, reverse=True)
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged step directory so that nothing takes it for a checkpoint. Kept for ever."""
+    for attempt in range(1000):
+        aside = path.with_name(f"{path.name}{DAMAGED}" + (f".{attempt}" if attempt else ""))
+        if not aside.exists():
+            path.rename(aside)
+            return aside
+    raise FileExistsError(f"{path} cannot be set aside: 1000 damaged ones are already there")
+
+
+def remove_debris(directory: Path) -> None:
+    """Remove what saves cut short have left behind. The caller has no save in flight."""
+    for entry in directory.glob(f"*{TEMPORARY}*"):
+        shutil.rmtree(entry)
+
+
+def remove_old(directory: Path, keep: int) -> None:
+    """Remove all but the newest `keep` committed checkpoints."""
+    for checkpoint in committed(directory)[keep:]:
+        # Renamed first: a checkpoint half removed must not look committed.
+        doomed = checkpoint.path.with_name(f"{checkpoint.step}.removed{TEMPORARY}")
+        checkpoint.path.rename(doomed)
+        shutil.rmtree(doomed)
+
+
+def size_bytes(path: Path) -> int:
+    """Sum of the sizes of all files below `path`."""
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def make_writable(directory: Path) -> None:
+    """Create a directory and try to write in it. Raises OSError with the cause.
+
+    Tried before Orbax is: its threads do not end after some failures of this kind.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    probe = directory / f".probe{TEMPORARY}"
+    shutil.rmtree(probe, ignore_errors=True)
+    probe.mkdir()
+    (probe / "file").write_bytes(b"\0" * 4096)
+    shutil.rmtree(probe)

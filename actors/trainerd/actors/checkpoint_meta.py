@@ -1,0 +1,83 @@
+"""What a checkpoint holds beside the state: where the run stood, and what made it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+
+from trainerd.actors.ledger import Entry
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointMeta:
+    """The position of a run at a step, as JSON beside the state.
+
+    `batch` is the cursor: the next batch to feed. `loss` is that of the newest applied update
+    (NaN before the first). `made_by` is for people: versions, devices, processors.
+    """
+
+    run_id: str
+    batch: int
+    slots: int
+    global_batch: int
+    seed: int
+    loss: float
+    masked_slots: int
+    skipped_batches: int
+    ledger: tuple[Entry, ...]
+    made_by: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {
+            "format": FORMAT,
+            "run_id": self.run_id,
+            "batch": self.batch,
+            "slots": self.slots,
+            "global_batch": self.global_batch,
+            "seed": self.seed,
+            # JSON has no NaN, and the exact bits matter to nobody but a reader of results.
+            "loss": repr(self.loss),
+            "masked_slots": self.masked_slots,
+            "skipped_batches": self.skipped_batches,
+            "ledger": [entry.as_json() for entry in self.ledger],
+            "made_by": dict(self.made_by),
+        }
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> CheckpointMeta:
+        """Read what `as_json` returned. Raises KeyError, TypeError or ValueError if damaged."""
+        if values["format"] != FORMAT:
+            raise ValueError(f"checkpoint format must be {FORMAT}, got {values['format']}")
+        return CheckpointMeta(
+            run_id=str(values["run_id"]),
+            batch=int(values["batch"]),
+            slots=int(values["slots"]),
+            global_batch=int(values["global_batch"]),
+            seed=int(values["seed"]),
+            loss=float(values["loss"]),
+            masked_slots=int(values["masked_slots"]),
+            skipped_batches=int(values["skipped_batches"]),
+            ledger=tuple(Entry.from_json(entry) for entry in values["ledger"]),
+            made_by=dict(values["made_by"]),
+        )
+
+
+def made_by(devices: list[jax.Device]) -> dict[str, Any]:
+    """Describe this process: exactness is promised only where all of it is the same."""
+    packages = ("trainerd", "jax", "jaxlib", "optax", "orbax-checkpoint", "numpy")
+    return {
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in packages},
+        "device_kind": devices[0].device_kind,
+        "devices": len(devices),
+        "cpus": len(os.sched_getaffinity(0)),
+    }

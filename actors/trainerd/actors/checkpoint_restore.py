@@ -1,0 +1,140 @@
+"""Restoring: the newest checkpoint that is sound, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import orbax.checkpoint as ocp
+
+from trainerd.actors import checkpoint_files as files
+from trainerd.actors.checkpoint_files import Checkpoint
+from trainerd.actors.checkpoint_meta import CheckpointMeta
+from trainerd.actors.checkpoint_tree import Nested, from_nested, leaf_kinds, to_nested
+from trainerd.actors.errors import CheckpointMismatchError, CheckpointsDamagedError
+from trainerd.actors.reports import Fault, FaultClass, Phase
+from trainerd.actors.state import TrainState
+
+_SHOWN_LEAVES = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """A state that was loaded, and where the run stood."""
+
+    state: TrainState
+    meta: CheckpointMeta
+    checkpoint: Checkpoint
+
+
+def restore_newest(
+    directories: Sequence[Path], abstract: TrainState, faulted: Callable[[Fault], None]
+) -> Restored | None:
+    """Load the newest sound checkpoint of all `directories`; None if there never was any.
+
+    `abstract` gives shapes, dtypes and shardings. A damaged checkpoint is reported, renamed and
+    passed over. Raises `CheckpointsDamagedError` if no sound one is left, and
+    `CheckpointMismatchError` if a sound one holds another state than the program's.
+    """
+    candidates = sorted(
+        (found for directory in directories for found in files.committed(directory)),
+        key=lambda checkpoint: checkpoint.step,
+        reverse=True,
+    )
+    target = to_nested(abstract)
+    kinds = leaf_kinds(target)
+    tried: list[str] = []
+    for checkpoint in candidates:
+        try:
+            held, meta = _held(checkpoint.path)
+        except Exception as error:
+            tried.append(_passed_over(checkpoint, error, faulted))
+            continue
+        _compare(checkpoint, held, kinds)
+        try:
+            nested = _load(checkpoint, target)
+        except Exception as error:
+            tried.append(_passed_over(checkpoint, error, faulted))
+            continue
+        return Restored(state=from_nested(nested, abstract), meta=meta, checkpoint=checkpoint)
+    if tried:
+        raise CheckpointsDamagedError(
+            f"no sound checkpoint is left; tried {'; '.join(tried)}",
+            suggestion="restore one from a backup, or begin a new run",
+        )
+    return None
+
+
+def _passed_over(checkpoint: Checkpoint, error: Exception, faulted: Callable[[Fault], None]) -> str:
+    """Report and rename a damaged checkpoint; say what was tried. Not its fault: raise again."""
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        raise error
+    lines = str(error).strip().splitlines() or ["no message"]
+    why = f"{type(error).__name__}: {lines[0]}"
+    try:
+        kept = f"kept as {files.set_aside(checkpoint.path)}"
+    except OSError as refused:
+        kept = f"and could not be renamed: {refused}"
+    faulted(
+        Fault(
+            fault_class=FaultClass.CHECKPOINT_CORRUPT,
+            message=f"checkpoint of step {checkpoint.step} cannot be read ({why}); {kept}",
+            suggestion="the next older one is used",
+            step=checkpoint.step,
+            phase=Phase.RESTORE,
+            reason="serialization",
+        )
+    )
+    return f"{checkpoint.path} ({why})"
+
+
+def _held(path: Path) -> tuple[dict[str, str], CheckpointMeta]:
+    """What a checkpoint says of itself, without reading an array."""
+    meta = CheckpointMeta.from_json(json.loads((path / files.META / "metadata").read_bytes()))
+    with ocp.StandardCheckpointer() as reader:
+        held = reader.metadata(path / files.STATE).item_metadata
+    if held is None:
+        # Orbax logs why, and raises nothing.
+        raise ValueError("Orbax cannot read its metadata")
+    return leaf_kinds(held), meta
+
+
+def _load(checkpoint: Checkpoint, target: Nested) -> Nested:
+    with ocp.StandardCheckpointer() as reader:
+        loaded: Nested = reader.restore(checkpoint.path / files.STATE, target)
+    jax.block_until_ready(loaded)
+    if (step := int(loaded["step"])) != checkpoint.step:
+        raise ValueError(f"its state is of step {step}")
+    return loaded
+
+
+def _compare(checkpoint: Checkpoint, there: dict[str, str], here: dict[str, str]) -> None:
+    """Refuse a checkpoint whose leaves are not exactly the program's, by path, shape, dtype."""
+    problems = [
+        _difference(name, there.get(name), here.get(name))
+        for name in sorted(there.keys() | here.keys(), key=_parameters_first)
+        if there.get(name) != here.get(name)
+    ]
+    if problems:
+        more = len(problems) - _SHOWN_LEAVES
+        raise CheckpointMismatchError(
+            f"the checkpoint of step {checkpoint.step} holds another state than the program's: "
+            + "; ".join(problems[:_SHOWN_LEAVES])
+            + (f"; and {more} more" if more > 0 else ""),
+            suggestion="run the program and arguments that made it, or begin a new run",
+        )
+
+
+def _parameters_first(name: str) -> tuple[bool, str]:
+    return not name.startswith("params/"), name
+
+
+def _difference(name: str, there: str | None, here: str | None) -> str:
+    if there is None:
+        return f"{name} ({here}) is not in the checkpoint"
+    if here is None:
+        return f"{name} ({there}) is not in the program"
+    return f"{name} is {there} in the checkpoint, {here} in the program"

@@ -1,0 +1,49 @@
+"""The training library's errors. The type says whose mistake it is; the text says what to do."""
+
+from __future__ import annotations
+
+
+class TrainingError(Exception):
+    """Something a user can act on: `message` says what happened, `suggestion` what to do.
+
+    `detail` is further evidence, such as the user's own traceback.
+    """
+
+    def __init__(self, message: str, *, suggestion: str = "", detail: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.suggestion = suggestion
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.suggestion}" if self.suggestion else self.message
+
+
+class PlanError(TrainingError):
+    """The numbers of a run do not fit together, or not to the devices or the data."""
+
+
+class ProgramError(TrainingError):
+    """The user's program cannot be loaded, built or compiled."""
+
+
+class DataError(TrainingError):
+    """A batch could not be made. `batch` is its index; -1: the source as a whole."""
+
+    def __init__(
+        self, message: str, *, batch: int = -1, suggestion: str = "", detail: str = ""
+    ) -> None:
+        super().__init__(message, suggestion=suggestion, detail=detail)
+        self.batch = batch
+
+
+class CheckpointError(TrainingError):
+    """A checkpoint cannot be used."""
+
+
+class CheckpointMismatchError(CheckpointError):
+    """A sound checkpoint holds another state than the program's; the text names the leaves."""
+
+
+class CheckpointsDamagedError(CheckpointError):
+    """There are checkpoints, and none of them can be read."""

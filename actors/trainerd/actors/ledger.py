@@ -1,0 +1,124 @@
+"""What was left out of training, batch by batch, and why: a replay leaves the same out."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from trainerd.actors.reports import FaultClass
+
+
+class Omission(enum.Enum):
+    """How a batch or a slot is left out."""
+
+    MASK = "mask"
+    SKIP = "skip"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """Batches `first_batch` to `last_batch`, both included; `slots` None: all of a batch's."""
+
+    first_batch: int
+    last_batch: int
+    slots: tuple[int, ...] | None
+    fault_class: FaultClass
+    decision: Omission
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.first_batch <= self.last_batch:
+            raise ValueError(
+                f"ledger entry must have 0 ≤ first_batch ≤ last_batch, "
+                f"got {self.first_batch} and {self.last_batch}"
+            )
+        if (self.decision is Omission.MASK) != bool(self.slots):
+            raise ValueError("a mask names its slots and a skip names none")
+
+    def holds(self, batch: int) -> bool:
+        """Whether `batch` is one of its batches."""
+        return self.first_batch <= batch <= self.last_batch
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the entry as JSON values."""
+        return {
+            "first_batch": self.first_batch,
+            "last_batch": self.last_batch,
+            "slots": None if self.slots is None else list(self.slots),
+            "class": self.fault_class.value,
+            "decision": self.decision.value,
+        }
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> Entry:
+        """Read what `as_json` returned."""
+        slots = values["slots"]
+        return Entry(
+            first_batch=int(values["first_batch"]),
+            last_batch=int(values["last_batch"]),
+            slots=None if slots is None else tuple(int(slot) for slot in slots),
+            fault_class=FaultClass(values["class"]),
+            decision=Omission(values["decision"]),
+        )
+
+
+class Ledger:
+    """A set of entries, asked once a batch. Not safe for threads: the loop owns it."""
+
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self._entries: dict[Entry, None] = {}
+        self._ranges: list[Entry] = []
+        self._skips: set[int] = set()
+        self._masks: dict[int, set[int]] = {}
+        for entry in entries:
+            self.add(entry)
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """All entries, in the order they were added."""
+        return tuple(self._entries)
+
+    def add(self, entry: Entry) -> None:
+        """Add an entry; one that is already there changes nothing."""
+        if entry in self._entries:
+            return
+        self._entries[entry] = None
+        match entry.decision:
+            case Omission.SKIP if entry.first_batch == entry.last_batch:
+                self._skips.add(entry.first_batch)
+            case Omission.SKIP:
+                self._ranges.append(entry)
+            case Omission.MASK:
+                for batch in range(entry.first_batch, entry.last_batch + 1):
+                    self._masks.setdefault(batch, set()).update(entry.slots or ())
+
+    def skips(self, batch: int) -> bool:
+        """Whether `batch` is never fed."""
+        return batch in self._skips or any(entry.holds(batch) for entry in self._ranges)
+
+    def masked(self, batch: int) -> tuple[int, ...]:
+        """Slots of `batch` that never count, in order."""
+        return tuple(sorted(self._masks.get(batch, ())))
+
+    def next_fed(self, batch: int) -> int:
+        """First batch from `batch` on that is fed."""
+        while self.skips(batch):
+            held = [entry.last_batch for entry in self._ranges if entry.holds(batch)]
+            batch = max(held, default=batch) + 1
+        return batch
+
+    def skipped_before(self, cursor: int) -> int:
+        """How many batches below `cursor` were left out."""
+        batches = {batch for batch in self._skips if batch < cursor}
+        for entry in self._ranges:
+            batches.update(range(entry.first_batch, min(entry.last_batch + 1, cursor)))
+        return len(batches)
+
+    def masked_before(self, cursor: int) -> int:
+        """How many slots of fed batches below `cursor` were left out."""
+        return sum(
+            len(slots)
+            for batch, slots in self._masks.items()
+            if batch < cursor and not self.skips(batch)
+        )

@@ -1,0 +1,138 @@
+"""Everything before the first step: state from a checkpoint or anew, slots, the compiled step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from trainerd.actors.checkpoint_restore import Restored, restore_newest
+from trainerd.actors.data import Batches
+from trainerd.actors.errors import DataError, PlanError
+from trainerd.actors.feed import Loaded
+from trainerd.actors.plan import Plan
+from trainerd.actors.program import Program
+from trainerd.actors.reports import Phase, Reporter
+from trainerd.actors.slots import SlotPlan, plan_slots
+from trainerd.actors.state import PyTree, TrainState
+from trainerd.actors.step import (
+    CompiledStep,
+    abstract_state,
+    compile_step,
+    data_mesh,
+    fresh_state,
+)
+from trainerd.actors.traceback_text import user_traceback
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What the loop trains with. `state` belongs to the loop, which donates it."""
+
+    state: TrainState
+    restored: Restored | None
+    slot_plan: SlotPlan
+    batches: Batches
+    step: CompiledStep
+
+
+def prepare(
+    program: Program,
+    plan: Plan,
+    *,
+    devices: Sequence[jax.Device],
+    directories: Sequence[Path],
+    reporter: Reporter,
+    enter: Callable[[Phase, int], None],
+) -> Prepared:
+    """Read the data's shape, restore or make the state, compile the step; raises typed errors."""
+    enter(Phase.INIT, 0)
+    mesh = data_mesh(devices)
+    batches = Batches(program.data, global_batch=plan.global_batch, seed=plan.seed)
+    abstract = abstract_state(program, plan.seed, mesh)
+    enter(Phase.RESTORE, 0)
+    restored = restore_newest(directories, abstract, reporter.faulted)
+    if restored is not None:
+        _same_run(plan, restored)
+    slot_plan = plan_slots(
+        global_batch=plan.global_batch,
+        devices=len(devices),
+        microbatch=plan.microbatch,
+        accumulate_steps=plan.accumulate_steps,
+        slots=plan.slots or (restored.meta.slots if restored else 0),
+    )
+    if plan.slots == 0:
+        reporter.slots_fixed(slot_plan.slots)
+    if restored is not None:
+        step = restored.checkpoint.step
+        reporter.restored(step, restored.meta.batch, str(restored.checkpoint.path))
+        state = restored.state
+    else:
+        step = 0
+        state = fresh_state(program, plan.seed, mesh)
+    enter(Phase.COMPILE, step)
+    compiled = compile_step(program, slot_plan, mesh, abstract, batches.template)
+    return Prepared(
+        state=state, restored=restored, slot_plan=slot_plan, batches=batches, step=compiled
+    )
+
+
+def loader(program: Program, prepared: Prepared) -> Callable[[int], Loaded]:
+    """Make the function that turns a batch's index into slots on the devices."""
+    slot_plan, place = prepared.slot_plan, prepared.step.place
+    nothing = slot_plan.empty(prepared.batches.template)
+
+    def load(batch: int) -> Loaded:
+        error = None
+        try:
+            slots = slot_plan.cut(prepared.batches.read(batch))
+            weights = _weights(program, slot_plan, slots, batch)
+        except DataError as raised:
+            error, slots = raised, nothing
+            weights = slot_plan.weigh(nothing, None) * 0
+        return Loaded(
+            batch=batch,
+            slots=place(slots),
+            placed_weights=place(weights),
+            weights=weights,
+            error=error,
+        )
+
+    return load
+
+
+def _weights(
+    program: Program, slot_plan: SlotPlan, slots: PyTree, batch: int
+) -> np.ndarray[Any, Any]:
+    try:
+        return slot_plan.weigh(slots, program.weight)
+    except Exception as error:
+        raise DataError(
+            f"weighing batch {batch} raised {type(error).__name__}: {error}",
+            batch=batch,
+            detail=user_traceback(error),
+        ) from error
+
+
+def _same_run(plan: Plan, restored: Restored) -> None:
+    """Refuse to continue a run whose numbers decide which example is in which batch."""
+    meta = restored.meta
+    problems = [
+        f"{name} was {before}, is {now}"
+        for name, before, now in (
+            ("seed", meta.seed, plan.seed),
+            ("global_batch", meta.global_batch, plan.global_batch),
+            ("slots", meta.slots, plan.slots or meta.slots),
+        )
+        if before != now
+    ]
+    if problems:
+        raise PlanError(
+            f"the run in {restored.checkpoint.path.parent} cannot be continued: "
+            + "; ".join(problems),
+            suggestion="keep these as they were, or begin a new run in another directory",
+        )

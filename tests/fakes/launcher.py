@@ -1,0 +1,151 @@
+"""A LauncherService on a Unix socket without any process: its trainers are entries in a table."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from trainerd.v1 import control_pb2, event_pb2, launcher_pb2, launcher_pb2_grpc, protocol
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+
+@dataclass
+class FakeLauncher(launcher_pb2_grpc.LauncherServiceServicer):
+    """Does as it is told, and remembers. `problems`: what a program check finds.
+
+    `refuse_start`: the status that StartTrainer is refused with, or None. `answers_start`: False
+    leaves StartTrainer unanswered. `dies_when_killed`: a kill is followed by an exit record.
+    """
+
+    instance: str = "fake-1"
+    pid: int = 4711
+    problems: list[control_pb2.Problem] = field(default_factory=list)
+    refuse_start: grpc.StatusCode | None = None
+    answers_start: bool = True
+    dies_when_killed: bool = True
+    live: dict[tuple[str, int], int] = field(default_factory=dict)
+    started: list[launcher_pb2.Assignment] = field(default_factory=list)
+    killed: list[tuple[str, int]] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    checked: list[str] = field(default_factory=list)
+    acknowledged: list[int] = field(default_factory=list)
+    exits: list[launcher_pb2.ExitRecord] = field(default_factory=list)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def exit(self, run: str, incarnation: int, *, exit_code: int = 0, signal: int = 0) -> None:
+        """Let a trainer end."""
+        del self.live[run, incarnation]
+        exited = event_pb2.TrainerExited(exit_code=exit_code, signal=signal, log_tail="last words")
+        self.exits.append(
+            launcher_pb2.ExitRecord(
+                sequence=len(self.exits) + 1, run=run, incarnation=incarnation, exited=exited
+            )
+        )
+        self._tell()
+
+    def assignment(self, run: str, incarnation: int) -> launcher_pb2.Assignment:
+        """What the trainer was told."""
+        return next(
+            each for each in self.started if (each.run, each.incarnation) == (run, incarnation)
+        )
+
+    async def until(self, true: Callable[[FakeLauncher], object], deadline_s: float = 10.0) -> None:
+        """Wait until it is so."""
+        async with asyncio.timeout(deadline_s):
+            while not true(self):
+                await self.changed.wait()
+
+    async def WatchTrainers(
+        self, request: launcher_pb2.WatchTrainersRequest, context: _Context
+    ) -> AsyncIterator[launcher_pb2.WatchTrainersResponse]:
+        self.acknowledged.append(request.after_sequence)
+        hello = launcher_pb2.LauncherHello(
+            protocol=protocol.protocol(),
+            instance=self.instance,
+            pid=self.pid,
+            trainers=[
+                event_pb2.LiveTrainer(run=run, incarnation=incarnation, pid=pid)
+                for (run, incarnation), pid in self.live.items()
+            ],
+        )
+        yield launcher_pb2.WatchTrainersResponse(hello=hello)
+        sent = 0
+        while True:
+            changed = self.changed
+            while sent < len(self.exits):
+                yield launcher_pb2.WatchTrainersResponse(exit=self.exits[sent])
+                sent += 1
+            await changed.wait()
+
+    async def StartTrainer(
+        self, request: launcher_pb2.StartTrainerRequest, context: _Context
+    ) -> launcher_pb2.StartTrainerResponse:
+        assignment = request.assignment
+        key = (assignment.run, assignment.incarnation)
+        self.started.append(assignment)
+        if self.refuse_start is not None:
+            self._tell()
+            await context.abort(self.refuse_start, "as the test wants it")
+        if self.answers_start:
+            self.live.setdefault(key, 5000 + len(self.started))
+        self._tell()
+        if not self.answers_start:
+            await asyncio.Event().wait()
+        return launcher_pb2.StartTrainerResponse(pid=self.live[key])
+
+    async def KillTrainer(
+        self, request: launcher_pb2.KillTrainerRequest, context: _Context
+    ) -> launcher_pb2.KillTrainerResponse:
+        key = (request.run, request.incarnation)
+        self.killed.append(key)
+        found = key in self.live
+        if found and self.dies_when_killed:
+            self.exit(*key, exit_code=-1, signal=9)
+        self._tell()
+        return launcher_pb2.KillTrainerResponse(found=found)
+
+    async def CheckProgram(
+        self, request: launcher_pb2.CheckProgramRequest, context: _Context
+    ) -> launcher_pb2.CheckProgramResponse:
+        self.checked.append(request.spec.name)
+        return launcher_pb2.CheckProgramResponse(problems=self.problems)
+
+    async def ReadLog(
+        self, request: launcher_pb2.ReadLogRequest, context: _Context
+    ) -> launcher_pb2.ReadLogResponse:
+        if request.offset > 0:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no log")
+        data = f"log of {request.run}".encode()
+        return launcher_pb2.ReadLogResponse(data=data, next_offset=len(data), incarnation=1)
+
+    async def RemoveRun(
+        self, request: launcher_pb2.RemoveRunRequest, context: _Context
+    ) -> launcher_pb2.RemoveRunResponse:
+        self.removed.append(request.run)
+        self._tell()
+        return launcher_pb2.RemoveRunResponse()
+
+    def _tell(self) -> None:
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+
+@contextlib.asynccontextmanager
+async def serving(fake: FakeLauncher, socket: Path) -> AsyncIterator[FakeLauncher]:
+    """Serve it for the life of the block; its streams break at the end, as when a process dies."""
+    socket.parent.mkdir(parents=True, exist_ok=True)
+    server = grpc.aio.server()
+    launcher_pb2_grpc.add_LauncherServiceServicer_to_server(fake, server)
+    server.add_insecure_port(f"unix:{socket}")
+    await server.start()
+    try:
+        yield fake
+    finally:
+        await server.stop(None)

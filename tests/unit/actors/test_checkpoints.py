@@ -1,0 +1,436 @@
+"""Checkpoints: exact, whole or not at all, never in the way, never silent."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+import pytest
+
+from fakes import training
+from trainerd.actors import checkpoint_files as files
+from trainerd.actors.checkpoint_meta import CheckpointMeta
+from trainerd.actors.checkpoint_restore import Restored, restore_newest
+from trainerd.actors.checkpoint_tree import to_nested
+from trainerd.actors.checkpoints import CheckpointStore
+from trainerd.actors.digest import state_digest
+from trainerd.actors.errors import (
+    CheckpointError,
+    CheckpointMismatchError,
+    CheckpointsDamagedError,
+)
+from trainerd.actors.ledger import Entry, Omission
+from trainerd.actors.program import Program
+from trainerd.actors.reports import FaultClass
+from trainerd.actors.state import TrainState, initial_state
+from trainerd.actors.step import abstract_state, data_mesh
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
+WAIT_S = 30.0
+
+ENTRY = Entry(
+    first_batch=2,
+    last_batch=2,
+    slots=(1,),
+    fault_class=FaultClass.NON_FINITE_MICROBATCH,
+    decision=Omission.MASK,
+)
+
+
+def state(step: int, program: Program | None = None) -> TrainState:
+    made = initial_state(program or training.program(), seed=step)
+    return TrainState(
+        params=made.params, opt_state=made.opt_state, step=jnp.int32(step), rng=made.rng
+    )
+
+
+def meta(batch: int) -> CheckpointMeta:
+    return CheckpointMeta(
+        run_id="r",
+        batch=batch,
+        slots=4,
+        global_batch=12,
+        seed=0,
+        loss=0.1 + 0.2,
+        masked_slots=1,
+        skipped_batches=0,
+        ledger=(ENTRY,),
+        made_by={"jax": jax.__version__},
+    )
+
+
+class Stores:
+    """Makes stores and closes them."""
+
+    def __init__(self) -> None:
+        self.made: list[CheckpointStore] = []
+        self.recorder = training.Recorder()
+        self.now_s = 0.0
+
+    def __call__(self, directory: Path, **options: Any) -> CheckpointStore:
+        options = {"keep": 3, **options}
+        store = CheckpointStore(
+            directory, listener=self.recorder, clock=lambda: self.now_s, **options
+        )
+        self.made.append(store)
+        return store
+
+
+@pytest.fixture
+def stores() -> Iterator[Stores]:
+    made = Stores()
+    yield made
+    for store in made.made:
+        assert store.close(WAIT_S)
+
+
+def save(store: CheckpointStore, step: int, *ids: str) -> None:
+    store.save(step, state(step), meta(step + 1), ids)
+    assert store.drain(WAIT_S)
+
+
+def restore(*directories: Path, program: Program | None = None) -> Restored | None:
+    mesh = data_mesh(jax.devices()[:1])
+    recorder = training.Recorder()
+    abstract = abstract_state(program or training.program(), 0, mesh)
+    return restore_newest(directories, abstract, recorder.faulted)
+
+
+def test_a_state_comes_back_bit_for_bit_with_where_it_stood(stores: Stores, tmp_path: Path) -> None:
+    save(stores(tmp_path), 5)
+    restored = restore(tmp_path)
+    assert restored is not None
+    assert state_digest(restored.state) == state_digest(state(5))
+    assert jax.tree.structure(restored.state) == jax.tree.structure(state(5))
+    assert restored.meta == meta(6)
+
+
+def test_plain_orbax_reads_it_without_this_project(stores: Stores, tmp_path: Path) -> None:
+    save(stores(tmp_path), 5)
+    with ocp.CheckpointManager(tmp_path) as manager:
+        assert manager.latest_step() == 5
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore())
+        loaded = manager.restore(5, args=args)
+    np.testing.assert_array_equal(loaded["state"]["params"]["a"], state(5).params["a"])
+    assert loaded["meta"]["batch"] == 6
+
+
+def test_a_save_reports_step_path_and_size(stores: Stores, tmp_path: Path) -> None:
+    save(stores(tmp_path), 5, "mine")
+    (record,) = stores.recorder.all("saved")
+    assert (record.step, record.path, record.request_ids) == (5, str(tmp_path / "5"), ("mine",))
+    assert record.bytes == files.size_bytes(tmp_path / "5") > 1000
+
+
+def test_donating_the_state_at_once_is_safe(stores: Stores, tmp_path: Path) -> None:
+    live = state(5)
+    expected = state_digest(live)
+    store = stores(tmp_path)
+    store.save(5, live, meta(6))
+    overwrite = jax.jit(lambda s: jax.tree.map(jnp.zeros_like, s), donate_argnums=0)
+    jax.block_until_ready(overwrite(live))
+    assert store.drain(WAIT_S)
+    restored = restore(tmp_path)
+    assert restored is not None
+    assert state_digest(restored.state) == expected
+
+
+def test_only_the_newest_are_kept(stores: Stores, tmp_path: Path) -> None:
+    store = stores(tmp_path, keep=2)
+    for step in (1, 2, 3, 10):
+        save(store, step)
+    assert [c.step for c in files.committed(tmp_path)] == [10, 3]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["10", "3"]
+
+
+def test_a_step_already_durable_is_answered_from_what_is_there(
+    stores: Stores, tmp_path: Path
+) -> None:
+    store = stores(tmp_path)
+    save(store, 5, "one")
+    written = (tmp_path / "5" / "_CHECKPOINT_METADATA").stat().st_mtime_ns
+    save(store, 5, "two")
+    assert [r.request_ids for r in stores.recorder.all("saved")] == [("one",), ("two",)]
+    assert (tmp_path / "5" / "_CHECKPOINT_METADATA").stat().st_mtime_ns == written
+
+
+def test_the_newest_of_all_directories_is_restored(stores: Stores, tmp_path: Path) -> None:
+    save(stores(tmp_path / "own"), 5)
+    save(stores(tmp_path / "fallback"), 7)
+    restored = restore(tmp_path / "own", tmp_path / "fallback", tmp_path / "absent")
+    assert restored is not None
+    assert restored.checkpoint.path == tmp_path / "fallback" / "7"
+
+
+def test_nothing_to_restore_is_not_an_error(tmp_path: Path) -> None:
+    assert restore(tmp_path, tmp_path / "absent") is None
+
+
+def test_empty_and_half_written_steps_never_count(stores: Stores, tmp_path: Path) -> None:
+    store = stores(tmp_path)
+    save(store, 5)
+    (tmp_path / "7").mkdir()
+    shutil.copytree(tmp_path / "5" / "state", tmp_path / "8" / "state")
+    (tmp_path / "9.orbax-checkpoint-tmp").mkdir()
+    assert [c.step for c in files.committed(tmp_path)] == [5]
+    assert store.newest() == files.Checkpoint(step=5, path=tmp_path / "5")
+    save(store, 7)
+    restored = restore(tmp_path)
+    assert restored is not None
+    assert restored.checkpoint.step == 7
+    assert (tmp_path / "7.damaged").is_dir()
+
+
+# Orbax leaves coroutines behind when it cannot read a file.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: (path / "state" / "manifest.ocdbt").write_bytes(b"x"),
+        lambda path: (path / "state" / "_METADATA").write_text("{"),
+        lambda path: (path / "meta" / "metadata").write_text("not json"),
+        lambda path: (path / "meta" / "metadata").write_text("{}"),
+        lambda path: shutil.rmtree(path / "state" / "ocdbt.process_0"),
+    ],
+    ids=["manifest", "structure", "meta", "empty meta", "data"],
+)
+def test_a_damaged_checkpoint_is_reported_kept_and_passed_over(
+    stores: Stores, tmp_path: Path, damage: Any
+) -> None:
+    store = stores(tmp_path)
+    save(store, 5)
+    save(store, 7)
+    damage(tmp_path / "7")
+    if (tmp_path / "7" / "state" / "d").exists():
+        shutil.rmtree(tmp_path / "7" / "state" / "d")
+    recorder = training.Recorder()
+    abstract = abstract_state(training.program(), 0, data_mesh(jax.devices()[:1]))
+    restored = restore_newest([tmp_path], abstract, recorder.faulted)
+    assert restored is not None
+    assert restored.checkpoint.step == 5
+    (fault,) = recorder.faults
+    assert fault.fault_class is FaultClass.CHECKPOINT_CORRUPT
+    assert fault.step == 7
+    assert (tmp_path / "7.damaged").is_dir()
+    save(store, 7)
+    again = restore(tmp_path)
+    assert again is not None
+    assert again.checkpoint.step == 7
+
+
+def test_when_none_is_sound_all_that_were_tried_are_named(stores: Stores, tmp_path: Path) -> None:
+    store = stores(tmp_path)
+    for step in (5, 7):
+        save(store, step)
+        (tmp_path / str(step) / "meta" / "metadata").write_text("gone")
+    with pytest.raises(CheckpointsDamagedError) as raised:
+        restore(tmp_path)
+    assert str(tmp_path / "5") in str(raised.value)
+    assert str(tmp_path / "7") in str(raised.value)
+
+
+def test_another_state_is_refused_leaf_by_leaf(stores: Stores, tmp_path: Path) -> None:
+    def wider(key: jax.Array) -> Any:
+        return {"a": jnp.ones((training.INPUTS, 9)), "c": jnp.ones(8, jnp.bfloat16)}
+
+    save(stores(tmp_path), 5)
+    other = training.program(init=wider, optimizer=optax.sgd(0.1))
+    with pytest.raises(CheckpointMismatchError) as raised:
+        restore(tmp_path, program=other)
+    text = str(raised.value)
+    assert "params/a is float32[5, 8] in the checkpoint, float32[5, 9] in the program" in text
+    assert "params/b (float32[8]) is not in the program" in text
+    assert "params/c (bfloat16[8]) is not in the checkpoint" in text
+    assert (tmp_path / "5").is_dir()
+
+
+def test_optimizer_state_is_matched_by_path_not_by_count(stores: Stores, tmp_path: Path) -> None:
+    save(stores(tmp_path), 5)
+    swapped = training.program(
+        optimizer=optax.chain(optax.adamw(optax.cosine_decay_schedule(1e-2, 40)), optax.identity())
+    )
+    with pytest.raises(CheckpointMismatchError, match="opt_state"):
+        restore(tmp_path, program=swapped)
+
+
+def test_typed_keys_and_empty_optimizer_states_survive(stores: Stores, tmp_path: Path) -> None:
+    keyed = optax.GradientTransformation(
+        init=lambda params: {"key": jax.random.key(9), "none": None},
+        update=lambda updates, state, params=None: (updates, state),
+    )
+    for name, optimizer in (("keyed", keyed), ("empty", optax.sgd(0.1))):
+        program = training.program(optimizer=optimizer)
+        store = stores(tmp_path / name)
+        store.save(3, state(3, program), meta(4))
+        assert store.drain(WAIT_S)
+        restored = restore(tmp_path / name, program=program)
+        assert restored is not None
+        assert state_digest(restored.state) == state_digest(state(3, program))
+
+
+def test_two_leaves_of_one_name_are_refused() -> None:
+    with pytest.raises(CheckpointError, match=r'share the name "params.a.b"'):
+        to_nested(
+            TrainState(
+                params={"a.b": jnp.ones(1), "a": {"b": jnp.ones(1)}},
+                opt_state=(),
+                step=jnp.int32(0),
+                rng=jnp.zeros(2, jnp.uint32),
+            )
+        )
+
+
+class FakeOrbax:
+    """Commits by hand; `gate` holds a save in flight, `failure` makes it fail."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.failures: list[Exception | None] = []
+        self.saved: list[int] = []
+        self.closed = False
+
+    def save(self, directory: Path, args: Any) -> None:
+        self.saved.append(int(directory.name))
+        self.temporary = directory.with_name(directory.name + files.TEMPORARY)
+        self.temporary.mkdir()
+        for name in ("state", "meta"):
+            (self.temporary / name).mkdir()
+        for name in ("_CHECKPOINT_METADATA", "state/_METADATA", "meta/metadata"):
+            (self.temporary / name).write_text("{}")
+
+    def wait_until_finished(self) -> None:
+        assert self.gate.wait(WAIT_S)
+        failure = self.failures.pop(0) if self.failures else None
+        if failure is not None:
+            raise failure
+        self.temporary.rename(self.temporary.with_name(str(self.saved[-1])))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_save_that_falls_due_meanwhile_is_coalesced(stores: Stores, tmp_path: Path) -> None:
+    orbax = FakeOrbax()
+    store = stores(tmp_path, checkpointer=orbax)
+    orbax.gate.clear()
+    store.save(5, state(5), meta(6), ("a",))
+    store.save(5, state(5), meta(6), ("same",))
+    store.save(6, state(6), meta(7), ("b",))
+    store.save(7, state(7), meta(8), ("c",))
+    assert orbax.saved == [5]
+    assert not store.wanted
+    assert not store.drain(0.01)
+    orbax.gate.set()
+    assert store.drain(WAIT_S)
+    assert store.wanted
+    save(store, 8, "d")
+    assert not store.wanted
+    assert [(r.step, r.request_ids) for r in stores.recorder.all("saved")] == [
+        (5, ("a", "same")),
+        (8, ("b", "c", "d")),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "no_space"),
+        (ValueError("RESOURCE_EXHAUSTED: Error writing OCDBT"), "no_space"),
+        (PermissionError(errno.EACCES, "Permission denied"), "permission_denied"),
+    ],
+)
+def test_a_failed_save_is_reported_cleaned_up_and_does_not_swallow_the_next(
+    stores: Stores, tmp_path: Path, failure: Exception, reason: str
+) -> None:
+    orbax = FakeOrbax()
+    orbax.failures = [failure]
+    store = stores(tmp_path, checkpointer=orbax)
+    save(store, 5, "mine")
+    (fault,) = stores.recorder.faults
+    assert fault.fault_class is FaultClass.CHECKPOINT_SAVE_FAILED
+    assert (fault.step, fault.reason, fault.request_ids) == (5, reason, ("mine",))
+    assert list(tmp_path.iterdir()) == []
+    assert store.durable(5) is None
+    save(store, 6)
+    assert [r.step for r in stores.recorder.all("saved")] == [6]
+
+
+def test_a_directory_that_cannot_be_is_reported_and_training_goes_on(
+    stores: Stores, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    store = stores(tmp_path / "file" / "checkpoints")
+    save(store, 5, "mine")
+    (fault,) = stores.recorder.faults
+    assert (fault.reason, fault.request_ids) == ("not_found", ("mine",))
+    (tmp_path / "file").unlink()
+    save(store, 6)
+    assert [r.step for r in stores.recorder.all("saved")] == [6]
+
+
+def test_orbax_saying_nothing_is_not_success(stores: Stores, tmp_path: Path) -> None:
+    class Forgetful(FakeOrbax):
+        def wait_until_finished(self) -> None:
+            return None
+
+    store = stores(tmp_path, checkpointer=Forgetful())
+    save(store, 5)
+    assert stores.recorder.all("saved") == []
+    assert [f.reason for f in stores.recorder.faults] == ["not_found"]
+
+
+def test_a_save_that_never_ends_is_reported_once(stores: Stores, tmp_path: Path) -> None:
+    orbax = FakeOrbax()
+    store = stores(tmp_path, checkpointer=orbax, save_timeout_s=60.0)
+    orbax.gate.clear()
+    store.save(5, state(5), meta(6))
+    stores.now_s = 59.0
+    store.save(6, state(6), meta(7))
+    assert stores.recorder.faults == []
+    stores.now_s = 61.0
+    store.save(7, state(7), meta(8))
+    store.save(8, state(8), meta(9))
+    assert [(f.step, f.reason) for f in stores.recorder.faults] == [(5, "timeout")]
+    orbax.gate.set()
+
+
+def test_debris_of_a_killed_trainer_is_removed(stores: Stores, tmp_path: Path) -> None:
+    (tmp_path / "3.orbax-checkpoint-tmp" / "state").mkdir(parents=True)
+    save(stores(tmp_path), 5)
+    assert [p.name for p in tmp_path.iterdir()] == ["5"]
+
+
+def test_closing_sees_the_save_in_flight_through(tmp_path: Path) -> None:
+    recorder = training.Recorder()
+    store = CheckpointStore(tmp_path, keep=1, listener=recorder, clock=lambda: 0.0)
+    store.save(5, state(5), meta(6))
+    assert store.close(WAIT_S)
+    assert [r.step for r in recorder.all("saved")] == [5]
+
+
+def test_closing_has_a_deadline(tmp_path: Path) -> None:
+    orbax = FakeOrbax()
+    store = CheckpointStore(
+        tmp_path,
+        keep=1,
+        listener=training.Recorder(),
+        clock=lambda: 0.0,
+        checkpointer=orbax,
+    )
+    orbax.gate.clear()
+    store.save(5, state(5), meta(6))
+    assert not store.close(0.01)
+    orbax.gate.set()
+    assert store.close(WAIT_S)
+    assert orbax.closed
