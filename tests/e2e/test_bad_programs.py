@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from e2e.host import Host
 
+from e2e.host import Host
 from trainerd.clients import InvalidRun
 from trainerd.v1 import fault_pb2, run_pb2
 
@@ -16,7 +16,8 @@ pytestmark = pytest.mark.e2e
 def _problems(host: Host, spec: run_pb2.RunSpec) -> dict[str, str]:
     with pytest.raises(InvalidRun) as caught:
         host.submit(spec, check=True)
-    return {problem.field: f"{problem.message} {problem.detail}" for problem in caught.value.problems}
+    problems = caught.value.problems
+    return {problem.field: f"{problem.message} {problem.detail}" for problem in problems}
 
 
 def test_every_problem_of_the_specification_and_of_the_program_is_named_at_once(

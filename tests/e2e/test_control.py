@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from e2e.host import Host
 
+from e2e.host import Host
 from trainerd.clients import NotFound, Refused
 from trainerd.v1 import run_pb2
 

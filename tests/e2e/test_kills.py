@@ -7,8 +7,8 @@ import random
 import signal
 
 import pytest
-from e2e.host import Host, eventually
 
+from e2e.host import Host, eventually
 from trainerd.v1 import run_pb2
 
 pytestmark = pytest.mark.e2e
@@ -39,9 +39,11 @@ def test_ten_kills_of_the_trainer_at_random_moments_never_change_the_final_state
         incarnation = kill + 1
         now = host.until(
             run,
-            lambda now, i=incarnation, t=target: bool(now.pid)
-            and now.incarnation == i
-            and (now.step >= t or moments.random() < 0.01),
+            lambda now, i=incarnation, t=target: (
+                bool(now.pid)
+                and now.incarnation == i
+                and (now.step >= t or moments.random() < 0.01)
+            ),
         )
         os.kill(now.pid, signal.SIGKILL)
         step = now.step

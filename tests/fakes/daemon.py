@@ -18,7 +18,7 @@ from fakes.launcher_process import wait_until
 from trainerd.v1 import link_pb2, protocol, trainer_pb2, trainer_pb2_grpc
 from trainerd.v1.mailbox import Inbox
 
-SECRET = "secret"  # noqa: S105 - the tests' own
+SECRET = "secret"
 _END = object()
 
 
@@ -96,7 +96,7 @@ class FakeDaemon(trainer_pb2_grpc.TrainerServiceServicer):
         wait_until(lambda: len(self.streams) >= count, f"{count} streams")
         return self.streams[count - 1]
 
-    def Attach(self, request_iterator, context):  # noqa: N802
+    def Attach(self, request_iterator, context):
         first = next(request_iterator)
         if self.refuses is not None:
             context.abort(*self.refuses)

@@ -38,6 +38,8 @@ class FakeLauncher(launcher_pb2_grpc.LauncherServiceServicer):
     acknowledged: list[int] = field(default_factory=list)
     exits: list[launcher_pb2.ExitRecord] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    server: grpc.aio.Server | None = None
+    _hung_up: bool = False
 
     def exit(self, run: str, incarnation: int, *, exit_code: int = 0, signal: int = 0) -> None:
         """Let a trainer end."""
@@ -49,6 +51,16 @@ class FakeLauncher(launcher_pb2_grpc.LauncherServiceServicer):
             )
         )
         self._tell()
+
+    def hang_up(self) -> None:
+        """Break every call and stream that is open; the socket goes on answering."""
+        self._hung_up = True
+        self._tell()
+
+    async def stop_serving(self) -> None:
+        """End as a process does: streams break, nobody answers."""
+        if self.server is not None:
+            await self.server.stop(None)
 
     def assignment(self, run: str, incarnation: int) -> launcher_pb2.Assignment:
         """What the trainer was told."""
@@ -77,7 +89,8 @@ class FakeLauncher(launcher_pb2_grpc.LauncherServiceServicer):
         )
         yield launcher_pb2.WatchTrainersResponse(hello=hello)
         sent = 0
-        while True:
+        self._hung_up = False
+        while not self._hung_up:
             changed = self.changed
             while sent < len(self.exits):
                 yield launcher_pb2.WatchTrainersResponse(exit=self.exits[sent])
@@ -96,8 +109,10 @@ class FakeLauncher(launcher_pb2_grpc.LauncherServiceServicer):
         if self.answers_start:
             self.live.setdefault(key, 5000 + len(self.started))
         self._tell()
-        if not self.answers_start:
-            await asyncio.Event().wait()
+        while key not in self.live:
+            await self.changed.wait()
+            if self._hung_up:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "the connection is gone")
         return launcher_pb2.StartTrainerResponse(pid=self.live[key])
 
     async def KillTrainer(
@@ -141,7 +156,7 @@ class FakeLauncher(launcher_pb2_grpc.LauncherServiceServicer):
 async def serving(fake: FakeLauncher, socket: Path) -> AsyncIterator[FakeLauncher]:
     """Serve it for the life of the block; its streams break at the end, as when a process dies."""
     socket.parent.mkdir(parents=True, exist_ok=True)
-    server = grpc.aio.server()
+    fake.server = server = grpc.aio.server(options=protocol.SERVER_OPTIONS)
     launcher_pb2_grpc.add_LauncherServiceServicer_to_server(fake, server)
     server.add_insecure_port(f"unix:{socket}")
     await server.start()

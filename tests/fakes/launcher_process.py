@@ -139,7 +139,7 @@ class LauncherProcess:
             run=run,
             incarnation=incarnation,
             attach_address="unix:/nowhere",
-            token="secret",  # noqa: S106
+            token="secret",
         )
         assignment.spec.name = "r"
         assignment.spec.entry = "m:f"

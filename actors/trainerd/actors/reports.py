@@ -170,7 +170,7 @@ class Quiet:
 
     def faulted(self, fault: Fault) -> None: ...
 
-    def decide(self, fault: Fault) -> Verdict:
+    def decide(self, fault: Fault) -> Verdict:  # noqa: ARG002 - whatever it is
         return Verdict.FAIL
 
     def paused(self, step: int) -> None: ...

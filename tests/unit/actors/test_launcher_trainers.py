@@ -228,7 +228,7 @@ def test_what_a_trainer_sees_is_built_and_the_token_is_nowhere_to_be_seen():
     with launcher(SHOWS_ITSELF, "--cpu-count", "2") as host:
         watch = host.watch()
         assignment = host.assignment()
-        assignment.token = "t0p-s3cret"  # noqa: S105
+        assignment.token = "t0p-s3cret"
         assignment.spec.trainer.env["MINE"] = "yes"
         assignment.spec.checkpoint.fallback_directory = "/elsewhere"
         os.environ["INHERITED"] = "no"
@@ -245,7 +245,7 @@ def test_what_a_trainer_sees_is_built_and_the_token_is_nowhere_to_be_seen():
         assert environment["MINE"] == "yes"
         assert environment["JAX_PLATFORMS"] == "cpu"
         assert environment["XLA_FLAGS"] == "--xla_force_host_platform_device_count=2"
-        assert told.token == "t0p-s3cret"  # noqa: S105
+        assert told.token == "t0p-s3cret"
         assert told.launcher_pid == host.pid
         assert told.host == "testhost"
         assert told.orphan_grace_s == 86_400

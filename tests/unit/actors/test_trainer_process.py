@@ -198,7 +198,7 @@ def test_a_refused_trainer_ends_without_a_checkpoint():
     with stage() as (host, daemon):
         watch = host.watch()
         told = assignment(host, daemon, steps=100_000, delay_s=0.002)
-        told.token = "of another incarnation"  # noqa: S105
+        told.token = "of another incarnation"
         host.start_trainer(assignment=told)
         (record,) = watch.wait_exits(1)
         assert record.exited.exit_code == codes.REFUSED

@@ -39,7 +39,7 @@ CALLS: dict[str, Callable[[Client], object]] = {
         run_pb2.RunSpec(name="n"), request_id="r", skip_program_check=True
     ),
     "GetRun": lambda client: client.get_run("demo"),
-    "ListRuns": lambda client: client.list_runs(page_size=3, page_token="t"),  # noqa: S106
+    "ListRuns": lambda client: client.list_runs(page_size=3, page_token="t"),
     "DeleteRun": lambda client: client.delete_run("demo"),
     "PauseRun": lambda client: client.pause_run("demo", no_wait=True),
     "ResumeRun": lambda client: client.resume_run("demo", no_wait=True),

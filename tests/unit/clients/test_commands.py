@@ -142,7 +142,7 @@ def test_a_slow_daemon_ends_at_the_timeout(fake: FakeControl, ctl: Ctl) -> None:
 def test_list_is_a_table_over_all_pages(fake: FakeControl, ctl: Ctl) -> None:
     def pages(request: Any, context: Any) -> api.ListRunsResponse:
         if not request.page_token:
-            return api.ListRunsResponse(runs=[a_run()], next_page_token="2")  # noqa: S106
+            return api.ListRunsResponse(runs=[a_run()], next_page_token="2")
         return api.ListRunsResponse(runs=[completed(), a_run("queued", id="x")])
 
     fake.answers["ListRuns"] = pages
@@ -162,7 +162,7 @@ def test_list_is_a_table_over_all_pages(fake: FakeControl, ctl: Ctl) -> None:
 
 
 def test_list_stops_at_its_limit_and_says_so(fake: FakeControl, ctl: Ctl) -> None:
-    fake.answer("ListRuns", api.ListRunsResponse(runs=[a_run()], next_page_token="more"))  # noqa: S106
+    fake.answer("ListRuns", api.ListRunsResponse(runs=[a_run()], next_page_token="more"))
     ended = ctl("list", "--address", fake.address, "--limit", "2")
     assert [request.page_size for request in fake.requests["ListRuns"]] == [2, 1]
     assert len(ended.out.splitlines()) == 3
