@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from e2e.host import Host
-from trainerd.clients import NotFound, Refused
+from trainerd.clients import InvalidRun, NotFound, Refused
 from trainerd.v1 import run_pb2
 
 pytestmark = pytest.mark.e2e
@@ -68,3 +68,26 @@ def test_what_cannot_be_done_now_is_refused_with_the_reason(shared: Host) -> Non
             client.pause_run(run)
         with pytest.raises(Refused, match="it is completed"):
             client.checkpoint_run(run)
+
+
+def test_a_stopped_run_is_continued_by_a_new_one_to_the_state_of_an_undisturbed_run(
+    shared: Host,
+) -> None:
+    expected = shared.completed(shared.submit(shared.spec("whole", steps=STEPS)))
+    spec = shared.spec("half", steps=STEPS, every_steps=1000, args={"pace_s": 0.001})
+    first = shared.submit(spec)
+    shared.until(first, lambda now: now.step >= 50)
+    with shared.client() as client:
+        with pytest.raises(Refused, match="has not ended"):
+            client.submit_run(spec, skip_program_check=True, resume_run=first)
+        stopped = client.stop_run(first).run
+        other = shared.spec("half", steps=STEPS)
+        other.train.seed = 7
+        with pytest.raises(InvalidRun, match="train.seed must be that of"):
+            client.submit_run(other, skip_program_check=True, resume_run=first)
+        second = client.submit_run(spec, skip_program_check=True, resume_run=first).run.id
+    done = shared.completed(second)
+    (restored,) = shared.events(second, "state_restored")
+    assert restored.state_restored.step == stopped.result.step
+    assert done.resumed_run == first
+    assert done.result.state_digest == expected.result.state_digest

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +43,37 @@ class Data:
                 return {"x": self.x[index], "y": np.float32(np.nan)}
             case other:
                 return other
+
+
+class Stream:
+    """An iterator over examples that can be resumed; an exception among them is raised."""
+
+    def __init__(self, examples: Iterable[Any]) -> None:
+        self.examples = list(examples)
+        self.pulls = self.place = 0
+        self.closed = False
+
+    def __iter__(self) -> Stream:
+        return self
+
+    def __next__(self) -> Any:
+        if self.place >= len(self.examples):
+            raise StopIteration
+        example = self.examples[self.place]
+        self.place += 1
+        self.pulls += 1
+        if isinstance(example, Exception):
+            raise example
+        return example
+
+    def get_state(self) -> Any:
+        return {"place": self.place}
+
+    def set_state(self, state: Any) -> None:
+        self.place = state["place"]
+
+    def close(self) -> None:
+        self.closed = True
 
 
 def init(key: jax.Array) -> Any:

@@ -133,6 +133,13 @@ def _add_file_commands(command: _AddCommand) -> None:
         "Says everything that is wrong with RUN.toml, without running it. Where no daemon "
         "answers, only keys and types are checked.",
     )
+    for each in (run, submit):
+        each.add_argument(
+            "--resume",
+            type=_run,
+            metavar="RUN",
+            help="begin with the newest checkpoint of this stopped or failed run",
+        )
     for each in (run, submit, check):
         each.add_argument("file", metavar="RUN.toml", help="the run file")
         each.add_argument(

@@ -131,14 +131,24 @@ class Client:
         return self._call(self._stub.CheckRun, request, self._work_timeout_s)
 
     def submit_run(
-        self, spec: run_pb2.RunSpec, *, request_id: str = "", skip_program_check: bool = False
+        self,
+        spec: run_pb2.RunSpec,
+        *,
+        request_id: str = "",
+        skip_program_check: bool = False,
+        resume_run: str = "",
     ) -> control_pb2.SubmitRunResponse:
         """Submit a run; the same `request_id` answers with the same run.
+
+        `resume_run`: begin with the newest checkpoint of that stopped or failed run.
 
         Raises `InvalidRun` with every problem.
         """
         request = control_pb2.SubmitRunRequest(
-            spec=spec, request_id=request_id, skip_program_check=skip_program_check
+            spec=spec,
+            request_id=request_id,
+            skip_program_check=skip_program_check,
+            resume_run=resume_run,
         )
         pending = "the run was sent" if request_id else ""
         return self._call(self._stub.SubmitRun, request, self._work_timeout_s, pending)

@@ -84,7 +84,7 @@ def outcome(run: run_pb2.Run) -> list[str]:
         lines.append(_labelled("checkpoint", checkpoint_text(run)))
     lines += _result(run)
     if run.state == run_pb2.RUN_STATE_STOPPED:
-        lines.append("the run can be resumed from its checkpoint")
+        lines.append(f"to go on from its checkpoint: --resume {one_line(run.id)}")
     return lines
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeAlias
@@ -46,25 +47,40 @@ class CallTimes(grpc.aio.ServerInterceptor):
     def _unary(self, method: str, inner: Any) -> Any:  # noqa: ANN401 - gRPC's handler types
         async def call(request: Any, context: _Context) -> Any:  # noqa: ANN401
             began = time.monotonic()
+            failed = ""
             try:
                 return await inner(request, context)
+            except BaseException as error:
+                failed = _code_of(error)
+                raise
             finally:
-                self._observe(method, context, began)
+                self._observe(method, context, began, failed)
 
         return call
 
     def _stream(self, method: str, inner: Any) -> Any:  # noqa: ANN401
         async def call(request: Any, context: _Context) -> AsyncIterator[Any]:  # noqa: ANN401
             began = time.monotonic()
+            failed = ""
             try:
                 async for response in inner(request, context):
                     yield response
+            except BaseException as error:
+                failed = _code_of(error)
+                raise
             finally:
-                self._observe(method, context, began)
+                self._observe(method, context, began, failed)
 
         return call
 
-    def _observe(self, method: str, context: _Context, began: float) -> None:
+    def _observe(self, method: str, context: _Context, began: float, failed: str) -> None:
         code = context.code()
-        name = code.name if isinstance(code, grpc.StatusCode) else "OK"
+        refused = isinstance(code, grpc.StatusCode) and code is not grpc.StatusCode.OK
+        name = code.name if refused else failed or "OK"
         self._histogram.labels(method, name).observe(time.monotonic() - began)
+
+
+def _code_of(error: BaseException) -> str:
+    """What a client sees of a handler that raised: a call that it left, or a defect of ours."""
+    left = isinstance(error, asyncio.CancelledError | GeneratorExit)
+    return (grpc.StatusCode.CANCELLED if left else grpc.StatusCode.UNKNOWN).name

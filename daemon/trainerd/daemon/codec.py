@@ -16,7 +16,19 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from trainerd.daemon.supervision.events import AnyEvent, RunSubmitted
+from trainerd.daemon.supervision.events import (
+    AnyEvent,
+    CheckpointSaved,
+    Evaluated,
+    FaultRaised,
+    PhaseEntered,
+    RunSubmitted,
+    SlotsFixed,
+    StateRestored,
+    TrainerFinished,
+    TrainerPaused,
+    TrainerResumed,
+)
 from trainerd.daemon.supervision.faults import Phase
 from trainerd.daemon.terms import policy_of
 from trainerd.v1 import event_pb2, fault_pb2, run_pb2
@@ -29,8 +41,22 @@ KINDS: Mapping[str, type[AnyEvent]] = {
 }
 """Event dataclasses by the name of their field in `trainerd.v1.Event`."""
 
+Report = (
+    PhaseEntered
+    | SlotsFixed
+    | StateRestored
+    | Evaluated
+    | CheckpointSaved
+    | FaultRaised
+    | TrainerPaused
+    | TrainerResumed
+    | TrainerFinished
+)
+"""What a trainer may report. The rest is for clients, launcher and daemon to say."""
+
 _HINTS: dict[type[Any], Mapping[str, Any]] = {}
 _FIELD_OF = {cls: name for name, cls in KINDS.items()}
+_REPORTS = {_FIELD_OF[cls] for cls in typing.get_args(Report)}
 
 
 def kind_of(event: AnyEvent) -> str:
@@ -48,25 +74,50 @@ def encode(event: AnyEvent) -> event_pb2.Event:
     if isinstance(event, RunSubmitted):
         payload.spec.ParseFromString(event.spec)
         payload.request_id = event.request_id
+        payload.resumed_run = event.resumed_run
+        payload.restore_directories.extend(event.restore_directories)
     else:
         _fill(payload, event)
     return message
 
 
 def decode(message: event_pb2.Event) -> AnyEvent:
-    """The event of a message. A message without a known payload is a `ValueError`."""
+    """The event of a message. One with values that this version does not know is a `ValueError`."""
     kind = message.WhichOneof("payload")
     if kind is None:
         raise ValueError(f"event {message.sequence} has no payload that this version knows")
     cls = KINDS[kind]
     payload = getattr(message, kind)
     if cls is RunSubmitted:
-        return submission(message.run, payload.spec, payload.request_id)
+        return submission(
+            message.run,
+            payload.spec,
+            payload.request_id,
+            resumed_run=payload.resumed_run,
+            restore_directories=tuple(payload.restore_directories),
+        )
     header = {name: getattr(message, name) for name in _HEADER if name in _hints(cls)}
     return typing.cast(AnyEvent, _read(cls, payload, header))
 
 
-def submission(run: str, spec: run_pb2.RunSpec, request_id: str) -> RunSubmitted:
+def decode_report(message: event_pb2.Event) -> Report | None:
+    """The event of a trainer's report; None: nothing that a trainer may report, or not known."""
+    if message.WhichOneof("payload") not in _REPORTS:
+        return None
+    try:
+        return typing.cast(Report, decode(message))
+    except ValueError:
+        return None
+
+
+def submission(
+    run: str,
+    spec: run_pb2.RunSpec,
+    request_id: str,
+    *,
+    resumed_run: str = "",
+    restore_directories: tuple[str, ...] = (),
+) -> RunSubmitted:
     """The event of a submission whose specification has its defaults filled in."""
     return RunSubmitted(
         run=run,
@@ -74,6 +125,8 @@ def submission(run: str, spec: run_pb2.RunSpec, request_id: str) -> RunSubmitted
         spec=spec.SerializeToString(deterministic=True),
         policy=policy_of(spec),
         request_id=request_id,
+        resumed_run=resumed_run,
+        restore_directories=restore_directories,
     )
 
 
@@ -89,8 +142,9 @@ def enum_value(
 
 def phase_of(number: int) -> Phase | None:
     """The phase of a proto enum number; None: not known."""
-    name = fault_pb2.Phase.Name(number).removeprefix("PHASE_").lower()
-    return None if name == "unspecified" else Phase(name)
+    if number not in fault_pb2.Phase.values() or number == fault_pb2.PHASE_UNSPECIFIED:
+        return None
+    return Phase(fault_pb2.Phase.Name(number).removeprefix("PHASE_").lower())
 
 
 def _fill(message: Message, value: Any) -> None:  # noqa: ANN401 - any dataclass
@@ -134,7 +188,10 @@ def _value(hint: Any, raw: Any, descriptor: Any) -> Any:  # noqa: ANN401
     if optional:
         hint = next(arg for arg in typing.get_args(hint) if arg is not types.NoneType)
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
-        text = descriptor.enum_type.values_by_number[raw].name
+        known = descriptor.enum_type.values_by_number.get(raw)
+        if known is None:
+            raise ValueError(f"{descriptor.full_name} = {raw} is not known")
+        text = known.name
         prefix = re.sub(r"(?<!^)(?=[A-Z])", "_", descriptor.enum_type.name).upper()
         name = text.removeprefix(prefix + "_").lower()
         return None if optional and name == "unspecified" else hint(name)

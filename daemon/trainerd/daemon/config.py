@@ -111,13 +111,22 @@ def load(path: Path | None) -> Config:
             problems.append(f"{path}: {name} must be a table, got {_type(table)}")
         else:
             sections[name] = _section(path, name, table, problems)
+    config = Config(**sections)
+    problems += _impossible(config)
     if problems:
         raise ConfigError(tuple(problems))
-    return checked(Config(**sections))
+    return config
 
 
 def checked(config: Config) -> Config:
     """The configuration, if its values are possible. Raise `ConfigError`."""
+    problems = _impossible(config)
+    if problems:
+        raise ConfigError(tuple(problems))
+    return config
+
+
+def _impossible(config: Config) -> list[str]:
     problems = []
     sockets = {
         "daemon.control_socket": config.daemon.control_socket,
@@ -142,9 +151,7 @@ def checked(config: Config) -> Config:
     levels = ("debug", "info", "warning", "error")
     if config.log.level not in levels:
         problems.append(f'log.level must be one of {", ".join(levels)}, got "{config.log.level}"')
-    if problems:
-        raise ConfigError(tuple(problems))
-    return config
+    return problems
 
 
 def _section(path: Path, name: str, table: dict[str, Any], problems: list[str]) -> Any:  # noqa: ANN401

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import secrets
 from collections.abc import AsyncIterator, Callable
+from pathlib import PurePosixPath
 from typing import Any
 
 import grpc
@@ -53,6 +55,9 @@ LAUNCHER_WAIT_S = 15.0
 SNAPSHOT_S = 0.25
 """Seconds between two situations of a watched run when only telemetry changes."""
 
+_RUNNING = frozenset({RunState.RUNNING})
+_PAUSED = frozenset({RunState.PAUSED})
+_PAGE_TOKEN = re.compile(r"[0-9]{0,18}")
 _Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -114,30 +119,73 @@ class Control(control_pb2_grpc.ControlServiceServicer):
                 f"request_id must have at most {MAX_REQUEST_ID} characters, "
                 f"got {len(request.request_id)}",
             )
-        # One at a time: two submits with one request id must become one run.
-        async with self._submitting:
-            known = self._by_request_id(request.request_id)
-            if known is not None:
-                return control_pb2.SubmitRunResponse(run=self._view(known))
-            if len(self._runtime.state.runs) >= MAX_RUNS:
-                await refuse(
-                    context,
-                    grpc.StatusCode.RESOURCE_EXHAUSTED,
-                    "TOO_MANY_RUNS",
-                    f"the daemon keeps {MAX_RUNS} runs already: delete ended ones first",
-                )
+        run = self._by_request_id(request.request_id)
+        if run is None:
             program = not request.skip_program_check
             problems = await self._problems(request.spec, program=program)
             if problems:
                 await refuse_invalid(context, problems)
-            event = codec.submission(
-                f"{request.spec.name}-{secrets.token_hex(3)}",
-                with_defaults(request.spec),
-                request.request_id,
-            )
-            await self._post(context, event)
-        run = self._runtime.state.runs[event.run]
+            # One at a time: two submits with one request id must become one run.
+            async with self._submitting:
+                run = self._by_request_id(request.request_id)
+                if run is None:
+                    run = await self._submit(context, request)
         return control_pb2.SubmitRunResponse(run=self._view(run))
+
+    async def _submit(self, context: _Context, request: control_pb2.SubmitRunRequest) -> Run:
+        runs = self._runtime.state.runs
+        if len(runs) >= MAX_RUNS:
+            await refuse(
+                context,
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                "TOO_MANY_RUNS",
+                f"the daemon keeps {MAX_RUNS} runs already: delete ended ones first",
+            )
+        spec = with_defaults(request.spec)
+        resumed: str = ""
+        places: tuple[str, ...] = ()
+        if request.resume_run:
+            resumed, places = await self._resumption(context, spec, request.resume_run)
+        run = ""
+        while not run or run in runs:
+            run = f"{request.spec.name}-{secrets.token_hex(3)}"
+        event = codec.submission(
+            run, spec, request.request_id, resumed_run=resumed, restore_directories=places
+        )
+        await self._post(context, event)
+        return self._runtime.state.runs[run]
+
+    async def _resumption(
+        self, context: _Context, spec: run_pb2.RunSpec, text: str
+    ) -> tuple[str, tuple[str, ...]]:
+        """The run whose state a new one begins with, and where that state is."""
+        old = await self._find(context, text)
+        before = self._views.spec(old.id)
+        problems = [
+            control_pb2.Problem(
+                field=f"train.{name}",
+                message=f"train.{name} must be that of {old.id}, {was}, got {now}",
+                suggestion="the order of the data and the cut of a batch depend on it",
+            )
+            for name in ("seed", "global_batch", "microbatch", "accumulate_steps")
+            if (was := getattr(before.train, name)) != (now := getattr(spec.train, name))
+        ]
+        if problems:
+            await refuse_invalid(context, problems)
+        save = self._views.saves().get(old.id)
+        places = self._views.restore_directories(old.id)
+        if save is not None:
+            places = (str(PurePosixPath(save.message.checkpoint_saved.path).parent), *places)
+        problem = ""
+        if not old.terminal:
+            problem = f"run {old.id} has not ended: it is {old.state.value}; stop it first"
+        elif not places:
+            problem = f"run {old.id} has no durable checkpoint to go on from"
+        if problem:
+            await refuse(
+                context, grpc.StatusCode.FAILED_PRECONDITION, "REFUSED_IN_THIS_STATE", problem
+            )
+        return old.id, places
 
     async def GetRun(  # noqa: N802
         self, request: control_pb2.GetRunRequest, context: _Context
@@ -151,7 +199,7 @@ class Control(control_pb2_grpc.ControlServiceServicer):
     ) -> control_pb2.ListRunsResponse:
         """See control.proto."""
         token = request.page_token
-        if request.page_size < 0 or (token and not token.isdecimal()):
+        if request.page_size < 0 or not _PAGE_TOKEN.fullmatch(token):
             await refuse(
                 context,
                 grpc.StatusCode.INVALID_ARGUMENT,
@@ -185,7 +233,7 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         run = await self._find(context, request.run)
         await self._request(context, PauseRequested(run=run.id))
         if not request.no_wait:
-            run = await self._reach(context, run.id, RunState.PAUSED)
+            run = await self._reach(context, run.id, _PAUSED, lambda now: not now.pausing)
         return control_pb2.PauseRunResponse(run=self._view(self._now(run)))
 
     async def ResumeRun(  # noqa: N802
@@ -195,7 +243,7 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         run = await self._find(context, request.run)
         await self._request(context, ResumeRequested(run=run.id))
         if not request.no_wait:
-            run = await self._reach(context, run.id, RunState.RUNNING)
+            run = await self._reach(context, run.id, _RUNNING, lambda now: now.pausing)
         return control_pb2.ResumeRunResponse(run=self._view(self._now(run)))
 
     async def RestartRun(  # noqa: N802
@@ -206,7 +254,8 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         before = run.incarnation
         await self._request(context, RestartRequested(run=run.id))
         if not request.no_wait:
-            run = await self._reach(context, run.id, RunState.RUNNING, beyond=before)
+            # A run that was to hold holds again.
+            run = await self._reach(context, run.id, _RUNNING | _PAUSED, beyond=before)
         return control_pb2.RestartRunResponse(run=self._view(self._now(run)))
 
     async def StopRun(  # noqa: N802
@@ -397,23 +446,33 @@ class Control(control_pb2_grpc.ControlServiceServicer):
                 watcher.take()
 
     async def _reach(
-        self, context: _Context, run_id: str, state: RunState, *, beyond: int = 0
+        self,
+        context: _Context,
+        run_id: str,
+        states: frozenset[RunState],
+        overtaken: Callable[[Run], bool] = lambda _: False,
+        *,
+        beyond: int = 0,
     ) -> Run:
-        """Wait until the run is in this state; refuse if it ends or is turned elsewhere."""
+        """Wait until the run is in one of these states; refuse if it is turned elsewhere."""
 
-        def there(run: Run | None) -> bool:
+        def there(run: Run) -> bool:
+            return run.state in states and run.incarnation > beyond
+
+        def over(run: Run | None) -> bool:
             if run is None or run.terminal or run.stopping:
                 return True
-            return run.state is state and run.incarnation > beyond
+            return there(run) or overtaken(run)
 
-        await self._until(context, run_id, there)
+        await self._until(context, run_id, over)
         run = self._runtime.state.runs.get(run_id)
-        if run is None or run.state is not state:
+        if run is None or not there(run):
+            aim = " or ".join(sorted(state.value for state in states))
             story = f"is {run.state.value}: {run.reason}" if run else "is deleted"
             await refuse(
                 context,
                 grpc.StatusCode.ABORTED,
                 "OVERTAKEN",
-                f"run {run_id} did not become {state.value}, it {story}",
+                f"run {run_id} did not become {aim}, it {story}",
             )
         return run

@@ -14,7 +14,8 @@ import grpc
 import structlog
 
 from trainerd.daemon.launcher_link import LauncherLink
-from trainerd.daemon.links import Tokens, TrainerLinks
+from trainerd.daemon.links import TrainerLinks
+from trainerd.daemon.refusals import reason_of
 from trainerd.daemon.runtime import JournalFullError, Runtime
 from trainerd.daemon.supervision.commands import (
     CancelTimer,
@@ -32,6 +33,7 @@ from trainerd.daemon.supervision.events import (
     TrainerSpawned,
     TrainerSpawnFailed,
 )
+from trainerd.daemon.tokens import Tokens
 from trainerd.daemon.views import Views
 from trainerd.v1 import launcher_pb2
 from trainerd.v1.mailbox import MailboxOverflow
@@ -42,6 +44,8 @@ RETRY_S = 1.0
 """Seconds until an event that could not be journalled is posted again."""
 
 _PERMANENT = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND}
+_DRAINING = "LAUNCHER_DRAINING"
+"""The launcher's reason for starting nothing: it ends, and its successor will be asked."""
 
 
 class Effects:
@@ -65,9 +69,12 @@ class Effects:
         self._attach_address = attach_address
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     def execute(self, command: Command) -> None:
-        """Begin to carry out one command."""
+        """Begin to carry out one command; after `close`, leave it to the next daemon."""
+        if self._closed:
+            return
         match command:
             case StartTrainer():
                 self._spawn(self._start_trainer(command))
@@ -96,7 +103,8 @@ class Effects:
             self.execute(StartTimer(key=key, delay_s=max(0.0, due - now)))
 
     async def close(self) -> None:
-        """Forget timers, cancel calls."""
+        """Forget timers, cancel calls, carry out nothing more."""
+        self._closed = True
         for handle in self._timers.values():
             handle.cancel()
         self._timers.clear()
@@ -142,14 +150,15 @@ class Effects:
             slots=command.slots,
             attach_address=self._attach_address,
             token=self._tokens.of(run, incarnation),
+            restore_directories=self._views.restore_directories(run),
         )
         event: Event
         try:
             pid = await self._launcher.start_trainer(assignment)
             event = TrainerSpawned(run=run, incarnation=incarnation, pid=pid)
         except grpc.aio.AioRpcError as error:
-            if error.code() in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE):
-                # It may have started: the next greeting of the launcher tells.
+            if unanswered(error):
+                # It may have started: a timer, or the next greeting of the launcher, tells.
                 log.warning("trainer_start_unanswered", run=run, error=error.details())
                 return
             event = TrainerSpawnFailed(
@@ -159,7 +168,7 @@ class Effects:
                 permanent=error.code() in _PERMANENT,
             )
         except OSError as error:
-            # Unlinked between the decision and the call: the next greeting finds it missing.
+            # Unlinked between the decision and the call: at the next greeting it is asked again.
             log.warning("trainer_start_unlinked", run=run, error=str(error))
             return
         await self._post(event)
@@ -172,8 +181,6 @@ class Effects:
         )
 
     async def _remove_files(self, command: RemoveFiles) -> None:
-        self._views.forget(command.run)
-        self._runtime.inbox.forget(command.run)
         await self._call(
             lambda: self._launcher.remove_run(command.run), "run_files_left", command.run
         )
@@ -183,3 +190,11 @@ class Effects:
             await call()
         except (grpc.aio.AioRpcError, OSError) as error:
             log.warning(failed, run=run, error=str(error))
+
+
+def unanswered(error: grpc.aio.AioRpcError) -> bool:
+    """Whether the launcher may still do what it was asked, or its successor must be asked."""
+    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return True
+    # Its own refusals carry a reason; a transport that broke does not.
+    return error.code() is grpc.StatusCode.UNAVAILABLE and reason_of(error) in ("", _DRAINING)

@@ -50,7 +50,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """One record that was written."""
+    """One record that was written. `ignored`: the supervisor did nothing about this event."""
 
     sequence: int
     message: event_pb2.Event
@@ -60,6 +60,7 @@ class Stored:
     wall: float
     sender_incarnation: int
     sender_sequence: int
+    ignored: bool = False
 
 
 class Journal:
@@ -69,18 +70,23 @@ class Journal:
         self.path = path
         try:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA busy_timeout = 2000")
-            # Two daemons on one journal would both believe themselves the supervisor.
-            self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
+        except sqlite3.DatabaseError as error:
+            raise _unusable(path, error) from error
+        try:
             self._prepare()
         except sqlite3.DatabaseError as error:
-            raise JournalError(
-                f"journal {path}: {error}; is another daemon using it, or the disk full?"
-            ) from error
+            self._db.close()
+            raise _unusable(path, error) from error
+        except JournalError:
+            self._db.close()
+            raise
 
     def _prepare(self) -> None:
+        self._db.execute("PRAGMA busy_timeout = 2000")
+        # Two daemons on one journal would both believe themselves the supervisor.
+        self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version == 0:
             self._db.executescript(f"BEGIN;{_TABLES}PRAGMA user_version = {SCHEMA};COMMIT;")
@@ -129,7 +135,7 @@ class Journal:
             arguments.append(run)
         arguments.append(limit)
         rows = self._db.execute(
-            "SELECT sequence, kind, derived, now, wall, sender_incarnation, sender_sequence, body"  # noqa: S608
+            "SELECT sequence, kind, derived, now, wall, sender_incarnation, sender_sequence, body"
             f" FROM events WHERE {where} ORDER BY sequence {order} LIMIT ?",
             arguments,
         )
@@ -151,3 +157,7 @@ class Journal:
     def close(self) -> None:
         """Fold the write-ahead log into the file and close it."""
         self._db.close()
+
+
+def _unusable(path: Path, error: sqlite3.DatabaseError) -> JournalError:
+    return JournalError(f"journal {path}: {error}; is another daemon using it, or the disk full?")

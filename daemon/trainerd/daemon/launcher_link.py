@@ -8,6 +8,9 @@ that it outlives the daemon.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -17,13 +20,13 @@ import grpc
 import structlog
 
 from trainerd.daemon.runtime import JournalFullError, Runtime
+from trainerd.daemon.sockets import answers
 from trainerd.daemon.supervision.events import (
     LauncherAttached,
     LauncherLost,
     LiveTrainer,
     TrainerExited,
 )
-from trainerd.daemon.sockets import answers
 from trainerd.v1 import control_pb2, launcher_pb2, launcher_pb2_grpc, run_pb2
 from trainerd.v1.mailbox import MailboxOverflow
 from trainerd.v1.protocol import CHANNEL_OPTIONS, protocol, refusal
@@ -65,22 +68,25 @@ class LauncherLink:
         self._process: subprocess.Popen[bytes] | None = None
         self._stub: launcher_pb2_grpc.LauncherServiceAsyncStub | None = None
         self._acknowledged = 0
+        self._ending = False
         self.pid = 0
         self.problem = "not reached yet"
 
     async def run(self) -> None:
-        """Keep the link up until cancelled."""
-        failures = 0
-        while True:
+        """Keep the link up until cancelled, or until the launcher was told to end."""
+        failures, told = 0, ""
+        while not self._ending:
+            failures += 1
             try:
                 await self._session()
-                failures = 0
             except (grpc.aio.AioRpcError, OSError, MailboxOverflow, JournalFullError) as error:
                 self.problem = _describe(error)
-                log.warning("launcher_unreachable", socket=str(self._socket), error=self.problem)
-                failures += 1
+                if self.problem != told:
+                    told = self.problem
+                    log.warning("launcher_unreachable", socket=str(self._socket), error=told)
             if self._stub is not None:
                 self._stub, self.pid = None, 0
+                failures, told = 0, ""
                 await self._post_lost()
             await asyncio.sleep(RETRY_S[min(failures, len(RETRY_S) - 1)])
 
@@ -90,7 +96,10 @@ class LauncherLink:
         return self._stub is not None
 
     async def start_trainer(self, assignment: launcher_pb2.Assignment) -> int:
-        """Start a trainer; return its pid. Raise `grpc.aio.AioRpcError`, also when unlinked."""
+        """Start a trainer; return its pid. Raise `grpc.aio.AioRpcError`, `OSError` when unlinked.
+
+        The other calls raise the same.
+        """
         request = launcher_pb2.StartTrainerRequest(assignment=assignment)
         response = await self._linked().StartTrainer(request, timeout=START_S)
         return response.pid
@@ -113,21 +122,33 @@ class LauncherLink:
         """Remove a run's files."""
         await self._linked().RemoveRun(launcher_pb2.RemoveRunRequest(run=run), timeout=FILES_S)
 
-    def terminate(self) -> None:
-        """Ask the launcher that this daemon started to drain its trainers and end."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
+    async def end_launcher(self, timeout_s: float) -> bool:
+        """Let the launcher drain its trainers and end, for good, if it is this daemon's to start.
 
-    async def wait_ended(self, timeout_s: float) -> bool:
-        """Wait for the launcher that this daemon started; False after the timeout."""
-        process = self._process
-        if process is None:
+        One that an earlier daemon started is ended too. False: it lives after the timeout.
+        """
+        self._ending = True
+        pid = self._process.pid if self._process is not None else self.pid
+        if self._start is None or not pid or self._has_ended(pid):
             return True
-        try:
-            await asyncio.to_thread(process.wait, timeout_s)
-        except subprocess.TimeoutExpired:
-            return False
+        log.info("launcher_ending", pid=pid)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while not self._has_ended(pid):
+            if asyncio.get_running_loop().time() > deadline:
+                return False
+            await asyncio.sleep(0.02)
         return True
+
+    def _has_ended(self, pid: int) -> bool:
+        if self._process is not None:
+            return self._process.poll() is not None
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
 
     def _linked(self) -> launcher_pb2_grpc.LauncherServiceAsyncStub:
         if self._stub is None:
@@ -172,6 +193,12 @@ class LauncherLink:
         )
 
     async def _exited(self, record: launcher_pb2.ExitRecord) -> None:
+        run = self._runtime.state.runs.get(record.run)
+        if run is None or run.trainer is None or run.incarnation != record.incarnation:
+            # Told again by a launcher that had no acknowledgement yet.
+            log.debug("exit_known", run=record.run, incarnation=record.incarnation)
+            self._acknowledged = max(self._acknowledged, record.sequence)
+            return
         exited = record.exited
         await self._runtime.post(
             TrainerExited(
@@ -192,13 +219,15 @@ class LauncherLink:
             log.warning("launcher_loss_not_recorded", error=str(error))
 
     def _spawn_if_needed(self) -> None:
-        if self._start is None or (self._process is not None and self._process.poll() is None):
+        running = self._process is not None and self._process.poll() is None
+        if self._start is None or self._ending or running:
             return
-        if self._socket.exists() and self._process is None and answers(self._socket):
+        self._process = None
+        if self._socket.exists() and answers(self._socket):
             return
         self._start.log.parent.mkdir(parents=True, exist_ok=True)
         with self._start.log.open("ab") as output:
-            self._process = subprocess.Popen(  # noqa: S603 - our own program
+            self._process = subprocess.Popen(
                 self._start.command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -8,11 +8,9 @@ closed; the trainer attaches again and sends what was not acknowledged.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
-import secrets
-from collections.abc import AsyncIterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
 import structlog
@@ -22,14 +20,10 @@ from trainerd.daemon.clock import Clock
 from trainerd.daemon.metrics import Metrics
 from trainerd.daemon.runtime import JournalFullError, Runtime
 from trainerd.daemon.supervision.commands import Order, Pause, Resume, Save, Stop
-from trainerd.daemon.supervision.events import (
-    Event,
-    FinishReason,
-    TrainerAttached,
-    TrainerDetached,
-)
+from trainerd.daemon.supervision.events import FinishReason, TrainerAttached, TrainerDetached
 from trainerd.daemon.supervision.faults import Decision
 from trainerd.daemon.telemetry import Telemetry
+from trainerd.daemon.tokens import Tokens
 from trainerd.v1 import trainer_pb2, trainer_pb2_grpc
 from trainerd.v1.mailbox import MAILBOX_LIMIT, MailboxOverflow
 from trainerd.v1.protocol import protocol, refusal
@@ -42,23 +36,29 @@ HELLO_S = 10.0
 _Context = grpc.aio.ServicerContext[trainer_pb2.AttachRequest, trainer_pb2.AttachResponse]
 
 
-class Tokens:
-    """The secret of each incarnation, derived from one key on disk: nothing to store or to lose."""
+@dataclass(slots=True)
+class _Stream:
+    """One open stream: what goes down, and why it ends. None in the queue ends it."""
 
-    def __init__(self, path: Path) -> None:
-        if not path.exists():
-            path.touch(mode=0o600)
-            path.write_bytes(secrets.token_bytes(32))
-        self._key = path.read_bytes()
+    incarnation: int
+    down: asyncio.Queue[trainer_pb2.AttachResponse | None] = field(
+        default_factory=lambda: asyncio.Queue(MAILBOX_LIMIT)
+    )
+    reason: str = "the trainer closed the stream"
 
-    def of(self, run: str, incarnation: int) -> str:
-        """The token of this incarnation, in hexadecimal."""
-        text = f"{run}:{incarnation}".encode()
-        return hmac.new(self._key, text, hashlib.sha256).hexdigest()
+    def put(self, message: trainer_pb2.AttachResponse) -> None:
+        """Queue a message; a stream that does not drain is closed, never waited for."""
+        if self.down.full():
+            self.end(f"{MAILBOX_LIMIT} messages wait for the trainer, limit {MAILBOX_LIMIT}")
+        else:
+            self.down.put_nowait(message)
 
-    def valid(self, run: str, incarnation: int, token: str) -> bool:
-        """Whether this is that token; in constant time."""
-        return hmac.compare_digest(self.of(run, incarnation), token)
+    def end(self, reason: str) -> None:
+        """End the stream now, whatever waits."""
+        self.reason = reason
+        while not self.down.empty():
+            self.down.get_nowait()
+        self.down.put_nowait(None)
 
 
 class TrainerLinks(trainer_pb2_grpc.TrainerServiceServicer):
@@ -72,22 +72,28 @@ class TrainerLinks(trainer_pb2_grpc.TrainerServiceServicer):
         self._metrics = metrics
         self._clock = clock
         self._tokens = tokens
-        self._down: dict[str, asyncio.Queue[trainer_pb2.AttachResponse | None]] = {}
+        self._streams: dict[str, _Stream] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def send(self, run: str, incarnation: int, order: Order) -> None:
         """Send an order, if the trainer is attached; a re-attach repeats what matters."""
-        queue = self._down.get(run)
-        if queue is None:
+        stream = self._streams.get(run)
+        if stream is None or stream.incarnation != incarnation:
             return
         message = order_message(order)
         message.envelope.run, message.envelope.incarnation = run, incarnation
         message.envelope.sender = "supervisor"
-        self._put(queue, message)
+        stream.put(message)
 
     def close(self) -> None:
         """End every stream; the trainers go on and attach to the next daemon."""
-        for queue in self._down.values():
-            self._put(queue, None)
+        for stream in self._streams.values():
+            stream.end("the daemon ends")
+
+    async def settled(self) -> None:
+        """Wait until every stream that has ended is told of."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
 
     async def Attach(  # noqa: N802 - gRPC's name
         self, request_iterator: AsyncIterator[trainer_pb2.AttachRequest], context: _Context
@@ -95,34 +101,24 @@ class TrainerLinks(trainer_pb2_grpc.TrainerServiceServicer):
         """See trainer.proto."""
         first = await self._greeting(request_iterator, context)
         run, incarnation = first.envelope.run, first.envelope.incarnation
-        queue: asyncio.Queue[trainer_pb2.AttachResponse | None] = asyncio.Queue(MAILBOX_LIMIT)
-        older = self._down.get(run)
+        older = self._streams.get(run)
         if older is not None:
-            self._put(older, None)
-        self._down[run] = queue
-        reason = "the trainer closed the stream"
+            older.end("replaced by a newer stream")
+        stream = self._streams[run] = _Stream(incarnation)
         welcome = trainer_pb2.TrainerWelcome(
             protocol=protocol(),
             acknowledged_sequence=self._runtime.inbox.acknowledged(run, incarnation),
         )
-        yield trainer_pb2.AttachResponse(welcome=welcome)
-        reader = asyncio.create_task(self._read(request_iterator, first, queue))
+        stream.put(trainer_pb2.AttachResponse(welcome=welcome))
+        reader = self._begin(self._read(request_iterator, first, stream))
+        # A call that its client leaves is cancelled, here and in every wait of a `finally`: what
+        # must be done at the end is done by a task of ours.
+        reader.add_done_callback(lambda _: self._over(run, stream))
         try:
-            while (message := await queue.get()) is not None:
+            while (message := await stream.down.get()) is not None:
                 yield message
-            reason = "replaced by a newer stream, or overflowed"
         finally:
-            if not reader.done():
-                reader.cancel()
-            try:
-                reason = await reader
-            except asyncio.CancelledError:
-                pass
-            except Exception as error:
-                reason = f"{type(error).__name__}: {error}"
-            if self._down.get(run) is queue:
-                del self._down[run]
-                await self._detached(run, incarnation, reason)
+            reader.cancel()
 
     async def _greeting(
         self, requests: AsyncIterator[trainer_pb2.AttachRequest], context: _Context
@@ -157,56 +153,79 @@ class TrainerLinks(trainer_pb2_grpc.TrainerServiceServicer):
         self,
         requests: AsyncIterator[trainer_pb2.AttachRequest],
         first: trainer_pb2.AttachRequest,
-        queue: asyncio.Queue[trainer_pb2.AttachResponse | None],
-    ) -> str:
-        """Take everything the trainer says; return why it stopped. Ends the writer too."""
-        run, incarnation = first.envelope.run, first.envelope.incarnation
+        stream: _Stream,
+    ) -> None:
+        """Take everything the trainer says; end the stream when that is over."""
+        run = first.envelope.run
+        try:
+            if not await self._greeted(run, first, stream):
+                return
+            async for request in requests:
+                if not await self._heard(run, request, stream):
+                    return
+            stream.end("the trainer closed the stream")
+        except (MailboxOverflow, JournalFullError) as error:
+            stream.end(str(error))
+        except Exception as error:
+            log.exception("link_broken", run=run)
+            stream.end(f"{type(error).__name__}: {error}")
+
+    async def _greeted(self, run: str, first: trainer_pb2.AttachRequest, stream: _Stream) -> bool:
         pulse = self._telemetry.of(run)
         pulse.heard_at = pulse.progress_at = self._clock.now()
         attached = TrainerAttached(
             run=run,
-            incarnation=incarnation,
+            incarnation=stream.incarnation,
             phase=codec.phase_of(first.hello.phase),
             step=first.hello.step,
             dropped_reports=first.hello.dropped_reports,
         )
-        try:
-            await self._runtime.post(attached)
-            async for request in requests:
-                match request.WhichOneof("payload"):
-                    case "event":
-                        await self._lifecycle(run, incarnation, request, queue)
-                    case "step_report":
-                        self._step_report(run, request.step_report)
-                    case "heartbeat":
-                        pulse.heard_at = self._clock.now()
-                        pulse.resident_bytes = request.heartbeat.resident_bytes
-                        pulse.device_bytes = request.heartbeat.device_bytes
-                    case other:
-                        return f"an unexpected message: {other}"
-            return "the trainer closed the stream"
-        except (MailboxOverflow, JournalFullError) as error:
-            return str(error)
-        finally:
-            self._put(queue, None)
+        outcome = await self._runtime.post(attached)
+        if outcome.ignored is not None:
+            stream.end(outcome.ignored)
+        return outcome.ignored is None
+
+    async def _heard(self, run: str, request: trainer_pb2.AttachRequest, stream: _Stream) -> bool:
+        """Take one message; False: the stream has ended because of it."""
+        if request.envelope.incarnation != stream.incarnation:
+            self._metrics.stale.labels("AttachRequest").inc()
+            return True
+        match request.WhichOneof("payload"):
+            case "event":
+                await self._lifecycle(run, request, stream)
+            case "step_report":
+                self._step_report(run, request.step_report)
+            case "heartbeat":
+                pulse = self._telemetry.of(run)
+                pulse.heard_at = self._clock.now()
+                pulse.resident_bytes = request.heartbeat.resident_bytes
+                pulse.device_bytes = request.heartbeat.device_bytes
+                self._metrics.heartbeat(pulse)
+            case None:
+                pass  # Something that a later minor version says.
+            case other:
+                stream.end(f"an unexpected message: {other}")
+                return False
+        return True
 
     async def _lifecycle(
-        self,
-        run: str,
-        incarnation: int,
-        request: trainer_pb2.AttachRequest,
-        queue: asyncio.Queue[trainer_pb2.AttachResponse | None],
+        self, run: str, request: trainer_pb2.AttachRequest, stream: _Stream
     ) -> None:
         sequence = request.envelope.sequence
-        request.event.run, request.event.incarnation = run, incarnation
-        acknowledged = self._runtime.inbox.acknowledged(run, incarnation)
-        if sequence > acknowledged:
-            event: Event = codec.decode(request.event)  # type: ignore[assignment]
+        request.event.run, request.event.incarnation = run, stream.incarnation
+        event = codec.decode_report(request.event)
+        if event is None:
+            # It would come again and again if it were not acknowledged.
+            kind = request.event.WhichOneof("payload")
+            log.warning("report_not_understood", run=run, sequence=sequence, payload=kind)
+        else:
             self._telemetry.of(run).progress_at = self._clock.now()
-            await self._runtime.post(event, sender=(incarnation, sequence))
-        self._runtime.inbox.accept(run, incarnation, sequence)
-        answer = trainer_pb2.Acknowledged(sequence=max(sequence, acknowledged))
-        self._put(queue, trainer_pb2.AttachResponse(acknowledged=answer))
+            sender = (stream.incarnation, sequence)
+            outcome = await self._runtime.post(event, sender=sender)
+            if outcome.duplicate:
+                self._metrics.stale.labels(type(event).__name__).inc()
+        answer = trainer_pb2.Acknowledged(sequence=sequence)
+        stream.put(trainer_pb2.AttachResponse(acknowledged=answer))
 
     def _step_report(self, run: str, report: trainer_pb2.StepReport) -> None:
         pulse = self._telemetry.of(run)
@@ -215,25 +234,23 @@ class TrainerLinks(trainer_pb2_grpc.TrainerServiceServicer):
         if recovery_s is not None:
             self._metrics.recovered(run, pulse.fault_class, recovery_s)
 
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _over(self, run: str, stream: _Stream) -> None:
+        if self._streams.get(run) is stream:
+            del self._streams[run]
+            self._begin(self._detached(run, stream.incarnation, stream.reason))
+
     async def _detached(self, run: str, incarnation: int, reason: str) -> None:
         event = TrainerDetached(run=run, incarnation=incarnation, reason=reason)
         try:
             await self._runtime.post(event)
         except (MailboxOverflow, JournalFullError) as error:
             log.warning("detach_not_recorded", run=run, error=str(error))
-
-    def _put(
-        self,
-        queue: asyncio.Queue[trainer_pb2.AttachResponse | None],
-        message: trainer_pb2.AttachResponse | None,
-    ) -> None:
-        """Queue a message for a stream; a stream that does not drain is closed, never waited for."""
-        try:
-            queue.put_nowait(message)
-        except asyncio.QueueFull:
-            while not queue.empty():
-                queue.get_nowait()
-            queue.put_nowait(None)
 
 
 def order_message(order: Order) -> trainer_pb2.AttachResponse:

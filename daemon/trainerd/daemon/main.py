@@ -20,9 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         config = load(arguments.config)
     except ConfigError as error:
-        for problem in error.problems:
-            print(f"trainerd: {problem}", file=sys.stderr)
-        return 2
+        return _bad_configuration(error)
     if arguments.command == "check-config":
         print(f"{arguments.config}: ok")
         return 0
@@ -51,6 +49,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _bad_configuration(error: ConfigError) -> int:
+    for problem in error.problems:
+        print(f"trainerd: {problem}", file=sys.stderr)
+    return 2
+
+
 def _serve(config: Config, arguments: argparse.Namespace) -> int:
     # The parts are imported only now: a typo in the configuration is told at once.
     from trainerd.daemon import serve as serving  # noqa: PLC0415
@@ -65,7 +69,10 @@ def _serve(config: Config, arguments: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
             return 2
-        config = serving.for_address(config, arguments.address)
+        try:
+            config = serving.for_address(config, arguments.address)
+        except ConfigError as error:
+            return _bad_configuration(error)
     manner = serving.Manner(private=arguments.private, ready_fd=arguments.ready_fd)
     try:
         asyncio.run(serving.serve(config, manner))

@@ -7,6 +7,9 @@ a run are removed with the run.
 from __future__ import annotations
 
 import platform
+import typing
+from collections.abc import Mapping
+from typing import TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -17,8 +20,9 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
+from trainerd.daemon import codec
 from trainerd.daemon.journal import Stored
-from trainerd.daemon.supervision.events import RunState
+from trainerd.daemon.supervision.events import RunState, TrainerEvent
 from trainerd.daemon.supervision.faults import Phase
 from trainerd.daemon.supervision.policy import Action, FaultClass
 from trainerd.daemon.supervision.state import State
@@ -39,6 +43,8 @@ CHECKPOINT_REASONS = (
 )
 """Why a save fails: the label values of `trainerd_checkpoint_failures_total`."""
 
+_Metric = TypeVar("_Metric", Gauge, Counter, Histogram)
+_TRAINER_EVENTS = typing.get_args(TrainerEvent)
 _SKIPPED = {"data_error", "non_finite_step", "non_finite_microbatch", "loss_spike"}
 _STEP_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _RECOVERY_BUCKETS = (0.1, 0.2, 0.3, 0.5, 1, 2, 3, 5, 10, 30, 60, 120, 300)
@@ -53,15 +59,25 @@ class Metrics:
         self._host = host
         self.registry = registry = CollectorRegistry()
         self._known: set[str] = set()
+        # The metrics that have a series for each run, removed with the run.
+        self._of_runs: list[Gauge | Counter | Histogram] = []
 
         def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return Gauge(f"trainerd_{name}", text, labels, registry=registry)
+            return kept(Gauge(f"trainerd_{name}", text, labels, registry=registry), labels)
 
         def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"trainerd_{name}", text, labels, registry=registry)
+            return kept(Counter(f"trainerd_{name}", text, labels, registry=registry), labels)
 
         def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-            return Histogram(f"trainerd_{name}", text, labels, registry=registry, buckets=buckets)
+            return kept(
+                Histogram(f"trainerd_{name}", text, labels, registry=registry, buckets=buckets),
+                labels,
+            )
+
+        def kept(metric: _Metric, labels: tuple[str, ...]) -> _Metric:
+            if "run" in labels:
+                self._of_runs.append(metric)
+            return metric
 
         info = Info("trainerd_build", "Version of this daemon.", registry=registry)
         info.info({"version": SOFTWARE, "python": platform.python_version()})
@@ -120,7 +136,9 @@ class Metrics:
         )
         self.memory = gauge("trainer_memory_bytes", "Memory of the trainer.", "host", "kind")
         self.host_up = gauge("host_up", "1 while the host's launcher is linked.", "host")
-        self.stale = counter("stale_events", "Events of past incarnations, ignored.", "kind")
+        self.stale = counter(
+            "stale_events", "Stale and duplicate messages of trainers, ignored.", "kind"
+        )
         self.journal_s = Histogram(
             "trainerd_journal_write_duration_seconds",
             "Duration of one journal commit.",
@@ -136,10 +154,13 @@ class Metrics:
     def record(self, stored: Stored, state: State) -> None:
         """Feed one record that has just been journalled."""
         message, run = stored.message, stored.message.run
+        if stored.ignored:
+            self._ignored(stored.kind)
+            return
         match stored.kind:
             case "run_submitted":
                 self._declare(run)
-            case "run_deleted" if run not in state.runs:
+            case "run_deleted":
                 self.forget(run)
             case "run_state_changed" if run in state.runs:
                 self.set_state(run, state.runs[run].state)
@@ -149,8 +170,6 @@ class Metrics:
                 self._saved(run, message.checkpoint_saved, stored.wall)
             case "fault_raised":
                 self._save_failed(run, message.fault_raised.fault)
-            case "event_ignored":
-                self.stale.labels(message.event_ignored.kind).inc()
             case "launcher_attached":
                 self.host_up.labels(self._host).set(1)
             case "launcher_lost":
@@ -165,21 +184,30 @@ class Metrics:
             case _:
                 pass
 
-    def restore(self, state: State) -> None:
-        """After a replay: declare the runs that live, so that their series exist."""
+    def restore(self, state: State, saves: Mapping[str, Stored]) -> None:
+        """After a replay: declare the runs that live; `saves`: their newest checkpoint's records.
+
+        Counters begin anew, as Prometheus expects of a restarted process.
+        """
         for run in state.runs.values():
             self._declare(run.id)
             self.set_state(run.id, run.state)
-            self.durable_step.labels(run.id).set(run.recoverable_step)
+            if run.id in saves:
+                save = saves[run.id]
+                self._saved_gauges(run.id, save.message.checkpoint_saved, save.wall)
+                self.run_step.labels(run.id).set(save.message.checkpoint_saved.step)
 
     def step_report(self, run: str, report: trainer_pb2.StepReport, pulse: Pulse) -> None:
         """Feed one telemetry report."""
         self.run_step.labels(run).set(report.step)
         self.run_loss.labels(run).set(report.loss)
-        self.steps.labels(run).inc(len(report.durations_s))
+        self.steps.labels(run).inc(pulse.advance)
         self.examples.labels(run).inc(report.examples)
         for duration_s in report.durations_s:
             self.step_s.labels(run, self._host).observe(duration_s)
+
+    def heartbeat(self, pulse: Pulse) -> None:
+        """Feed one sign of life."""
         self.memory.labels(self._host, "resident").set(pulse.resident_bytes)
         self.memory.labels(self._host, "device").set(pulse.device_bytes)
 
@@ -199,10 +227,8 @@ class Metrics:
     def forget(self, run: str) -> None:
         """Remove every series of a run."""
         self._known.discard(run)
-        for metric in list(vars(self).values()):
-            labels = getattr(metric, "_labelnames", ())
-            if "run" in labels:
-                metric.remove_by_labels({"run": run})
+        for metric in self._of_runs:
+            metric.remove_by_labels({"run": run})
 
     def _declare(self, run: str) -> None:
         if run in self._known:
@@ -233,6 +259,9 @@ class Metrics:
         self.saves.labels(run, "ok").inc()
         self.save_s.labels(run, "blocking").observe(saved.blocked_s)
         self.save_s.labels(run, "background").observe(saved.duration_s)
+        self._saved_gauges(run, saved, wall)
+
+    def _saved_gauges(self, run: str, saved: event_pb2.CheckpointSaved, wall: float) -> None:
         self.saved_at.labels(run).set(wall)
         self.durable_step.labels(run).set(saved.step)
         self.save_failures_in_a_row.labels(run).set(0)
@@ -245,6 +274,11 @@ class Metrics:
         self.saves.labels(run, "failed").inc()
         self.save_failures.labels(run, reason).inc()
         self.save_failures_in_a_row.labels(run).inc()
+
+    def _ignored(self, kind: str) -> None:
+        event = codec.KINDS[kind]
+        if event in _TRAINER_EVENTS:
+            self.stale.labels(event.__name__).inc()
 
     def _phase(self, now: str) -> None:
         for phase in Phase:

@@ -70,12 +70,15 @@ class Monitor:
         """The trainers that have been silent for too long now."""
         now = self._clock.now()
         expired = []
+        age_s = 0.0
         for run in self._runtime.state.runs.values():
             phase = run.trainer.phase if run.trainer else None
-            if run.trainer is None or not run.trainer.attached or phase is None:
+            if run.trainer is None or phase is None:
                 continue
-            self._metrics.heard(now - self._telemetry.of(run.id).heard_at)
-            if run.trainer.suspected is not None or run.trainer.decision is not None:
+            # A trainer that is detached grows older all the same.
+            if heard_at := self._telemetry.of(run.id).heard_at:
+                age_s = now - heard_at
+            if not run.trainer.attached or run.trainer.killed or run.trainer.ending:
                 continue
             deadline_s = self._deadline_s(run, phase)
             waited_s = now - self._telemetry.of(run.id).progress_at
@@ -89,6 +92,7 @@ class Monitor:
                         waited_s=waited_s,
                     )
                 )
+        self._metrics.heard(age_s)
         return expired
 
     def _deadline_s(self, run: Run, phase: Phase) -> float | None:

@@ -15,6 +15,12 @@ from trainerd.v1 import control_pb2
 
 DOMAIN = "trainerd"
 
+MOST_TEXT = 300
+MOST_SUMMARY = 400
+MOST_VIOLATIONS = 1800
+MOST_PROBLEMS = 2400
+"""Bytes of a status: its parts, encoded for headers, stay below 8 KiB together."""
+
 _Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -36,34 +42,61 @@ async def refuse(
 
 
 async def refuse_invalid(context: _Context, problems: Sequence[control_pb2.Problem]) -> NoReturn:
-    """INVALID_ARGUMENT with one field violation for every problem, and the problems themselves."""
-    violations = [
-        error_details_pb2.BadRequest.FieldViolation(
-            field=problem.field, description=problem.message
-        )
-        for problem in problems
-    ]
+    """INVALID_ARGUMENT with a field violation for every problem, and the problems themselves.
+
+    A status travels in HTTP headers, of which 8 KiB are safe: texts are cut, evidence first, and
+    what has no place at all is counted in the last violation.
+    """
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    summary = "; ".join(problem.message for problem in problems[:3])
+    summary = "; ".join(_cut(problem.message, MOST_TEXT) for problem in problems[:3])
+    violations = error_details_pb2.BadRequest()
+    for number, problem in enumerate(problems):
+        field, text = _cut(problem.field, MOST_TEXT), _cut(problem.message, MOST_TEXT)
+        violations.field_violations.add(field=field, description=text)
+        if violations.ByteSize() > MOST_VIOLATIONS:
+            del violations.field_violations[-1]
+            rest = f"{len(problems) - number} more problems: CheckRun answers with all of them"
+            violations.field_violations.add(description=rest)
+            break
     await refuse(
         context,
         grpc.StatusCode.INVALID_ARGUMENT,
         "INVALID_RUN",
-        f"{count} in the run specification: {summary}",
-        error_details_pb2.BadRequest(field_violations=violations),
-        control_pb2.CheckRunResponse(problems=_bounded(problems)),
+        _cut(f"{count} in the run specification: {summary}", MOST_SUMMARY),
+        violations,
+        _bounded(problems),
     )
 
 
-def _bounded(problems: Sequence[control_pb2.Problem]) -> list[control_pb2.Problem]:
-    """The problems with their evidence cut: status details travel in HTTP headers (8 KiB)."""
-    bounded = []
-    left = 4000
+def reason_of(error: grpc.aio.AioRpcError) -> str:
+    """The machine-readable reason of a refusal; empty: it has none."""
+    for key, value in error.trailing_metadata() or ():
+        if key == "grpc-status-details-bin" and isinstance(value, bytes):
+            for detail in status_pb2.Status.FromString(value).details:
+                info = error_details_pb2.ErrorInfo()
+                if detail.Unpack(info):
+                    return str(info.reason)
+    return ""
+
+
+def _bounded(problems: Sequence[control_pb2.Problem]) -> control_pb2.CheckRunResponse:
+    """The problems, as many as have a place; of evidence its end, which says what went wrong."""
+    bounded = control_pb2.CheckRunResponse()
     for problem in problems:
-        copy = control_pb2.Problem()
-        copy.CopyFrom(problem)
-        # The end of a traceback says what went wrong.
-        copy.detail = copy.detail[-max(0, left) :] if left > 0 else ""
-        left -= len(copy.detail)
-        bounded.append(copy)
+        bounded.problems.add(
+            field=_cut(problem.field, MOST_TEXT),
+            message=_cut(problem.message, MOST_TEXT),
+            suggestion=_cut(problem.suggestion, MOST_TEXT),
+        )
+        if bounded.ByteSize() > MOST_PROBLEMS:
+            del bounded.problems[-1]
+            return bounded
+    for short, problem in zip(bounded.problems, problems, strict=True):
+        place = MOST_PROBLEMS - bounded.ByteSize() - 10
+        short.detail = problem.detail.encode()[-place:].decode(errors="ignore") if place > 0 else ""
     return bounded
+
+
+def _cut(text: str, most_bytes: int) -> str:
+    data = text.encode()
+    return text if len(data) <= most_bytes else data[:most_bytes].decode(errors="ignore") + "…"

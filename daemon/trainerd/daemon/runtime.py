@@ -7,7 +7,8 @@
 5. carry out the commands, in order; their results come back as events.
 
 If the journal cannot be written, nothing of the batch has happened: the senders are told so, and
-those that must be heard (trainers, launcher, timers) try again.
+those that must be heard (trainers, launcher, timers) try again. A report that is journalled already
+is a duplicate: its sender is told so, nothing else happens.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import structlog
 
 from trainerd.daemon import codec
 from trainerd.daemon.clock import Clock
-from trainerd.daemon.journal import Entry, Journal, Stored
+from trainerd.daemon.journal import Entry, Journal, JournalError, Stored
 from trainerd.daemon.supervision.commands import Command, Record
 from trainerd.daemon.supervision.events import AnyEvent, Event, EventIgnored
-from trainerd.daemon.supervision.state import IllegalTransitionError, State
+from trainerd.daemon.supervision.state import State
 from trainerd.daemon.supervision.supervisor import step
 from trainerd.v1.mailbox import MAILBOX_LIMIT, Inbox, MailboxOverflow
 
@@ -42,10 +43,14 @@ class JournalFullError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of an event. `ignored` says why nothing was done, or is None."""
+    """What became of an event. `ignored` says why nothing was done, or is None.
+
+    `duplicate`: this report of a trainer was journalled before, under another sequence.
+    """
 
     sequence: int
-    ignored: str | None
+    ignored: str | None = None
+    duplicate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +59,29 @@ class _Letter:
     sender: tuple[int, int]
     answer: asyncio.Future[Outcome]
 
+    @property
+    def run(self) -> str:
+        return getattr(self.event, "run", "")
+
+    def settle(self, outcome: Outcome) -> None:
+        if not self.answer.done():
+            self.answer.set_result(outcome)
+
+    def refuse(self, problem: str) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(JournalFullError(problem))
+
 
 @dataclass(slots=True)
 class _Batch:
+    """What a group of letters comes to. `answers`: letter, index of its entry, why ignored."""
+
     state: State
     entries: list[Entry] = field(default_factory=list)
     commands: list[Command] = field(default_factory=list)
     answers: list[tuple[_Letter, int, str | None]] = field(default_factory=list)
+    duplicates: list[_Letter] = field(default_factory=list)
+    heard: dict[tuple[str, int], int] = field(default_factory=dict)
 
 
 class Executor(Protocol):
@@ -83,28 +104,31 @@ class Runtime:
         self.inbox = Inbox()
         self._journal = journal
         self._clock = clock
-        self._executor: Executor | None = None
         self._observers: list[Observer] = []
-        self._mailbox: asyncio.Queue[_Letter] = asyncio.Queue(MAILBOX_LIMIT)
+        # None wakes a runtime that has been closed.
+        self._mailbox: asyncio.Queue[_Letter | None] = asyncio.Queue(MAILBOX_LIMIT)
         self._reading = asyncio.Lock()
         self._on_commit = on_commit
         self._closed = False
+        self._ended = asyncio.Event()
 
     def observe(self, observer: Observer) -> None:
         """Call this for every record, on replay and when it is journalled."""
         self._observers.append(observer)
 
     def replay(self) -> Stored | None:
-        """Fold the journal into the state; return its last record, or None if it is empty."""
+        """Fold the journal into the state; return its last record, or None if it is empty.
+
+        Raise `JournalError` for a record that this release does not know.
+        """
         stored = None
         for stored in self._journal.read():
+            ignored = None
             if not stored.derived:
-                event = codec.decode(stored.message)
-                self.state, _ = step(self.state, event, now=stored.now)  # type: ignore[arg-type]
-            if stored.sender_sequence:
-                run = stored.message.run
-                self.inbox.accept(run, stored.sender_incarnation, stored.sender_sequence)
-            self._tell(stored)
+                self.state, commands = _supervised(self.state, _decoded(stored), stored.now)
+                ignored = _ignored(commands)
+            self._heard(stored)
+            self._tell(replace(stored, ignored=ignored is not None))
         return stored
 
     async def post(self, event: Event, *, sender: tuple[int, int] = (0, 0)) -> Outcome:
@@ -130,77 +154,133 @@ class Runtime:
             )
 
     async def run(self, executor: Executor) -> None:
-        """Serve the mailbox until cancelled."""
-        self._executor = executor
-        while True:
-            letters = [await self._mailbox.get()]
-            while len(letters) < BATCH and not self._mailbox.empty():
-                letters.append(self._mailbox.get_nowait())
-            await self._take(letters)
+        """Serve the mailbox until closed."""
+        letters: list[_Letter] = []
+        try:
+            while not (self._closed and self._mailbox.empty()):
+                letters = await self._letters()
+                await self._take(letters, executor)
+        finally:
+            self._closed = True
+            while not self._mailbox.empty():
+                letters += filter(None, [self._mailbox.get_nowait()])
+            for letter in letters:
+                letter.refuse("the daemon is ending")
+            self._ended.set()
 
     async def close(self) -> None:
-        """Journal what waits, then refuse further events."""
-        self._closed = True
-        while not self._mailbox.empty():
-            await asyncio.sleep(0)
-        async with self._reading:
-            pass  # The batch in hand, if any, is on disk now.
+        """Refuse further events; return when those that wait are journalled and acted on."""
+        if not self._closed:
+            self._closed = True
+            await self._mailbox.put(None)
+        await self._ended.wait()
 
-    async def _take(self, letters: Sequence[_Letter]) -> None:
+    async def _letters(self) -> list[_Letter]:
+        """At least one letter, or none when the runtime was closed."""
+        letters = []
+        letter = await self._mailbox.get()
+        while letter is not None:
+            letters.append(letter)
+            if len(letters) == BATCH or self._mailbox.empty():
+                break
+            letter = self._mailbox.get_nowait()
+        return letters
+
+    async def _take(self, letters: Sequence[_Letter], executor: Executor) -> None:
         batch = self._step(letters)
-        if not batch.entries:
-            return
-        try:
-            async with self._reading:
-                began = time.monotonic()
-                sequences = await asyncio.to_thread(self._journal.append, batch.entries)
-                self._on_commit(time.monotonic() - began)
-        except (sqlite3.Error, OSError) as error:
-            log.error("journal_write_failed", error=str(error), events=len(letters))
-            problem = JournalFullError(f"the journal cannot be written: {error}")
-            for letter, _, _ in batch.answers:
-                if not letter.answer.done():
-                    letter.answer.set_exception(problem)
-            return
+        sequences: list[int] = []
+        if batch.entries:
+            try:
+                async with self._reading:
+                    began = time.monotonic()
+                    sequences = await asyncio.to_thread(self._journal.append, batch.entries)
+                    self._on_commit(time.monotonic() - began)
+            except (sqlite3.Error, OSError) as error:
+                log.error("journal_write_failed", error=str(error), events=len(letters))
+                for letter in letters:
+                    letter.refuse(f"the journal cannot be written: {error}")
+                return
         self.state = batch.state
-        for sequence, entry in zip(sequences, batch.entries, strict=True):
-            self._tell(_stored(sequence, entry))
-        for letter, index, ignored in batch.answers:
-            if not letter.answer.done():
-                outcome = Outcome(sequence=sequences[index], ignored=ignored)
-                letter.answer.set_result(outcome)
-        if self._executor is None:
-            raise RuntimeError("the runtime was not started with an executor")
+        ignored = {index for _, index, why in batch.answers if why is not None}
+        for index, (sequence, entry) in enumerate(zip(sequences, batch.entries, strict=True)):
+            stored = _stored(sequence, entry, ignored=index in ignored)
+            self._heard(stored)
+            self._tell(stored)
+        for letter, index, why in batch.answers:
+            letter.settle(Outcome(sequence=sequences[index], ignored=why))
+        for letter in batch.duplicates:
+            letter.settle(Outcome(sequence=0, duplicate=True))
         for command in batch.commands:
-            self._executor.execute(command)
+            try:
+                executor.execute(command)
+            except Exception:
+                # A defect of ours; what was not done is found by a timer or at the next link.
+                log.exception("command_failed", command=repr(command))
 
     def _step(self, letters: Sequence[_Letter]) -> _Batch:
         batch = _Batch(self.state)
         for letter in letters:
-            now, wall = self._clock.now(), self._clock.wall()
-            try:
-                batch.state, commands = step(batch.state, letter.event, now=now)
-            except IllegalTransitionError as error:
-                # A defect of ours, but one run's: the daemon and every other run live on.
-                log.exception("illegal_transition", event_kind=codec.kind_of(letter.event))
-                letter.answer.set_exception(error)
+            incarnation, sequence = letter.sender
+            key = (letter.run, incarnation)
+            heard = max(self.inbox.acknowledged(*key), batch.heard.get(key, 0))
+            if sequence and sequence <= heard:
+                self.inbox.duplicates += 1
+                batch.duplicates.append(letter)
                 continue
-            index = len(batch.entries)
+            if sequence:
+                batch.heard[key] = sequence
+            now, wall = self._clock.now(), self._clock.wall()
+            batch.state, commands = _supervised(batch.state, letter.event, now)
+            batch.answers.append((letter, len(batch.entries), _ignored(commands)))
             batch.entries.append(_entry(letter.event, now, wall, letter.sender))
-            ignored = None
             for command in commands:
                 if isinstance(command, Record):
                     batch.entries.append(_entry(command.event, now, wall, (0, 0), derived=True))
-                    if isinstance(command.event, EventIgnored):
-                        ignored = command.event.reason
                 else:
                     batch.commands.append(command)
-            batch.answers.append((letter, index, ignored))
         return batch
+
+    def _heard(self, stored: Stored) -> None:
+        """Remember which reports of trainers are journalled; forget those of a deleted run."""
+        run = stored.message.run
+        if run not in self.state.runs:
+            self.inbox.forget(run)
+        elif stored.sender_sequence:
+            self.inbox.accept(run, stored.sender_incarnation, stored.sender_sequence)
 
     def _tell(self, stored: Stored) -> None:
         for observer in self._observers:
             observer(stored, self.state)
+
+
+def _supervised(state: State, event: Event, now: float) -> tuple[State, tuple[Command, ...]]:
+    """Step the supervisor. A defect of ours makes the event a recorded no-op, at replay as well."""
+    try:
+        return step(state, event, now=now)
+    except Exception as error:
+        # It is one run's: the daemon and every other run live on.
+        log.exception("supervisor_defect", event_kind=codec.kind_of(event))
+        reason = f"a defect of trainerd: {type(error).__name__}: {error}"
+        run, kind = getattr(event, "run", ""), type(event).__name__
+        return state, (Record(event=EventIgnored(run=run, kind=kind, reason=reason)),)
+
+
+def _ignored(commands: Sequence[Command]) -> str | None:
+    """Why nothing was done about an event, or None."""
+    for command in commands:
+        if isinstance(command, Record) and isinstance(command.event, EventIgnored):
+            return command.event.reason
+    return None
+
+
+def _decoded(stored: Stored) -> Event:
+    try:
+        return codec.decode(stored.message)  # type: ignore[return-value] # derived ones are not
+    except ValueError as error:
+        raise JournalError(
+            f"journal record {stored.sequence} ({stored.kind}) is not one that this release knows: "
+            f"{error}; use the trainerd release that wrote it"
+        ) from error
 
 
 def _entry(
@@ -217,7 +297,7 @@ def _entry(
     )
 
 
-def _stored(sequence: int, entry: Entry) -> Stored:
+def _stored(sequence: int, entry: Entry, *, ignored: bool) -> Stored:
     entry.message.sequence = sequence
     entry.message.time.FromNanoseconds(int(entry.wall * 1e9))
     return Stored(
@@ -229,4 +309,5 @@ def _stored(sequence: int, entry: Entry) -> Stored:
         wall=entry.wall,
         sender_incarnation=entry.sender_incarnation,
         sender_sequence=entry.sender_sequence,
+        ignored=ignored,
     )

@@ -12,8 +12,7 @@ import contextlib
 import os
 import signal
 import socket
-import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,28 +25,30 @@ from grpc_reflection.v1alpha import reflection
 
 from trainerd.daemon.calls import CallTimes
 from trainerd.daemon.clock import SystemClock
-from trainerd.daemon.config import Config
+from trainerd.daemon.config import Config, checked
 from trainerd.daemon.control import Control
 from trainerd.daemon.effects import Effects
-from trainerd.daemon.journal import Journal, Stored
+from trainerd.daemon.journal import Journal
 from trainerd.daemon.launcher_link import LauncherLink, LauncherStart, launcher_command
-from trainerd.daemon.links import Tokens, TrainerLinks
+from trainerd.daemon.links import TrainerLinks
 from trainerd.daemon.metrics import Metrics
 from trainerd.daemon.monitor import Monitor
 from trainerd.daemon.notify import sd_notify, tell_parent
-from trainerd.daemon.runtime import Runtime
+from trainerd.daemon.runtime import JournalFullError, Runtime
 from trainerd.daemon.sockets import prepare_socket, take_state_directory
 from trainerd.daemon.supervision.events import DaemonStarted, StopRequested
-from trainerd.daemon.supervision.state import State
 from trainerd.daemon.telemetry import Telemetry
+from trainerd.daemon.tokens import Tokens
 from trainerd.daemon.views import Views
 from trainerd.daemon.watchers import Watchers
-from trainerd.v1 import control_pb2, control_pb2_grpc, fault_pb2, trainer_pb2_grpc
+from trainerd.v1 import control_pb2, control_pb2_grpc, trainer_pb2_grpc
+from trainerd.v1.mailbox import MailboxOverflow
 from trainerd.v1.protocol import SERVER_OPTIONS, SOFTWARE
 
 log = structlog.get_logger()
 
-CLOSE_S = 2.0
+STDIN = 0
+CLOSE_S = 0.5
 """Seconds that open calls may take when the daemon ends."""
 DRAIN_S = 330.0
 """Seconds a private daemon gives its runs to save and stop."""
@@ -67,61 +68,76 @@ async def serve(config: Config, manner: Manner) -> None:
     """Serve until told to end. Raise `OccupiedError`, `JournalError` or `OSError` at the start."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    lock = take_state_directory(config.daemon.state_directory)
-    journal = Journal(config.daemon.state_directory / "journal.sqlite")
-    try:
-        async with _daemon(config, journal) as daemon:
-            if manner.private:
-                _stop_at_end_of_input(loop, stop)
-            daemon.announce(manner)
-            await stop.wait()
+    async with contextlib.AsyncExitStack() as stack:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+            stack.callback(loop.remove_signal_handler, number)
+        stack.callback(os.close, take_state_directory(config.daemon.state_directory))
+        journal = Journal(config.daemon.state_directory / "journal.sqlite")
+        stack.callback(journal.close)
+        daemon = await stack.enter_async_context(running(config, journal, stop))
+        if manner.private:
+            stack.callback(_stop_at_end_of_input(loop, stop))
+        daemon.announce(manner)
+        await stop.wait()
+        with contextlib.suppress(OSError):
             sd_notify("STOPPING=1")
-            if manner.private:
-                await daemon.drain()
-    finally:
-        journal.close()
-        os.close(lock)
+        if manner.private:
+            await daemon.drain()
+        daemon.check()
     log.info("daemon_ended")
 
 
-class _Daemon:
+class Daemon:
     """A daemon that serves: what `serve` still needs of its parts."""
 
     def __init__(
-        self, config: Config, runtime: Runtime, launcher: LauncherLink, metrics_address: str
+        self,
+        config: Config,
+        runtime: Runtime,
+        launcher: LauncherLink,
+        tasks: list[asyncio.Task[None]],
+        metrics_address: str,
     ) -> None:
         self._config = config
         self._runtime = runtime
         self._launcher = launcher
-        self._metrics_address = metrics_address
+        self._tasks = tasks
+        self.metrics_address = metrics_address
 
     def announce(self, manner: Manner) -> None:
         """Say that the daemon serves."""
         control = f"unix:{self._config.daemon.control_socket}"
-        log.info("daemon_ready", control=control, metrics=self._metrics_address, pid=os.getpid())
+        log.info("daemon_ready", control=control, metrics=self.metrics_address, pid=os.getpid())
         sd_notify("READY=1")
         if manner.ready_fd is not None:
-            tell_parent(manner.ready_fd, f"READY {control} {self._metrics_address or '-'}")
+            tell_parent(manner.ready_fd, f"READY {control} {self.metrics_address or '-'}")
+
+    def check(self) -> None:
+        """Raise if a part has ended by itself: a defect, and a reason to start anew."""
+        for task in self._tasks:
+            if task.done() and (error := task.exception()) is not None:
+                raise RuntimeError(f"the daemon's {task.get_name()} ended: {error!r}") from error
 
     async def drain(self) -> None:
         """Stop every run with a save, then the launcher that this daemon started."""
-        live = [run for run in self._runtime.state.runs.values() if not run.terminal]
-        for run in live:
-            if not run.stopping:
-                await self._runtime.post(StopRequested(run=run.id))
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError, MailboxOverflow, JournalFullError):
             async with asyncio.timeout(DRAIN_S):
-                while any(run.trainer for run in self._runtime.state.runs.values()):
+                while True:
+                    runs = list(self._runtime.state.runs.values())
+                    for run in runs:
+                        if not (run.terminal or run.stopping):
+                            await self._runtime.post(StopRequested(run=run.id))
+                    if not any(run.trainer for run in runs):
+                        break
                     await asyncio.sleep(0.02)
-        self._launcher.terminate()
-        if not await self._launcher.wait_ended(LAUNCHER_S):
+        if not await self._launcher.end_launcher(LAUNCHER_S):
             log.error("launcher_does_not_end", pid=self._launcher.pid)
 
 
 @contextlib.asynccontextmanager
-async def _daemon(config: Config, journal: Journal) -> AsyncIterator[_Daemon]:
+async def running(config: Config, journal: Journal, stop: asyncio.Event) -> AsyncIterator[Daemon]:
+    """Put the parts together; end them in the reverse order. A part that ends by itself: `stop`."""
     clock, telemetry, watchers = SystemClock(), Telemetry(), Watchers()
     metrics = Metrics(socket.gethostname())
     runtime = Runtime(journal, clock, on_commit=metrics.journal_s.observe)
@@ -130,15 +146,17 @@ async def _daemon(config: Config, journal: Journal) -> AsyncIterator[_Daemon]:
     last = runtime.replay()
     if last is not None:
         clock.rebase(last_now=last.now, last_wall=last.wall)
-    metrics.restore(runtime.state)
+    metrics.restore(runtime.state, views.saves())
     runtime.observe(metrics.record)
     runtime.observe(watchers.record)
-    runtime.observe(_Recoveries(telemetry).record)
+    runtime.observe(telemetry.record)
 
+    attach_address = prepare_socket(config.daemon.attach_socket, mode=0o750)
+    control_address = prepare_socket(config.daemon.control_socket, mode=0o755)
     tokens = Tokens(config.daemon.state_directory / "token.key")
     links = TrainerLinks(runtime, telemetry, metrics, clock, tokens)
     launcher = LauncherLink(runtime, config.launcher.socket, _launcher_start(config))
-    attach_address = prepare_socket(config.daemon.attach_socket, mode=0o750)
+    monitor = Monitor(runtime, telemetry, metrics, clock)
     effects = Effects(
         runtime=runtime,
         views=views,
@@ -147,51 +165,35 @@ async def _daemon(config: Config, journal: Journal) -> AsyncIterator[_Daemon]:
         tokens=tokens,
         attach_address=attach_address,
     )
-    metrics_server, metrics_address = _serve_metrics(config, metrics)
-    control = Control(
-        runtime=runtime,
-        views=views,
-        watchers=watchers,
-        launcher=launcher,
-        clock=clock,
-        metrics_address=metrics_address,
-    )
-    trainer_server = await _trainer_server(attach_address, links)
-    control_server = await _control_server(config, control, metrics)
-    monitor = Monitor(runtime, telemetry, metrics, clock)
-    tasks = [asyncio.create_task(runtime.run(effects), name="runtime")]
-    try:
+    tasks: list[asyncio.Task[None]] = []
+
+    def begin(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(lambda _: stop.set())
+        tasks.append(task)
+        return task
+
+    async with contextlib.AsyncExitStack() as stack:
+        metrics_address = _serve_metrics(config, metrics, stack)
+        control = Control(
+            runtime=runtime,
+            views=views,
+            watchers=watchers,
+            launcher=launcher,
+            clock=clock,
+            metrics_address=metrics_address,
+        )
+        begin(runtime.run(effects), "runtime")
+        stack.push_async_callback(runtime.close)
+        stack.push_async_callback(effects.close)
+        # Before anybody can attach: it says that no link is up.
         await runtime.post(DaemonStarted(version=SOFTWARE, pid=os.getpid()))
         effects.rearm(clock.now())
-        tasks.append(asyncio.create_task(launcher.run(), name="launcher"))
-        tasks.append(asyncio.create_task(monitor.run(), name="monitor"))
-        yield _Daemon(config, runtime, launcher, metrics_address)
-    finally:
-        links.close()
-        await asyncio.gather(control_server.stop(CLOSE_S), trainer_server.stop(CLOSE_S))
-        await effects.close()
-        await _cancel(tasks[1:])
-        await runtime.close()
-        await _cancel(tasks[:1])
-        if metrics_server is not None:
-            metrics_server.shutdown()
-            metrics_server.server_close()
-
-
-class _Recoveries:
-    """Starts the recovery clock of a run when a restart is decided."""
-
-    def __init__(self, telemetry: Telemetry) -> None:
-        self._telemetry = telemetry
-
-    def record(self, stored: Stored, state: State) -> None:  # noqa: ARG002 - an observer
-        if stored.kind != "decision_made":
-            return
-        made = stored.message.decision_made
-        if made.decision.action == fault_pb2.ACTION_RESTART:
-            name = fault_pb2.FaultClass.Name(getattr(made.fault, "class"))
-            fault_class = name.removeprefix("FAULT_CLASS_").lower()
-            self._telemetry.of(stored.message.run).fault(fault_class, stored.now)
+        await _serve_trainers(attach_address, links, stack)
+        await _serve_control(control_address, control, metrics, stack)
+        for work, name in ((launcher.run(), "launcher link"), (monitor.run(), "monitor")):
+            stack.push_async_callback(_cancel, begin(work, name))
+        yield Daemon(config, runtime, launcher, tasks, metrics_address)
 
 
 def _launcher_start(config: Config) -> LauncherStart | None:
@@ -211,34 +213,46 @@ def _launcher_start(config: Config) -> LauncherStart | None:
     )
 
 
-def _serve_metrics(config: Config, metrics: Metrics) -> tuple[Any, str]:
-    """Start the HTTP server of /metrics in its own thread; return it and its address."""
+def _serve_metrics(config: Config, metrics: Metrics, stack: contextlib.AsyncExitStack) -> str:
+    """Start the HTTP server of /metrics in its own thread; return its address."""
     if not config.metrics.address:
-        return None, ""
+        return ""
     host, _, port = config.metrics.address.rpartition(":")
     try:
-        server, _ = prometheus_client.start_http_server(
-            int(port), addr=host, registry=metrics.registry
+        server, thread = prometheus_client.start_http_server(
+            int(port), addr=host.strip("[]"), registry=metrics.registry
         )
     except OSError as error:
         raise OSError(
             f"metrics.address {config.metrics.address}: {error.strerror}; "
             f'choose another port, 0 for any free one, or "" for none'
         ) from error
-    return server, f"{host}:{server.server_port}"
+
+    def end() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    stack.push_async_callback(asyncio.to_thread, end)
+    return f"{host}:{server.server_port}"
 
 
-async def _trainer_server(address: str, links: TrainerLinks) -> grpc.aio.Server:
+async def _serve_trainers(
+    address: str, links: TrainerLinks, stack: contextlib.AsyncExitStack
+) -> None:
     server = grpc.aio.server(options=SERVER_OPTIONS)
     trainer_pb2_grpc.add_TrainerServiceServicer_to_server(links, server)
-    server.add_insecure_port(address)
+    _listen(server, address)
     await server.start()
-    Path(address.removeprefix("unix:")).chmod(0o660)
-    return server
+    stack.push_async_callback(links.settled)
+    stack.push_async_callback(server.stop, CLOSE_S)
+    # No await between the two: no trainer can attach again.
+    stack.callback(links.close)
 
 
-async def _control_server(config: Config, control: Control, metrics: Metrics) -> grpc.aio.Server:
-    address = prepare_socket(config.daemon.control_socket, mode=0o755)
+async def _serve_control(
+    address: str, control: Control, metrics: Metrics, stack: contextlib.AsyncExitStack
+) -> None:
     server = grpc.aio.server(interceptors=[CallTimes(metrics.rpc_s)], options=SERVER_OPTIONS)
     control_pb2_grpc.add_ControlServiceServicer_to_server(control, server)
     servicer = health.aio.HealthServicer()  # type: ignore[attr-defined]
@@ -247,41 +261,53 @@ async def _control_server(config: Config, control: Control, metrics: Metrics) ->
     reflection.enable_server_reflection(  # type: ignore[no-untyped-call]
         (name, health.SERVICE_NAME, reflection.SERVICE_NAME), server
     )
-    server.add_insecure_port(address)
-    # The socket appears with the process's umask; nobody else may connect before its mode is set.
+    _listen(server, address)
+    await server.start()
+    stack.push_async_callback(server.stop, CLOSE_S)
+    await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+    stack.push_async_callback(servicer.enter_graceful_shutdown)
+
+
+def _listen(server: grpc.aio.Server, address: str) -> None:
+    """Bind a Unix socket that its owner and its group may open."""
+    # It appears with the process's umask: nobody else may connect before its mode is set.
     mask = os.umask(0o177)
     try:
-        await server.start()
+        server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise OSError(f"cannot listen at {address}: {error}") from error
     finally:
         os.umask(mask)
-    config.daemon.control_socket.chmod(0o660)
-    await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
-    return server
+    Path(address.removeprefix("unix:")).chmod(0o660)
 
 
-def _stop_at_end_of_input(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    """A private daemon's standard input is its lifeline."""
-    fd = sys.stdin.fileno()
+def _stop_at_end_of_input(
+    loop: asyncio.AbstractEventLoop, stop: asyncio.Event
+) -> Callable[[], object]:
+    """A private daemon's standard input is its lifeline; return what lets go of it."""
 
     def readable() -> None:
-        if not os.read(fd, 4096):
-            loop.remove_reader(fd)
+        if not os.read(STDIN, 4096):
+            loop.remove_reader(STDIN)
             stop.set()
 
-    # Regular files and /dev/null cannot be watched: there is no lifeline then.
-    with contextlib.suppress(PermissionError):
-        loop.add_reader(fd, readable)
+    try:
+        loop.add_reader(STDIN, readable)
+    except OSError:
+        # Closed, a regular file or /dev/null: there is no lifeline then.
+        return lambda: None
+    return lambda: loop.remove_reader(STDIN)
 
 
-async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    for task in tasks:
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
 
 
 def for_address(config: Config, address: str) -> Config:
-    """The configuration of a daemon that answers at this address (`unix:PATH`)."""
+    """The configuration of a daemon that answers at this address (`unix:PATH`).
+
+    Raise `ConfigError` if it cannot be one.
+    """
     path = Path(address.removeprefix("unix:"))
-    return replace(config, daemon=replace(config.daemon, control_socket=path))
+    return checked(replace(config, daemon=replace(config.daemon, control_socket=path)))

@@ -36,10 +36,13 @@ def take_state_directory(path: Path) -> int:
 def prepare_socket(path: Path, *, mode: int) -> str:
     """Make the socket's directory and remove a dead socket; return the address to serve.
 
-    A socket that somebody still answers raises `OccupiedError`: it is never taken away.
+    A socket that somebody still answers raises `OccupiedError`: it is never taken away, and
+    neither is anything that is not a socket.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=mode)
     if path.exists():
+        if not path.is_socket():
+            raise OccupiedError(f"{path} is not a socket: move it away, or choose another path")
         if answers(path):
             raise OccupiedError(f"another process answers at unix:{path}")
         path.unlink()

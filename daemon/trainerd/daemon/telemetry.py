@@ -10,7 +10,9 @@ import collections
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from trainerd.v1 import trainer_pb2
+from trainerd.daemon.journal import Stored
+from trainerd.daemon.supervision.state import State
+from trainerd.v1 import fault_pb2, trainer_pb2
 
 RATE_WINDOW_S = 10.0
 """Seconds over which step rates are taken."""
@@ -18,7 +20,10 @@ RATE_WINDOW_S = 10.0
 
 @dataclass(slots=True)
 class Pulse:
-    """The newest telemetry of one run. Times are monotonic seconds of the daemon's clock."""
+    """The newest telemetry of one run. Times are monotonic seconds of the daemon's clock.
+
+    `advance`: updates applied since the report before the newest, repeated ones included.
+    """
 
     step: int = 0
     loss: float = 0.0
@@ -35,12 +40,16 @@ class Pulse:
     fault_class: str = ""
     fault_step: int = 0
     last_recovery_s: float = 0.0
+    advance: int = 0
     step_duration_s: float = 0.0
     _marks: collections.deque[tuple[float, int, int]] = field(default_factory=collections.deque)
 
     def step_report(self, report: trainer_pb2.StepReport, now: float) -> float | None:
         """Take a report; return the recovery time in seconds if it ends a recovery."""
         self.heard_at = self.progress_at = now
+        # A report lists at most 256 durations; after a restart the step goes back.
+        told = len(report.durations_s)
+        self.advance = told if self.first_loss is None else max(told, report.step - self.step)
         self.step, self.loss = report.step, report.loss
         self.gradient_norm, self.metrics = report.gradient_norm, dict(report.metrics)
         self.skipped_batches = report.skipped_batches
@@ -88,6 +97,14 @@ class Telemetry:
         """The run's pulse; an empty one if it was never heard of."""
         return self._pulses.setdefault(run, Pulse())
 
-    def forget(self, run: str) -> None:
-        """The run is gone."""
-        self._pulses.pop(run, None)
+    def record(self, stored: Stored, state: State) -> None:
+        """A journal record: a restart starts the recovery clock, a deleted run is forgotten."""
+        run = stored.message.run
+        if run not in state.runs:
+            self._pulses.pop(run, None)
+        elif stored.kind == "decision_made":
+            made = stored.message.decision_made
+            if made.decision.action == fault_pb2.ACTION_RESTART:
+                name = fault_pb2.FaultClass.Name(getattr(made.fault, "class"))
+                fault_class = name.removeprefix("FAULT_CLASS_").lower()
+                self.of(run).fault(fault_class, stored.now)

@@ -6,11 +6,12 @@ the launcher runs as its own user.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from trainerd.daemon.supervision.policy import ALLOWED_ACTIONS
+from trainerd.daemon.supervision.policy import ALLOWED_ACTIONS, MAX_LIMIT
 from trainerd.daemon.terms import RULED, action_of
 from trainerd.v1 import control_pb2, fault_pb2, run_pb2
 
@@ -113,6 +114,11 @@ def _checkpoint(checkpoint: run_pb2.CheckpointSpec) -> _Problems:
             yield from _at_least(f"checkpoint.{field}", getattr(checkpoint, field), least)
     if checkpoint.HasField("max_age_s"):
         yield from _positive("checkpoint.max_age_s", checkpoint.max_age_s)
+    if checkpoint.on_repeated_failure not in run_pb2.OnRepeatedFailure.values():
+        yield _problem(
+            "checkpoint.on_repeated_failure",
+            f'must be "continue", "pause" or "fail", got {checkpoint.on_repeated_failure}',
+        )
     acts = checkpoint.on_repeated_failure in (
         run_pb2.ON_REPEATED_FAILURE_PAUSE,
         run_pb2.ON_REPEATED_FAILURE_FAIL,
@@ -149,12 +155,15 @@ def _policy(policy: fault_pb2.Policy) -> _Problems:
         path = f"policy.{fault_class.value}"
         allowed = ALLOWED_ACTIONS[fault_class]
         for field in ("action", "then"):
-            action = action_of(getattr(rule, field))
-            if action is not None and action not in allowed:
+            number = getattr(rule, field)
+            known = number in fault_pb2.Action.values()
+            action = action_of(number) if known else None
+            if not known or (action is not None and action not in allowed):
                 names = ", ".join(sorted(f'"{each.value}"' for each in allowed))
-                yield _problem(f"{path}.{field}", f'must be one of {names}, got "{action.value}"')
+                got = f'"{action.value}"' if action else number
+                yield _problem(f"{path}.{field}", f"must be one of {names}, got {got}")
         if rule.HasField("limit"):
-            yield from _at_least(f"{path}.limit", rule.limit, 0)
+            yield from _at_least(f"{path}.limit", rule.limit, 0, most=MAX_LIMIT)
         if rule.HasField("window_s"):
             yield from _positive(f"{path}.window_s", rule.window_s)
         if rule.HasField("consecutive"):
@@ -175,12 +184,18 @@ def _positive(field: str, value: float) -> _Problems:
 
 def _divides(field: str, value: int, batch: int) -> _Problems:
     if batch % value:
-        near = max(each for each in range(1, min(value, batch) + 1) if batch % each == 0)
+        near = max(each for each in _divisors(batch) if each <= value)
         yield _problem(
             field,
             f"must divide train.global_batch = {batch}, got {value}",
             f"{near} does",
         )
+
+
+def _divisors(number: int) -> Iterator[int]:
+    for small in range(1, math.isqrt(number) + 1):
+        if number % small == 0:
+            yield from (small, number // small)
 
 
 def _relative(field: str, value: str) -> control_pb2.Problem:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-
-from google.protobuf import timestamp_pb2
 
 from trainerd.daemon import codec
 from trainerd.daemon.journal import Stored
@@ -24,7 +23,8 @@ class RunFacts:
     """Facts about one run that no decision rests on."""
 
     facts: run_pb2.Run = field(default_factory=run_pb2.Run)
-    last_checkpoint: event_pb2.CheckpointSaved | None = None
+    last_save: Stored | None = None
+    restore_directories: tuple[str, ...] = ()
 
 
 class Views:
@@ -37,27 +37,33 @@ class Views:
     def apply(self, stored: Stored) -> None:
         """Take one journal record, derived ones included."""
         message = stored.message
+        if stored.ignored:
+            return
         if stored.kind == "run_submitted":
             facts = RunFacts()
             facts.facts.spec.CopyFrom(message.run_submitted.spec)
+            facts.facts.resumed_run = message.run_submitted.resumed_run
+            facts.restore_directories = tuple(message.run_submitted.restore_directories)
             facts.facts.submitted_at.CopyFrom(message.time)
             self._runs[message.run] = facts
             return
+        if stored.kind == "run_deleted":
+            self._runs.pop(message.run, None)
         known = self._runs.get(message.run)
         if known is not None:
             _fold(known, stored)
-
-    def forget(self, run: str) -> None:
-        """The run is deleted."""
-        self._runs.pop(run, None)
 
     def spec(self, run: str) -> run_pb2.RunSpec:
         """The run's specification, defaults filled in."""
         return self._runs[run].facts.spec
 
-    def checkpoint(self, run: str) -> event_pb2.CheckpointSaved | None:
-        """The newest durable checkpoint."""
-        return self._runs[run].last_checkpoint
+    def restore_directories(self, run: str) -> tuple[str, ...]:
+        """Where the run's state may be beside its own checkpoint directory."""
+        return self._runs[run].restore_directories
+
+    def saves(self) -> Mapping[str, Stored]:
+        """The record of each run's newest durable checkpoint."""
+        return {run: known.last_save for run, known in self._runs.items() if known.last_save}
 
     def snapshot(self, run: supervision.Run, now: float) -> run_pb2.Run:
         """The run as the API shows it, at monotonic time `now`."""
@@ -65,6 +71,8 @@ class Views:
         known = self._runs.get(run.id)
         if known is not None:
             view.CopyFrom(known.facts)
+        if not run.terminal:
+            view.ClearField("result")
         pulse = self._telemetry.of(run.id)
         view.id = run.id
         view.state = codec.enum_value(_RUN["state"], run.state)  # type: ignore[assignment]
@@ -103,7 +111,7 @@ def _fold(known: RunFacts, stored: Stored) -> None:
                 facts.first_evaluation.CopyFrom(evaluation)
             facts.last_evaluation.CopyFrom(evaluation)
         case "checkpoint_saved":
-            known.last_checkpoint = message.checkpoint_saved
+            known.last_save = stored
             facts.checkpoint_failures = 0
             facts.step = max(facts.step, message.checkpoint_saved.step)
         case "fault_raised":
@@ -113,9 +121,13 @@ def _fold(known: RunFacts, stored: Stored) -> None:
         case "trainer_finished":
             result = message.trainer_finished.result
             facts.result.CopyFrom(result)
-            facts.step, facts.loss = result.step, result.loss
-            facts.skipped_batches = result.skipped_batches
-            facts.masked_slots = result.masked_slots
+            if message.trainer_finished.reason != event_pb2.FINISH_REASON_DECIDED:
+                # A trainer that a fault has ended may not know what it had reached.
+                facts.step, facts.loss = result.step, result.loss
+                facts.skipped_batches = result.skipped_batches
+                facts.masked_slots = result.masked_slots
+        case "state_restored":
+            facts.step = message.state_restored.step
         case "trainer_attached":
             facts.step = max(facts.step, message.trainer_attached.step)
         case "run_state_changed":
@@ -123,10 +135,3 @@ def _fold(known: RunFacts, stored: Stored) -> None:
                 facts.ended_at.CopyFrom(message.time)
         case _:
             pass  # The other kinds add nothing to what the supervisor's state shows.
-
-
-def timestamp(wall: float) -> timestamp_pb2.Timestamp:
-    """A proto timestamp of seconds since the epoch."""
-    stamp = timestamp_pb2.Timestamp()
-    stamp.FromNanoseconds(int(wall * 1e9))
-    return stamp

@@ -57,10 +57,14 @@ class Watchers:
         self._watchers: set[Watcher] = set()
 
     def record(self, stored: Stored, state: State) -> None:  # noqa: ARG002 - an observer
-        """Tell everyone whom this record concerns."""
+        """Tell of a journal record."""
+        self.tell(stored.message)
+
+    def tell(self, event: event_pb2.Event) -> None:
+        """Tell everyone whom this event concerns."""
         for watcher in self._watchers:
-            if watcher.run in ("", stored.message.run):
-                watcher.put(stored.message)
+            if watcher.run in ("", event.run):
+                watcher.put(event)
 
     @contextmanager
     def watch(self, run: str = "") -> Iterator[Watcher]:

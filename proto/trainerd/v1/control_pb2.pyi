@@ -56,14 +56,16 @@ class CheckRunResponse(_message.Message):
     def __init__(self, problems: _Optional[_Iterable[_Union[Problem, _Mapping]]] = ...) -> None: ...
 
 class SubmitRunRequest(_message.Message):
-    __slots__ = ("spec", "request_id", "skip_program_check")
+    __slots__ = ("spec", "request_id", "skip_program_check", "resume_run")
     SPEC_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     SKIP_PROGRAM_CHECK_FIELD_NUMBER: _ClassVar[int]
+    RESUME_RUN_FIELD_NUMBER: _ClassVar[int]
     spec: _run_pb2.RunSpec
     request_id: str
     skip_program_check: bool
-    def __init__(self, spec: _Optional[_Union[_run_pb2.RunSpec, _Mapping]] = ..., request_id: _Optional[str] = ..., skip_program_check: _Optional[bool] = ...) -> None: ...
+    resume_run: str
+    def __init__(self, spec: _Optional[_Union[_run_pb2.RunSpec, _Mapping]] = ..., request_id: _Optional[str] = ..., skip_program_check: _Optional[bool] = ..., resume_run: _Optional[str] = ...) -> None: ...
 
 class SubmitRunResponse(_message.Message):
     __slots__ = ("run",)

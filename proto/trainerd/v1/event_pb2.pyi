@@ -132,12 +132,16 @@ class LauncherLost(_message.Message):
     def __init__(self, reason: _Optional[str] = ...) -> None: ...
 
 class RunSubmitted(_message.Message):
-    __slots__ = ("spec", "request_id")
+    __slots__ = ("spec", "request_id", "resumed_run", "restore_directories")
     SPEC_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    RESUMED_RUN_FIELD_NUMBER: _ClassVar[int]
+    RESTORE_DIRECTORIES_FIELD_NUMBER: _ClassVar[int]
     spec: _run_pb2.RunSpec
     request_id: str
-    def __init__(self, spec: _Optional[_Union[_run_pb2.RunSpec, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
+    resumed_run: str
+    restore_directories: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, spec: _Optional[_Union[_run_pb2.RunSpec, _Mapping]] = ..., request_id: _Optional[str] = ..., resumed_run: _Optional[str] = ..., restore_directories: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class PauseRequested(_message.Message):
     __slots__ = ()

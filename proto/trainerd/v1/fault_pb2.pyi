@@ -148,13 +148,15 @@ class FaultRule(_message.Message):
     def __init__(self, action: _Optional[_Union[Action, str]] = ..., limit: _Optional[int] = ..., window_s: _Optional[float] = ..., then: _Optional[_Union[Action, str]] = ..., consecutive: _Optional[int] = ...) -> None: ...
 
 class Policy(_message.Message):
-    __slots__ = ("continue_on_error", "backoff_s", "backoff_max_s", "max_cycles_without_progress", "non_finite_microbatch", "non_finite_step", "data_error", "step_exception", "device_oom", "device_error", "crash", "hang")
+    __slots__ = ("continue_on_error", "backoff_s", "backoff_max_s", "max_cycles_without_progress", "loss_spike_z", "non_finite_microbatch", "non_finite_step", "loss_spike", "data_error", "step_exception", "device_oom", "device_error", "crash", "hang")
     CONTINUE_ON_ERROR_FIELD_NUMBER: _ClassVar[int]
     BACKOFF_S_FIELD_NUMBER: _ClassVar[int]
     BACKOFF_MAX_S_FIELD_NUMBER: _ClassVar[int]
     MAX_CYCLES_WITHOUT_PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    LOSS_SPIKE_Z_FIELD_NUMBER: _ClassVar[int]
     NON_FINITE_MICROBATCH_FIELD_NUMBER: _ClassVar[int]
     NON_FINITE_STEP_FIELD_NUMBER: _ClassVar[int]
+    LOSS_SPIKE_FIELD_NUMBER: _ClassVar[int]
     DATA_ERROR_FIELD_NUMBER: _ClassVar[int]
     STEP_EXCEPTION_FIELD_NUMBER: _ClassVar[int]
     DEVICE_OOM_FIELD_NUMBER: _ClassVar[int]
@@ -165,12 +167,14 @@ class Policy(_message.Message):
     backoff_s: float
     backoff_max_s: float
     max_cycles_without_progress: int
+    loss_spike_z: float
     non_finite_microbatch: FaultRule
     non_finite_step: FaultRule
+    loss_spike: FaultRule
     data_error: FaultRule
     step_exception: FaultRule
     device_oom: FaultRule
     device_error: FaultRule
     crash: FaultRule
     hang: FaultRule
-    def __init__(self, continue_on_error: _Optional[bool] = ..., backoff_s: _Optional[float] = ..., backoff_max_s: _Optional[float] = ..., max_cycles_without_progress: _Optional[int] = ..., non_finite_microbatch: _Optional[_Union[FaultRule, _Mapping]] = ..., non_finite_step: _Optional[_Union[FaultRule, _Mapping]] = ..., data_error: _Optional[_Union[FaultRule, _Mapping]] = ..., step_exception: _Optional[_Union[FaultRule, _Mapping]] = ..., device_oom: _Optional[_Union[FaultRule, _Mapping]] = ..., device_error: _Optional[_Union[FaultRule, _Mapping]] = ..., crash: _Optional[_Union[FaultRule, _Mapping]] = ..., hang: _Optional[_Union[FaultRule, _Mapping]] = ...) -> None: ...
+    def __init__(self, continue_on_error: _Optional[bool] = ..., backoff_s: _Optional[float] = ..., backoff_max_s: _Optional[float] = ..., max_cycles_without_progress: _Optional[int] = ..., loss_spike_z: _Optional[float] = ..., non_finite_microbatch: _Optional[_Union[FaultRule, _Mapping]] = ..., non_finite_step: _Optional[_Union[FaultRule, _Mapping]] = ..., loss_spike: _Optional[_Union[FaultRule, _Mapping]] = ..., data_error: _Optional[_Union[FaultRule, _Mapping]] = ..., step_exception: _Optional[_Union[FaultRule, _Mapping]] = ..., device_oom: _Optional[_Union[FaultRule, _Mapping]] = ..., device_error: _Optional[_Union[FaultRule, _Mapping]] = ..., crash: _Optional[_Union[FaultRule, _Mapping]] = ..., hang: _Optional[_Union[FaultRule, _Mapping]] = ...) -> None: ...

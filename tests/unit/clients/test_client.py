@@ -36,7 +36,7 @@ CALLS: dict[str, Callable[[Client], object]] = {
     "GetDaemon": lambda client: client.daemon(),
     "CheckRun": lambda client: client.check_run(run_pb2.RunSpec(name="n"), skip_program=True),
     "SubmitRun": lambda client: client.submit_run(
-        run_pb2.RunSpec(name="n"), request_id="r", skip_program_check=True
+        run_pb2.RunSpec(name="n"), request_id="r", skip_program_check=True, resume_run="o"
     ),
     "GetRun": lambda client: client.get_run("demo"),
     "ListRuns": lambda client: client.list_runs(page_size=3, page_token="t"),

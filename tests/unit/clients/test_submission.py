@@ -188,3 +188,14 @@ def test_run_on_a_shared_daemon_submits_and_watches(
     assert ended.code == 0
     assert "digest      " + "ab" * 32 in ended.out
     assert ended.err == "", "no private daemon was started"
+
+
+@pytest.mark.parametrize("command", ["submit", "run"])
+def test_resume_names_the_run_to_begin_with(
+    command: str, fake: FakeControl, ctl: Ctl, run_file: Write
+) -> None:
+    fake.answer("SubmitRun", api.SubmitRunResponse(run=a_run("queued")))
+    fake.answer("WatchRun", [api.WatchRunResponse(run=completed())])
+    ended = ctl(command, str(run_file()), "--address", fake.address, "--resume", "demo-0")
+    assert ended.code == 0
+    assert fake.requests["SubmitRun"][0].resume_run == "demo-0"

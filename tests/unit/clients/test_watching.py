@@ -73,7 +73,7 @@ def test_watch_exits_with_the_runs_result(
     assert ended.code == code
     assert f"demo-1a2b {state} at step 200 of 400: so it ended\n" in ended.out
     assert ('    | File "my.py"' in ended.out) == (state == "failed")
-    assert ("the run can be resumed" in ended.out) == (state == "stopped")
+    assert ("--resume " in ended.out) == (state == "stopped")
     assert fake.requests["WatchRun"][0].run == "demo-1a2b", "the whole id, found by its beginning"
 
 

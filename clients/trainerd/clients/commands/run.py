@@ -71,6 +71,7 @@ def _submit(args: Namespace, session: Session, client: Client, file: RunFile) ->
         session,
         request_id="",
         skip_program=args.no_program_check,
+        resume_run=args.resume or "",
         streamed=True,
     )
     session.say(f"run {started.id}")

@@ -61,6 +61,7 @@ def submit(args: Namespace, session: Session) -> int:
             session,
             request_id=args.request_id or "",
             skip_program=args.no_program_check,
+            resume_run=args.resume or "",
             streamed=args.wait,
         )
         session.say(run.id)
@@ -76,6 +77,7 @@ def submit_file(
     *,
     request_id: str,
     skip_program: bool,
+    resume_run: str,
     streamed: bool,
 ) -> run_pb2.Run:
     """Submit a run file; raises `InvalidRun` with the client's and daemon's problems."""
@@ -86,6 +88,7 @@ def submit_file(
             file.spec,
             request_id=request_id or uuid.uuid4().hex,
             skip_program_check=skip_program,
+            resume_run=resume_run,
         )
     except InvalidRun as error:
         raise refusal(file, merged(file, error.problems)) from error

@@ -17,6 +17,9 @@ SCOPES = {
     Action.FAIL: "run",
 }
 
+_MAX_DOUBLINGS = 64
+"""Beyond it every back-off is the longest one, and a float would overflow."""
+
 
 def decide(
     policy: Policy,
@@ -55,14 +58,19 @@ def _by_rule(policy: Policy, budgets: Budgets, fault: Fault, rule: Rule, *, now:
     numbers = f"{name} {count} in {rule.window_s:g} s, limit {rule.limit}"
     if rule.action is Action.FAIL:
         return _decision(Action.FAIL, f"the policy fails a run on {name}")
+    if fault.awaits_decision and rule.action in (Action.MASK, Action.SKIP):
+        # The compiled step masks and skips by itself; it asks only when its own budget is spent,
+        # and says so.
+        return _escalated(policy, budgets, rule.then, f"{fault.message} ({numbers})")
+    if rule.action is Action.CONTINUE:
+        return _decision(
+            Action.CONTINUE, f"training goes on; {name} {count} in {rule.window_s:g} s"
+        )
     if rule.consecutive and in_a_row >= rule.consecutive:
         text = f"{name} {in_a_row} in a row, limit {rule.consecutive - 1}"
         return _escalated(policy, budgets, rule.then, text)
     if count > rule.limit:
         return _escalated(policy, budgets, rule.then, numbers)
-    if fault.awaits_decision and rule.action in (Action.MASK, Action.SKIP):
-        # The compiled step masks and skips by itself; it asks only when its own budget is spent.
-        return _escalated(policy, budgets, rule.then, f"{name}: {fault.message}")
     if rule.action is Action.RESTART:
         return _restart(policy, budgets, numbers)
     return _decision(rule.action, numbers)
@@ -84,7 +92,8 @@ def _restart(policy: Policy, budgets: Budgets, numbers: str) -> Decision:
         return _decision(Action.FAIL, reason)
     delay_s = 0.0
     if cycles > 0:
-        delay_s = min(policy.backoff_s * 2.0 ** (cycles - 1), policy.backoff_max_s)
+        doublings = min(cycles - 1, _MAX_DOUBLINGS)
+        delay_s = min(policy.backoff_s * 2.0**doublings, policy.backoff_max_s)
     reason = f"{numbers}; restart {cycles + 1} since the last recoverable step, limit {limit}"
     return Decision(action=Action.RESTART, scope="process", delay_s=delay_s, reason=reason)
 
@@ -121,7 +130,7 @@ def _save_failed(
         if limit_s and age_s > limit_s:
             reason = f"no durable checkpoint for {age_s:.0f} s, limit {limit_s:g} s"
             return _decision(policy.checkpoint_action, reason)
-    return _decision(Action.CONTINUE, f"training goes on; {failures} failed saves in a row")
+    return _decision(Action.CONTINUE, f"training goes on; failed saves in a row: {failures}")
 
 
 def _decision(action: Action, reason: str) -> Decision:

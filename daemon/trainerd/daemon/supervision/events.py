@@ -79,6 +79,8 @@ class RunSubmitted:
     spec: bytes
     policy: Policy
     request_id: str = ""
+    resumed_run: str = ""
+    restore_directories: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,12 +44,16 @@ class Action(enum.Enum):
     FAIL = "fail"
 
 
+MAX_LIMIT = 1000
+"""Largest limit of a rule that counts: a run remembers that many faults of a class."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """What is done about one class, and what is done when it comes too often.
 
-    More than `limit` faults in `window_s` seconds, or `consecutive` in a row (0: no such rule),
-    lead to `then`.
+    More than `limit` faults in `window_s` seconds (a limit beyond MAX_LIMIT: never), or
+    `consecutive` in a row (0: no such rule), lead to `then`.
     """
 
     action: Action
@@ -63,6 +67,7 @@ DEFAULT_RULES: Mapping[FaultClass, Rule] = MappingProxyType(
     {
         FaultClass.NON_FINITE_MICROBATCH: Rule(action=Action.MASK, limit=8),
         FaultClass.NON_FINITE_STEP: Rule(action=Action.SKIP, limit=10, consecutive=3),
+        FaultClass.LOSS_SPIKE: Rule(action=Action.SKIP, limit=5),
         FaultClass.DATA_ERROR: Rule(action=Action.SKIP, limit=10),
         FaultClass.STEP_EXCEPTION: Rule(action=Action.RESTART, limit=10),
         FaultClass.DEVICE_OOM: Rule(action=Action.FAIL),
@@ -78,6 +83,7 @@ ALLOWED_ACTIONS: Mapping[FaultClass, frozenset[Action]] = MappingProxyType(
     {
         FaultClass.NON_FINITE_MICROBATCH: frozenset({Action.MASK, Action.SKIP, Action.FAIL}),
         FaultClass.NON_FINITE_STEP: frozenset({Action.SKIP, Action.FAIL}),
+        FaultClass.LOSS_SPIKE: frozenset({Action.SKIP, Action.FAIL}),
         FaultClass.DATA_ERROR: frozenset({Action.SKIP, Action.FAIL}),
         FaultClass.STEP_EXCEPTION: frozenset({Action.RESTART, Action.FAIL}),
         FaultClass.DEVICE_OOM: frozenset({Action.RESTART, Action.FAIL}),

@@ -78,7 +78,7 @@ def _pause(turn: Turn, run: Run, event: PauseRequested) -> None:
     elif run.state is RunState.QUEUED:
         turn.ignore(run.id, event, f"run {run.id} is queued: there is nothing to pause yet")
     elif not run.pausing:
-        run = turn.put(replace(run, pausing=True))
+        run = turn.put(replace(run, pausing=True, hold="on request"))
         turn.tell(run, Pause())
 
 
@@ -92,14 +92,17 @@ def _resume(turn: Turn, run: Run, event: ResumeRequested) -> None:
 
 def _stop(turn: Turn, run: Run, event: StopRequested) -> None:
     saves = event.save and (run.stop_saves or not run.stopping)
+    again = run.stopping and saves == run.stop_saves
     run = turn.put(replace(run, stopping=True, stop_saves=saves, pausing=False, restarting=False))
     if run.trainer is None:
         turn.cancel_timers(run)
         turn.move(run, RunState.STOPPED, "stopped on request; no trainer was alive")
         return
     run = turn.move(run, RunState.STOPPING, "a stop was requested")
-    turn.start_timer("stop", run, STOP_S if saves else STOP_NOW_S)
-    turn.tell(run, Stop(save=saves, reason=FinishReason.STOPPED))
+    if not again:
+        # A repeated request must not put off the deadline of the first.
+        turn.start_timer("stop", run, STOP_S if saves else STOP_NOW_S)
+        turn.tell(run, Stop(save=saves, reason=FinishReason.STOPPED))
 
 
 def _checkpoint(turn: Turn, run: Run, event: CheckpointRequested) -> None:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from trainerd.daemon.supervision.budget import Budgets
 from trainerd.daemon.supervision.events import FinishReason, RunState
 from trainerd.daemon.supervision.faults import Decision, Fault, Phase
-from trainerd.daemon.supervision.policy import Policy
+from trainerd.daemon.supervision.policy import Action, Policy
 
 _S = RunState
 
@@ -25,7 +25,10 @@ EDGES: Mapping[RunState, frozenset[RunState]] = MappingProxyType(
         _S.RECOVERING: frozenset(
             {_S.RUNNING, _S.PAUSED, _S.STOPPING, _S.STOPPED, _S.QUEUED, _S.COMPLETED, _S.FAILED}
         ),
-        _S.PAUSED: frozenset({_S.RUNNING, _S.RECOVERING, _S.STOPPING, _S.QUEUED, _S.FAILED}),
+        _S.PAUSED: frozenset(
+            # COMPLETED: reports in between may have been lost to an overflow.
+            {_S.RUNNING, _S.RECOVERING, _S.STOPPING, _S.QUEUED, _S.COMPLETED, _S.FAILED}
+        ),
         _S.STOPPING: frozenset({_S.STOPPED, _S.COMPLETED, _S.FAILED}),
         _S.STOPPED: frozenset(),
         _S.COMPLETED: frozenset(),
@@ -44,8 +47,9 @@ class IllegalTransitionError(Exception):
 class Trainer:
     """The one live incarnation of a run's trainer.
 
-    `decision`: about the fault it waits with, or that ends it. `finish`: it said it is done.
-    `suspected`: the fault for which we kill it; its exit is then charged to that, not to a signal.
+    `decision`: about the fault it waits with, or that ends it; `asked_step`: the applied updates at
+    that fault. `finish`: it said it is done. `suspected`: the fault for which we kill it; its exit
+    is then charged to that, not to a signal. `killed`: a kill was ordered.
     """
 
     incarnation: int
@@ -53,13 +57,28 @@ class Trainer:
     attached: bool = False
     phase: Phase | None = None
     decision: Decision | None = None
+    asked_step: int = -1
     finish: FinishReason | None = None
     suspected: Fault | None = None
+    killed: bool = False
+
+    @property
+    def ending(self) -> bool:
+        """Whether the decision it has is to end."""
+        return self.decision is not None and self.decision.action in (Action.RESTART, Action.FAIL)
+
+    @property
+    def unheard_of(self) -> bool:
+        """Whether it was asked for, and nobody has said yet that it lives."""
+        return self.pid == 0 and not self.attached and self.phase is None and not self.killed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One run. `recoverable_step` -1: none yet. `saves`: checkpoint requests not answered yet."""
+    """One run. `recoverable_step` -1: none yet. `saves`: checkpoint requests not answered yet.
+
+    `pausing`: it is to hold, for the reason `hold`, whichever process trains it.
+    """
 
     id: str
     name: str
@@ -76,6 +95,7 @@ class Run:
     recoverable_at: float = 0.0
     budgets: Budgets = field(default_factory=Budgets)
     pausing: bool = False
+    hold: str = ""
     stopping: bool = False
     stop_saves: bool = True
     restarting: bool = False

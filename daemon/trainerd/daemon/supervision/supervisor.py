@@ -16,6 +16,7 @@ from trainerd.daemon.supervision.events import (
     Event,
     LauncherAttached,
     LauncherLost,
+    LiveTrainer,
     RunState,
     RunSubmitted,
     TimerFired,
@@ -25,7 +26,7 @@ from trainerd.daemon.supervision.events import TrainerEvent as _Trainer
 from trainerd.daemon.supervision.faults import Fault
 from trainerd.daemon.supervision.policy import FaultClass
 from trainerd.daemon.supervision.requests import request, submitted
-from trainerd.daemon.supervision.state import Run, State
+from trainerd.daemon.supervision.state import Run, State, Trainer
 from trainerd.daemon.supervision.trainers import lost, suspect, trainer_event
 from trainerd.daemon.supervision.turn import ATTACH_S, MISSING_S, Turn
 
@@ -72,8 +73,8 @@ def _daemon_started(turn: Turn) -> None:
     turn.state = replace(turn.state, launcher=None)
     for run in list(turn.state.runs.values()):
         if run.trainer is not None:
-            run = turn.put(replace(run, trainer=replace(run.trainer, attached=False)))
-            turn.start_timer("attach", run, ATTACH_S)
+            detached = turn.put(replace(run, trainer=replace(run.trainer, attached=False)))
+            turn.start_timer("attach", detached, ATTACH_S)
 
 
 def _launcher_attached(turn: Turn, event: LauncherAttached) -> None:
@@ -81,18 +82,34 @@ def _launcher_attached(turn: Turn, event: LauncherAttached) -> None:
     alive = {(live.run, live.incarnation): live for live in event.trainers}
     for run in list(turn.state.runs.values()):
         live = alive.pop((run.id, run.incarnation), None)
-        if run.trainer is None:
-            if live is not None:
-                _kill(turn, run.id, run.incarnation)
-            elif run.state is RunState.RECOVERING and not _timer_runs(turn, run, "restart"):
-                turn.start_trainer(run)
+        if run.trainer is not None:
+            _found(turn, run, run.trainer, live)
         elif live is not None:
-            turn.put(replace(run, trainer=replace(run.trainer, pid=live.pid)))
-        else:
-            # Its exit record may be on the way behind this greeting.
-            turn.start_timer("missing", run, MISSING_S)
+            _kill_leftover(turn, run.id, run.incarnation)
+            if run.state is RunState.RECOVERING:
+                # The devices are free once it is gone.
+                turn.start_timer("restart", run, MISSING_S)
+        elif run.state is RunState.RECOVERING and not turn.timer_runs("restart", run):
+            turn.start_trainer(run)
     for run_id, incarnation in alive:
-        _kill(turn, run_id, incarnation)
+        _kill_leftover(turn, run_id, incarnation)
+
+
+def _found(turn: Turn, run: Run, trainer: Trainer, live: LiveTrainer | None) -> None:
+    """The launcher lists the run's trainer, or does not."""
+    if live is not None:
+        run = turn.put(replace(run, trainer=replace(trainer, pid=live.pid)))
+        turn.cancel_timers(run, "missing")
+        if trainer.killed:
+            turn.kill(run)
+        elif not trainer.attached and not turn.timer_runs("attach", run):
+            turn.start_timer("attach", run, ATTACH_S)
+    elif trainer.unheard_of and not (run.stopping or run.terminal):
+        # The order to start it was lost with an earlier link, or with an earlier daemon.
+        turn.ask_for_trainer(run)
+    else:
+        # Its exit record may be on the way behind this greeting.
+        turn.start_timer("missing", run, MISSING_S)
 
 
 def _timer(turn: Turn, event: TimerFired) -> None:
@@ -107,8 +124,9 @@ def _timer(turn: Turn, event: TimerFired) -> None:
     trainer = run.trainer
     match kind:
         case "restart" if trainer is None and run.state is RunState.RECOVERING:
-            if turn.state.launcher is not None:
-                turn.start_trainer(run)
+            turn.start_trainer(run)
+        case "attach" if trainer is not None and trainer.unheard_of and _no_launcher(turn):
+            pass  # Nobody could start it; a launcher that comes back is asked again.
         case "attach" if trainer is not None and not trainer.attached:
             fault = Fault(
                 fault_class=FaultClass.HANG,
@@ -118,13 +136,15 @@ def _timer(turn: Turn, event: TimerFired) -> None:
             suspect(turn, run, trainer, fault)
         case "missing" if trainer is not None:
             lost(turn, run, trainer)
+        case "kill" if trainer is not None and not _no_launcher(turn):
+            lost(turn, run, trainer)
         case "exit" | "stop" if trainer is not None:
-            _kill(turn, run.id, trainer.incarnation)
+            turn.kill(run)
 
 
-def _kill(turn: Turn, run: str, incarnation: int) -> None:
+def _no_launcher(turn: Turn) -> bool:
+    return turn.state.launcher is None
+
+
+def _kill_leftover(turn: Turn, run: str, incarnation: int) -> None:
     turn.emit(KillTrainer(run=run, incarnation=incarnation, grace_s=0.0))
-
-
-def _timer_runs(turn: Turn, run: Run, kind: str) -> bool:
-    return f"{kind}:{run.id}:{run.incarnation}" in turn.state.timers

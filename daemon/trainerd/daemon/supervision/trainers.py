@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
-from trainerd.daemon.supervision.commands import KillTrainer, Pause, Record, Save, Stop
+from trainerd.daemon.supervision.commands import Pause, Record, Resume, Save, Stop
 from trainerd.daemon.supervision.decision import decide
 from trainerd.daemon.supervision.events import (
     CheckpointSaved,
@@ -42,15 +42,14 @@ def trainer_event(turn: Turn, event: TrainerEvent) -> None:
         return
     trainer = run.trainer
     if trainer is None or trainer.incarnation != event.incarnation:
-        turn.ignore(
-            run.id, event, f"speaks of incarnation {event.incarnation}, now {run.incarnation}"
-        )
+        now = "which is over" if event.incarnation == run.incarnation else f"now {run.incarnation}"
+        turn.ignore(run.id, event, f"speaks of incarnation {event.incarnation}, {now}")
         return
     match event:
         case TrainerSpawned():
             turn.put(replace(run, trainer=replace(trainer, pid=event.pid)))
         case TrainerSpawnFailed():
-            _spawn_failed(turn, run, event)
+            _spawn_failed(turn, run, trainer, event)
         case TrainerAttached():
             _attached(turn, run, trainer, event)
         case TrainerDetached():
@@ -69,7 +68,7 @@ def trainer_event(turn: Turn, event: TrainerEvent) -> None:
             _fault(turn, run, trainer, event)
         case TrainerPaused():
             if run.pausing and not (run.terminal or run.stopping):
-                turn.move(run, RunState.PAUSED, f"paused at step {event.step}, on request")
+                turn.move(run, RunState.PAUSED, f"paused at step {event.step}: {run.hold}")
         case TrainerResumed():
             if run.state is RunState.PAUSED:
                 turn.move(run, RunState.RUNNING, f"resumed at step {event.step}, on request")
@@ -86,33 +85,50 @@ def trainer_event(turn: Turn, event: TrainerEvent) -> None:
 def _attached(turn: Turn, run: Run, trainer: Trainer, event: TrainerAttached) -> None:
     run = turn.put(replace(run, trainer=replace(trainer, attached=True, phase=event.phase)))
     turn.cancel_timers(run, "attach")
-    # Orders may have been lost with the last link; each of them is harmless when repeated.
-    if trainer.decision is not None:
+    # Reports may have been lost with the last link: what the trainer says of itself counts.
+    run = _situated(turn, run, trainer, event.phase, event.step)
+    # Orders may have been lost with it too; each of them is harmless when repeated.
+    if trainer.decision is not None and (trainer.ending or event.step <= trainer.asked_step):
         turn.tell(run, trainer.decision)
-    if run.stopping:
+    if run.terminal:
+        if trainer.finish is None:
+            turn.tell(run, Stop(save=False, reason=FinishReason.DECIDED))
+    elif run.stopping:
         turn.tell(run, Stop(save=run.stop_saves, reason=FinishReason.STOPPED))
     elif run.restarting:
         turn.tell(run, Stop(save=True, reason=FinishReason.PREEMPTED))
     elif run.pausing:
         turn.tell(run, Pause())
+    elif event.phase is Phase.PAUSED or run.state is RunState.PAUSED:
+        turn.tell(run, Resume())
     for request_id in run.saves:
         turn.tell(run, Save(request_id=request_id))
 
 
 def _phase(turn: Turn, run: Run, trainer: Trainer, event: PhaseEntered) -> None:
-    run = turn.put(replace(run, trainer=replace(trainer, phase=event.phase)))
-    trains = event.phase is Phase.STEP and not run.terminal and not run.stopping
-    if not trains:
-        return
-    if not run.trained:
+    # A new phase: it has gone on with the verdict it waited for, if there was one.
+    decision = trainer.decision if trainer.ending else None
+    run = turn.put(replace(run, trainer=replace(trainer, phase=event.phase, decision=decision)))
+    _situated(turn, run, trainer, event.phase, event.step)
+
+
+def _situated(turn: Turn, run: Run, trainer: Trainer, phase: Phase | None, step: int) -> Run:
+    """Follow the trainer's phase: it trains, or it holds."""
+    if run.terminal or run.stopping or run.restarting or trainer.ending:
+        return run
+    if phase is Phase.STEP:
         run = turn.put(replace(run, trained=True))
-    if run.state in (RunState.STARTING, RunState.RECOVERING) and not run.restarting:
-        turn.move(run, RunState.RUNNING, f"training since step {event.step}")
+        resumed = run.state is RunState.PAUSED and not run.pausing
+        if resumed or run.state in (RunState.STARTING, RunState.RECOVERING):
+            run = turn.move(run, RunState.RUNNING, f"training since step {step}")
+    elif phase is Phase.PAUSED and run.pausing and run.state is not RunState.PAUSED:
+        run = turn.move(run, RunState.PAUSED, f"paused at step {step}: {run.hold}")
+    return run
 
 
 def _saved(turn: Turn, run: Run, event: CheckpointSaved) -> None:
     saves = tuple(save for save in run.saves if save not in event.request_ids)
-    run = replace(run, saves=saves, recoverable_at=turn.now)
+    run = replace(run, saves=saves, recoverable_at=turn.now, budgets=run.budgets.saved())
     if event.step > run.recoverable_step:
         run = replace(run, recoverable_step=event.step, budgets=run.budgets.progressed())
     turn.put(run)
@@ -121,30 +137,35 @@ def _saved(turn: Turn, run: Run, event: CheckpointSaved) -> None:
 def _fault(turn: Turn, run: Run, trainer: Trainer, event: FaultRaised) -> None:
     saves = tuple(save for save in run.saves if save not in event.request_ids)
     run = turn.put(replace(run, saves=saves))
-    decision = _judge(turn, run, event.fault)
+    fault = event.fault
+    over = run.terminal or run.stopping
+    if over and fault.awaits_decision:
+        reason = f"the run is {run.state.value}: there is nothing to recover for"
+        decision = Decision(action=Action.FAIL, scope="run", reason=reason)
+        turn.emit(_made(run, fault, decision))
+    else:
+        decision = _judge(turn, run, fault)
     run = turn.state.runs[run.id]
-    if event.fault.awaits_decision:
-        run = turn.put(replace(run, trainer=replace(trainer, decision=decision)))
+    decided = replace(trainer, decision=decision, asked_step=fault.step)
+    if fault.awaits_decision:
+        run = turn.put(replace(run, trainer=decided))
         turn.tell(run, decision)
+    elif decided.ending and not over:
+        run = turn.put(replace(run, trainer=decided))
+        turn.tell(run, Stop(save=False, reason=FinishReason.DECIDED))
+    if over:
+        return
     match decision.action:
         case Action.PAUSE:
-            run = turn.put(replace(run, pausing=True, reason=decision.reason))
+            run = turn.put(replace(run, pausing=True, hold=decision.reason))
             turn.tell(run, Pause())
         case Action.FAIL:
-            _fail(
-                turn,
-                run,
-                f"{event.fault.fault_class.value}: {event.fault.message} — {decision.reason}",
-            )
-            if not event.fault.awaits_decision:
-                turn.tell(run, Stop(save=False, reason=FinishReason.DECIDED))
-        case Action.RESTART if not run.terminal and not run.stopping:
-            turn.move(run, RunState.RECOVERING, _because(event.fault, decision))
+            _fail(turn, run, f"{fault.fault_class.value}: {fault.message} — {decision.reason}")
+        case Action.RESTART:
+            turn.move(run, RunState.RECOVERING, _because(fault, decision))
             turn.start_timer("exit", run, EXIT_S)
         case _:
-            if event.fault.awaits_decision:
-                # It goes on with this verdict; the next fault is another one.
-                turn.put(replace(run, trainer=replace(trainer, decision=None)))
+            pass  # It goes on.
 
 
 def _finished(turn: Turn, run: Run, trainer: Trainer, event: TrainerFinished) -> None:
@@ -159,7 +180,9 @@ def _finished(turn: Turn, run: Run, trainer: Trainer, event: TrainerFinished) ->
         case FinishReason.COMPLETED:
             _fail(turn, run, f"the final state of step {step} could not be made durable")
         case FinishReason.STOPPED:
-            kept = f"saved at step {event.result.durable_step}" if event.durable else "not saved"
+            newest = event.result.durable_step
+            since = f"not saved since step {newest}" if newest >= 0 else "never saved"
+            kept = f"saved at step {newest}" if event.durable else since
             if run.state is not RunState.STOPPING:
                 run = turn.move(run, RunState.STOPPING, "the trainer stops")
             turn.move(run, RunState.STOPPED, f"stopped on request at step {step}, {kept}")
@@ -183,13 +206,17 @@ def _expired(turn: Turn, run: Run, trainer: Trainer, event: DeadlineExpired) -> 
 def suspect(turn: Turn, run: Run, trainer: Trainer, fault: Fault) -> None:
     """Kill a trainer for a fault; its exit is charged to that fault."""
     if trainer.suspected is None:
-        turn.put(replace(run, trainer=replace(trainer, suspected=fault)))
-        turn.emit(KillTrainer(run=run.id, incarnation=trainer.incarnation, grace_s=0.0))
+        turn.kill(replace(run, trainer=replace(trainer, suspected=fault)))
 
 
-def _spawn_failed(turn: Turn, run: Run, event: TrainerSpawnFailed) -> None:
-    run = turn.put(replace(run, trainer=None))
+def _spawn_failed(turn: Turn, run: Run, trainer: Trainer, event: TrainerSpawnFailed) -> None:
+    if trainer.attached:
+        turn.ignore(run.id, event, "the trainer is attached: it was started after all")
+        return
+    run = turn.put(replace(run, trainer=None, saves=()))
     turn.cancel_timers(run)
+    if run.terminal:
+        return
     if run.stopping:
         turn.move(run, RunState.STOPPED, "stopped on request; its trainer could not be started")
         return
@@ -217,7 +244,8 @@ def _exited(turn: Turn, run: Run, trainer: Trainer, event: TrainerExited) -> Non
     if run.stopping:
         turn.move(run, RunState.STOPPED, f"stopped on request; the trainer {how}")
     elif run.restarting:
-        run = turn.move(run, RunState.RECOVERING, "restarted on request")
+        run = turn.put(replace(run, restarting=False))
+        run = turn.move(run, RunState.RECOVERING, f"restarted on request; the trainer {how}")
         turn.start_trainer(run)
     elif trainer.finish is FinishReason.PREEMPTED:
         turn.move(run, RunState.QUEUED, "preempted: the host asked the trainer to go; it resumes")
@@ -247,7 +275,7 @@ def lost(turn: Turn, run: Run, trainer: Trainer) -> None:
 
 def _judge(turn: Turn, run: Run, fault: Fault) -> Decision:
     """Decide, record the decision, charge the budgets."""
-    age_s = turn.now - run.recoverable_at if run.recoverable_at else 0.0
+    age_s = turn.now - run.recoverable_at
     decision = decide(
         run.policy,
         run.budgets,
@@ -268,9 +296,8 @@ def _restart(turn: Turn, run: Run, decision: Decision, reason: str) -> None:
     run = turn.move(run, RunState.RECOVERING, reason)
     if decision.delay_s > 0:
         turn.start_timer("restart", run, decision.delay_s)
-    elif turn.state.launcher is not None:
+    else:
         turn.start_trainer(run)
-    # Without a launcher the run waits; it is started when the launcher is back.
 
 
 def _fail(turn: Turn, run: Run, reason: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from trainerd.daemon.supervision.commands import (
     CancelTimer,
     Command,
+    KillTrainer,
     Order,
     Record,
     StartTimer,
@@ -24,6 +25,8 @@ STOP_S = 300.0
 """Seconds a stop with a save may take; the trainer's own final-save deadline is shorter."""
 STOP_NOW_S = 10.0
 """Seconds a stop without a save may take."""
+KILL_S = 15.0
+"""Seconds until a killed process whose exit nobody reports counts as gone."""
 MISSING_S = 1.0
 """Seconds a launcher that does not list a trainer has to report its exit."""
 
@@ -70,11 +73,24 @@ class Turn:
             incarnation = run.trainer.incarnation
             self.emit(TellTrainer(run=run.id, incarnation=incarnation, order=order))
 
+    def kill(self, run: Run) -> Run:
+        """Kill the run's trainer now. A launcher that comes back meanwhile is told again."""
+        if run.trainer is None:
+            return run
+        run = self.put(replace(run, trainer=replace(run.trainer, killed=True)))
+        self.emit(KillTrainer(run=run.id, incarnation=run.incarnation, grace_s=0.0))
+        self.start_timer("kill", run, KILL_S)
+        return run
+
     def start_timer(self, kind: str, run: Run, delay_s: float) -> None:
         """Start the run's timer of this kind; it speaks of the present incarnation."""
         key = f"{kind}:{run.id}:{run.incarnation}"
         self.state = replace(self.state, timers={**self.state.timers, key: self.now + delay_s})
         self.emit(StartTimer(key=key, delay_s=delay_s))
+
+    def timer_runs(self, kind: str, run: Run) -> bool:
+        """Whether the run's timer of this kind runs."""
+        return f"{kind}:{run.id}:{run.incarnation}" in self.state.timers
 
     def cancel_timers(self, run: Run, *kinds: str) -> None:
         """Forget the run's timers of these kinds, or of all."""
@@ -91,7 +107,9 @@ class Turn:
             self.emit(CancelTimer(key=key))
 
     def start_trainer(self, run: Run) -> Run:
-        """Ask for the next incarnation."""
+        """Ask for the next incarnation; without a launcher the run waits until one is back."""
+        if self.state.launcher is None:
+            return run
         run = replace(
             run,
             incarnation=run.incarnation + 1,
@@ -99,6 +117,11 @@ class Turn:
             restarting=False,
         )
         self.put(run)
-        self.emit(StartTrainer(run=run.id, incarnation=run.incarnation, slots=run.slots))
-        self.start_timer("attach", run, ATTACH_S)
+        self.ask_for_trainer(run)
         return run
+
+    def ask_for_trainer(self, run: Run) -> None:
+        """Ask for the present incarnation: once more where the first answer never came."""
+        self.emit(StartTrainer(run=run.id, incarnation=run.incarnation, slots=run.slots))
+        if not self.timer_runs("attach", run):
+            self.start_timer("attach", run, ATTACH_S)

@@ -1,0 +1,195 @@
+"""Transcripts of the supervisor: events in at the margin, the commands they cause indented.
+
+    # a comment
+    + 5                                  five seconds pass
+    trainer_attached phase=spawn         an event: its journal name and its fields
+    fire attach                          time passes until that timer of run r is due; it fires
+      timer attach:r:1 60 s              what the supervisor wants done
+
+`run` is r and `incarnation` the run's present one where a line does not say. Everything that
+follows is deterministic, so a transcript is both the script and the expectation.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import shlex
+import types
+import typing
+from typing import Any
+
+from trainerd.daemon.codec import KINDS
+from trainerd.daemon.supervision.commands import (
+    CancelTimer,
+    Command,
+    KillTrainer,
+    Pause,
+    Record,
+    RemoveFiles,
+    Resume,
+    Save,
+    StartTimer,
+    StartTrainer,
+    Stop,
+    TellTrainer,
+)
+from trainerd.daemon.supervision.events import (
+    DecisionMade,
+    Evaluation,
+    Event,
+    EventIgnored,
+    LauncherAttached,
+    LiveTrainer,
+    RunResult,
+    RunStateChanged,
+    RunSubmitted,
+    TimerFired,
+)
+from trainerd.daemon.supervision.faults import Decision, Fault
+from trainerd.daemon.supervision.policy import Policy
+from trainerd.daemon.supervision.state import State
+from trainerd.daemon.supervision.supervisor import step
+
+_NESTED = (Fault, RunResult, Evaluation, Policy)
+
+
+class Player:
+    """Feeds a transcript's events to the supervisor, from an empty state at time 0."""
+
+    def __init__(self) -> None:
+        self.state = State()
+        self.now = 0.0
+
+    def play(self, transcript: str) -> str:
+        """Return the transcript with what the supervisor really does."""
+        lines: list[str] = []
+        for line in transcript.splitlines():
+            if line.startswith(" "):
+                continue
+            lines.append(line.rstrip())
+            words = shlex.split(line, comments=True)
+            if words:
+                lines += [f"  {text}" for text in self._do(words)]
+        return "\n".join(lines) + "\n"
+
+    def _do(self, words: list[str]) -> list[str]:
+        match words:
+            case ["+", seconds]:
+                self.now += float(seconds)
+                return []
+            case ["fire", kind, *rest]:
+                run = rest[0] if rest else "r"
+                keys = [key for key in self.state.timers if key.startswith(f"{kind}:{run}:")]
+                if not keys:
+                    raise ValueError(f"no timer {kind} of {run} runs: {sorted(self.state.timers)}")
+                self.now = max(self.now, self.state.timers[keys[0]])
+                event: Event = TimerFired(key=keys[0])
+            case [kind, *fields]:
+                event = self._event(kind, dict(_field(text) for text in fields))
+        self.state, commands = step(self.state, event, now=self.now)
+        return [told(command) for command in commands]
+
+    def _event(self, kind: str, fields: dict[str, str]) -> Event:
+        cls: Any = KINDS[kind]
+        if cls is RunSubmitted:
+            run = fields.pop("run", "r")
+            policy = typing.cast(Policy, _nested(Policy, fields))
+            _used_up(kind, fields)
+            return RunSubmitted(run=run, name=run, spec=b"", policy=policy)
+        if cls is LauncherAttached:
+            live = [each.split(":") for each in fields.pop("trainers", "").split()]
+            trainers = tuple(
+                LiveTrainer(run=run, incarnation=int(number), pid=int(pid))
+                for run, number, pid in live
+            )
+            return LauncherAttached(instance=fields.pop("instance", "L"), pid=1, trainers=trainers)
+        run = fields.get("run", "r")
+        known = self.state.runs.get(run)
+        now = {"run": run, "incarnation": str(known.incarnation if known else 0)}
+        event = _nested(cls, {**now, **fields})
+        _used_up(kind, {name: "" for name in fields if name not in _names(cls)})
+        return typing.cast(Event, event)
+
+
+def told(command: Command) -> str:
+    """One command, in one line."""
+    match command:
+        case StartTrainer():
+            return f"start {command.run} {command.incarnation} slots={command.slots}"
+        case KillTrainer():
+            return f"kill {command.run} {command.incarnation}"
+        case TellTrainer():
+            return f"tell {command.run} {command.incarnation} {_order(command.order)}"
+        case StartTimer():
+            return f"timer {command.key} {command.delay_s:g} s"
+        case CancelTimer():
+            return f"cancel {command.key}"
+        case RemoveFiles():
+            return f"remove files of {command.run}"
+        case Record(event=RunStateChanged() as moved):
+            before = moved.before.value if moved.before else "–"
+            return f"{moved.run}: {before} → {moved.after.value} ({moved.reason})"
+        case Record(event=DecisionMade() as made):
+            after = f" after {made.decision.delay_s:g} s" if made.decision.delay_s else ""
+            return (
+                f"decide {made.run} {made.incarnation}: {made.fault.fault_class.value} → "
+                f"{made.decision.action.value}{after} ({made.decision.reason})"
+            )
+        case Record(event=EventIgnored() as ignored):
+            return f"ignore {ignored.kind} of {ignored.run} ({ignored.reason})"
+        case _:
+            raise AssertionError(command)
+
+
+def _order(order: Pause | Resume | Save | Stop | Decision) -> str:
+    match order:
+        case Pause() | Resume():
+            return type(order).__name__.lower()
+        case Save(request_id=request_id):
+            return f"save {request_id}"
+        case Stop(save=save, reason=reason):
+            return f"stop {'with' if save else 'without'} a save, {reason.value}"
+        case Decision(action=action):
+            return f"decision {action.value}"
+
+
+def _field(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    return name, value or "true"
+
+
+def _nested(cls: Any, fields: dict[str, str]) -> object:
+    """A dataclass from the fields that it, or a dataclass in it, knows."""
+    values = {}
+    for name, hint in typing.get_type_hints(cls).items():
+        if hint in _NESTED:
+            values[name] = _nested(hint, fields)
+        elif name in fields:
+            values[name] = _value(hint, fields.pop(name))
+    return cls(**values)
+
+
+def _value(hint: Any, text: str) -> object:
+    if isinstance(hint, types.UnionType):
+        hint = typing.get_args(hint)[0]
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return hint(text)
+    if hint is bool:
+        return text == "true"
+    if hint == tuple[str, ...]:
+        return tuple(text.split(","))
+    return hint(text)
+
+
+def _names(cls: Any) -> set[str]:
+    names = set()
+    for field in dataclasses.fields(cls):
+        hint = typing.get_type_hints(cls)[field.name]
+        names |= _names(hint) if hint in _NESTED else {field.name}
+    return names
+
+
+def _used_up(kind: str, fields: dict[str, str]) -> None:
+    if fields:
+        raise ValueError(f"{kind} has no {', '.join(fields)}")
