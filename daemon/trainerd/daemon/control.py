@@ -10,39 +10,34 @@ import asyncio
 import os
 import re
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import PurePosixPath
 from typing import Any
 
 import grpc
-import structlog
 
 from trainerd.daemon import codec
+from trainerd.daemon.changes import Changes
+from trainerd.daemon.checking import Checking
 from trainerd.daemon.clock import Clock
 from trainerd.daemon.launcher_link import LauncherLink
 from trainerd.daemon.refusals import refuse, refuse_invalid
-from trainerd.daemon.runtime import JournalFullError, Runtime
+from trainerd.daemon.runtime import Runtime
 from trainerd.daemon.supervision.events import (
     CheckpointRequested,
     PauseRequested,
-    RequestEvent,
     RestartRequested,
     ResumeRequested,
     RunDeleted,
     RunState,
-    RunSubmitted,
     StopRequested,
 )
 from trainerd.daemon.supervision.state import Run
 from trainerd.daemon.terms import with_defaults
-from trainerd.daemon.validation import problems_of
 from trainerd.daemon.views import Views
 from trainerd.daemon.watchers import Watchers
 from trainerd.v1 import control_pb2, control_pb2_grpc, launcher_pb2, run_pb2
-from trainerd.v1.mailbox import MailboxOverflow
 from trainerd.v1.protocol import protocol, refusal
-
-log = structlog.get_logger()
 
 MAX_RUNS = 1000
 """Runs the daemon keeps; more are refused until old ones are deleted."""
@@ -50,8 +45,6 @@ PAGE = 100
 MAX_PAGE = 1000
 EVENT_PAGE = 500
 MAX_REQUEST_ID = 128
-LAUNCHER_WAIT_S = 15.0
-"""Seconds a submit waits for a launcher that is being started, to have the program checked."""
 SNAPSHOT_S = 0.25
 """Seconds between two situations of a watched run when only telemetry changes."""
 
@@ -81,6 +74,8 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         self._clock = clock
         self._metrics_address = metrics_address
         self._started = clock.now()
+        self._changes = Changes(runtime, watchers)
+        self._checking = Checking(launcher, watchers, clock)
         self._submitting = asyncio.Lock()
 
     async def GetDaemon(  # noqa: N802
@@ -104,7 +99,7 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         context: _Context,  # noqa: ARG002
     ) -> control_pb2.CheckRunResponse:
         """See control.proto."""
-        problems = await self._problems(request.spec, program=not request.skip_program)
+        problems = await self._checking.problems(request.spec, program=not request.skip_program)
         return control_pb2.CheckRunResponse(problems=problems)
 
     async def SubmitRun(  # noqa: N802
@@ -122,7 +117,7 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         run = self._by_request_id(request.request_id)
         if run is None:
             program = not request.skip_program_check
-            problems = await self._problems(request.spec, program=program)
+            problems = await self._checking.problems(request.spec, program=program)
             if problems:
                 await refuse_invalid(context, problems)
             # One at a time: two submits with one request id must become one run.
@@ -152,7 +147,7 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         event = codec.submission(
             run, spec, request.request_id, resumed_run=resumed, restore_directories=places
         )
-        await self._post(context, event)
+        await self._changes.post(context, event)
         return self._runtime.state.runs[run]
 
     async def _resumption(
@@ -222,8 +217,10 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         """See control.proto."""
         run = await self._find(context, request.run)
         if run.terminal and run.trainer is not None:
-            await self._until(context, run.id, lambda now: now is None or now.trainer is None)
-        await self._request(context, RunDeleted(run=run.id))
+            await self._changes.until(
+                context, run.id, lambda now: now is None or now.trainer is None
+            )
+        await self._changes.request(context, RunDeleted(run=run.id))
         return control_pb2.DeleteRunResponse()
 
     async def PauseRun(  # noqa: N802
@@ -231,9 +228,9 @@ class Control(control_pb2_grpc.ControlServiceServicer):
     ) -> control_pb2.PauseRunResponse:
         """See control.proto."""
         run = await self._find(context, request.run)
-        await self._request(context, PauseRequested(run=run.id))
+        await self._changes.request(context, PauseRequested(run=run.id))
         if not request.no_wait:
-            run = await self._reach(context, run.id, _PAUSED, lambda now: not now.pausing)
+            run = await self._changes.reach(context, run.id, _PAUSED, lambda now: not now.pausing)
         return control_pb2.PauseRunResponse(run=self._view(self._now(run)))
 
     async def ResumeRun(  # noqa: N802
@@ -241,9 +238,9 @@ class Control(control_pb2_grpc.ControlServiceServicer):
     ) -> control_pb2.ResumeRunResponse:
         """See control.proto."""
         run = await self._find(context, request.run)
-        await self._request(context, ResumeRequested(run=run.id))
+        await self._changes.request(context, ResumeRequested(run=run.id))
         if not request.no_wait:
-            run = await self._reach(context, run.id, _RUNNING, lambda now: now.pausing)
+            run = await self._changes.reach(context, run.id, _RUNNING, lambda now: now.pausing)
         return control_pb2.ResumeRunResponse(run=self._view(self._now(run)))
 
     async def RestartRun(  # noqa: N802
@@ -252,10 +249,10 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         """See control.proto."""
         run = await self._find(context, request.run)
         before = run.incarnation
-        await self._request(context, RestartRequested(run=run.id))
+        await self._changes.request(context, RestartRequested(run=run.id))
         if not request.no_wait:
             # A run that was to hold holds again.
-            run = await self._reach(context, run.id, _RUNNING | _PAUSED, beyond=before)
+            run = await self._changes.reach(context, run.id, _RUNNING | _PAUSED, beyond=before)
         return control_pb2.RestartRunResponse(run=self._view(self._now(run)))
 
     async def StopRun(  # noqa: N802
@@ -264,9 +261,11 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         """See control.proto."""
         run = await self._find(context, request.run)
         if run.state is not RunState.STOPPED:
-            await self._request(context, StopRequested(run=run.id, save=not request.no_checkpoint))
+            await self._changes.request(
+                context, StopRequested(run=run.id, save=not request.no_checkpoint)
+            )
             if not request.no_wait:
-                await self._until(context, run.id, lambda now: now is None or now.terminal)
+                await self._changes.until(context, run.id, lambda now: now is None or now.terminal)
         return control_pb2.StopRunResponse(run=self._view(self._now(run)))
 
     async def CheckpointRun(  # noqa: N802
@@ -276,7 +275,9 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         run = await self._find(context, request.run)
         request_id = secrets.token_hex(8)
         with self._watchers.watch(run.id) as watcher:
-            await self._request(context, CheckpointRequested(run=run.id, request_id=request_id))
+            await self._changes.request(
+                context, CheckpointRequested(run=run.id, request_id=request_id)
+            )
             while not request.no_wait:
                 await watcher.wait(1.0)
                 events, _ = watcher.take()
@@ -393,86 +394,3 @@ class Control(control_pb2_grpc.ControlServiceServicer):
             names = ", ".join(sorted(run.id for run in found)[:5])
             message = f'"{text}" is the beginning of {len(found)} runs: {names}'
         await refuse(context, grpc.StatusCode.NOT_FOUND, "RUN_NOT_FOUND", message)
-
-    async def _problems(self, spec: run_pb2.RunSpec, *, program: bool) -> list[control_pb2.Problem]:
-        """Everything wrong with a specification and, where it can be loaded, with its program."""
-        problems = problems_of(spec)
-        loadable = not any(
-            problem.field.partition(".")[0] in ("entry", "trainer") for problem in problems
-        )
-        if program and loadable and await self._launcher_linked():
-            try:
-                found = await self._launcher.check_program(spec)
-            except (grpc.aio.AioRpcError, OSError) as error:
-                # The trainer will find out; a launcher in trouble must not refuse a good run.
-                log.warning("program_not_checked", error=str(error))
-            else:
-                known = {problem.field for problem in problems}
-                problems += [problem for problem in found if problem.field not in known]
-        return problems
-
-    async def _launcher_linked(self) -> bool:
-        deadline = self._clock.now() + LAUNCHER_WAIT_S
-        with self._watchers.watch() as watcher:
-            while not self._launcher.linked and self._clock.now() < deadline:
-                await watcher.wait(0.5)
-                watcher.take()
-        return self._launcher.linked
-
-    async def _request(self, context: _Context, event: RequestEvent) -> None:
-        ignored = await self._post(context, event)
-        if ignored is not None:
-            await refuse(
-                context, grpc.StatusCode.FAILED_PRECONDITION, "REFUSED_IN_THIS_STATE", ignored
-            )
-
-    async def _post(self, context: _Context, event: RequestEvent | RunSubmitted) -> str | None:
-        try:
-            return (await self._runtime.post(event)).ignored
-        except MailboxOverflow as error:
-            await refuse(
-                context, grpc.StatusCode.RESOURCE_EXHAUSTED, "MAILBOX_FULL", f"{error}; try again"
-            )
-        except JournalFullError as error:
-            await refuse(context, grpc.StatusCode.UNAVAILABLE, "JOURNAL_UNWRITABLE", str(error))
-
-    async def _until(self, context: _Context, run: str, done: Callable[[Run | None], bool]) -> None:
-        """Wait until the run is so; the caller's deadline ends the wait."""
-        with self._watchers.watch(run) as watcher:
-            while not done(self._runtime.state.runs.get(run)):
-                if context.done():
-                    return
-                await watcher.wait(1.0)
-                watcher.take()
-
-    async def _reach(
-        self,
-        context: _Context,
-        run_id: str,
-        states: frozenset[RunState],
-        overtaken: Callable[[Run], bool] = lambda _: False,
-        *,
-        beyond: int = 0,
-    ) -> Run:
-        """Wait until the run is in one of these states; refuse if it is turned elsewhere."""
-
-        def there(run: Run) -> bool:
-            return run.state in states and run.incarnation > beyond
-
-        def over(run: Run | None) -> bool:
-            if run is None or run.terminal or run.stopping:
-                return True
-            return there(run) or overtaken(run)
-
-        await self._until(context, run_id, over)
-        run = self._runtime.state.runs.get(run_id)
-        if run is None or not there(run):
-            aim = " or ".join(sorted(state.value for state in states))
-            story = f"is {run.state.value}: {run.reason}" if run else "is deleted"
-            await refuse(
-                context,
-                grpc.StatusCode.ABORTED,
-                "OVERTAKEN",
-                f"run {run_id} did not become {aim}, it {story}",
-            )
-        return run

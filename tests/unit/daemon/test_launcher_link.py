@@ -136,6 +136,7 @@ def test_a_launcher_that_was_told_to_end_is_not_started_again(root: Path) -> Non
         assert await link.end_launcher(10.0)
         task.cancel()
         await asyncio.wait([task])
+        await link.run()
         journal.close()
 
         assert output.read_text().count("started") == 1

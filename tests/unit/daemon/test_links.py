@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from fakes.launcher import FakeLauncher
-from trainerd.daemon.supervision.commands import Pause
+from trainerd.daemon.supervision.commands import Pause, Resume
 from trainerd.v1 import control_pb2, event_pb2, fault_pb2, link_pb2, run_pb2, trainer_pb2
 from trainerd.v1.mailbox import MAILBOX_LIMIT
 from trainerd.v1.protocol import protocol
@@ -264,6 +264,9 @@ def test_a_trainer_that_does_not_listen_loses_its_link_and_nobody_waits(root: Pa
             stream = at.links.Attach(speaks(), cast(Any, None))
             welcome = await anext(stream)
             assert welcome.HasField("welcome")
+            at.links.send(run, 2, Pause())
+            at.links.send(run, 1, Resume())
+            assert (await anext(stream)).HasField("resume"), "an order for another incarnation"
             for _ in range(MAILBOX_LIMIT + 1):
                 at.links.send(run, 1, Pause())
             assert [message async for message in stream] == []
