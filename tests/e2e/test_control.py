@@ -83,7 +83,7 @@ def test_a_stopped_run_is_continued_by_a_new_one_to_the_state_of_an_undisturbed_
         stopped = client.stop_run(first).run
         other = shared.spec("half", steps=STEPS)
         other.train.seed = 7
-        with pytest.raises(InvalidRun, match="train.seed must be that of"):
+        with pytest.raises(InvalidRun, match=r"train\.seed must be that of"):
             client.submit_run(other, skip_program_check=True, resume_run=first)
         second = client.submit_run(spec, skip_program_check=True, resume_run=first).run.id
     done = shared.completed(second)

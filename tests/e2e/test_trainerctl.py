@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from e2e.host import CONFIG, PROGRAMS, Host, eventually, processes_of
 
 pytestmark = pytest.mark.e2e
