@@ -7,6 +7,7 @@ two final states have the same digest and the loss fell well below the text's un
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import shutil
@@ -80,6 +81,7 @@ class Killing:
 
 def main() -> int:
     """Run the demonstration; 0 if the proof holds."""
+    argparse.ArgumentParser(prog="demo", description=__doc__).parse_args()
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     began = time.monotonic()
     with _folder(console) as folder:
