@@ -6,13 +6,16 @@
 unexport PYTHONHOME PYTHONPATH
 PY := .venv/bin/python
 
-.PHONY: demo test check proto lock baseline clean help environment
+.PHONY: demo test bench check proto lock baseline clean help environment
 
 demo: environment ## train on real text, kill the trainer on the way, prove that nothing was lost
 	@$(PY) ops/demo.py $(ARGS)
 
 test: environment ## run the whole test suite (ARGS='-k name')
 	@$(PY) -m pytest $(ARGS)
+
+bench: environment ## measure the training library (ARGS='--pairs 4 --only guard')
+	@$(PY) tests/bench/run.py $(ARGS)
 
 check: environment ## format, lint, types, import contracts, protocol, stubs, tree
 	@$(PY) ops/dev/checks.py

@@ -79,15 +79,15 @@ def test_an_exception_after_good_steps_restarts_once_and_fails_when_it_comes_aga
 
 
 def test_a_program_that_ends_its_process_is_restarted_from_the_newest_checkpoint(
-    shared: Host,
+    shared: Host, tmp_path: Path
 ) -> None:
     expected = shared.completed(
         shared.submit(shared.spec("stays", steps=100, evaluate_every_steps=40))
     )
     spec = shared.spec("leaves", steps=100, every_steps=20, evaluate_every_steps=40)
-    spec.args["exit_at"].int_value = 3
+    # Its third evaluation, after step 80, ends the first process, and only that.
+    spec.args["exit_once"].string_value = str(tmp_path / "left")
     done = shared.completed(shared.submit(spec))
-    # Each process counts its evaluations anew: the first leaves at step 80, the second has two.
     assert done.restarts == 1
     assert done.result.state_digest == expected.result.state_digest
 

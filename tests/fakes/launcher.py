@@ -34,6 +34,9 @@ class FakeLauncher(launcher_pb2_grpc.LauncherServiceServicer):
     started: list[launcher_pb2.Assignment] = field(default_factory=list)
     killed: list[tuple[str, int]] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
+    stacks: str = ""
+    incidents: list[launcher_pb2.WriteIncidentRequest] = field(default_factory=list)
+    refuse_incidents: grpc.StatusCode | None = None
     checked: list[str] = field(default_factory=list)
     acknowledged: list[int] = field(default_factory=list)
     exits: list[launcher_pb2.ExitRecord] = field(default_factory=list)
@@ -44,7 +47,9 @@ class FakeLauncher(launcher_pb2_grpc.LauncherServiceServicer):
     def exit(self, run: str, incarnation: int, *, exit_code: int = 0, signal: int = 0) -> None:
         """Let a trainer end."""
         del self.live[run, incarnation]
-        exited = event_pb2.TrainerExited(exit_code=exit_code, signal=signal, log_tail="last words")
+        exited = event_pb2.TrainerExited(
+            exit_code=exit_code, signal=signal, log_tail="last words", stacks=self.stacks
+        )
         self.exits.append(
             launcher_pb2.ExitRecord(
                 sequence=len(self.exits) + 1, run=run, incarnation=incarnation, exited=exited
@@ -139,6 +144,32 @@ class FakeLauncher(launcher_pb2_grpc.LauncherServiceServicer):
             await context.abort(grpc.StatusCode.NOT_FOUND, "no log")
         data = f"log of {request.run}".encode()
         return launcher_pb2.ReadLogResponse(data=data, next_offset=len(data), incarnation=1)
+
+    async def WriteIncident(
+        self, request: launcher_pb2.WriteIncidentRequest, context: _Context
+    ) -> launcher_pb2.WriteIncidentResponse:
+        self.incidents.append(request)
+        self._tell()
+        if self.refuse_incidents is not None:
+            await context.abort(self.refuse_incidents, "no space left on device")
+        return launcher_pb2.WriteIncidentResponse()
+
+    async def ReadIncidents(
+        self, request: launcher_pb2.ReadIncidentsRequest, context: _Context
+    ) -> launcher_pb2.ReadIncidentsResponse:
+        kept = [each.incident for each in self.incidents if each.incident.run == request.run]
+        return launcher_pb2.ReadIncidentsResponse(incidents=kept)
+
+    async def ReadIncident(
+        self, request: launcher_pb2.ReadIncidentRequest, context: _Context
+    ) -> launcher_pb2.ReadIncidentResponse:
+        for each in self.incidents:
+            if (each.incident.run, each.incident.number) == (request.run, request.number):
+                return launcher_pb2.ReadIncidentResponse(
+                    incident=each.incident, evidence=each.evidence, directory="/i"
+                )
+        await context.abort(grpc.StatusCode.NOT_FOUND, "there is no such incident")
+        raise AssertionError("abort does not return")
 
     async def RemoveRun(
         self, request: launcher_pb2.RemoveRunRequest, context: _Context

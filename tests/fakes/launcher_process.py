@@ -156,8 +156,17 @@ class LauncherProcess:
         )
         return self.stub.StartTrainer(request, timeout=DEADLINE_S).pid
 
-    def kill_trainer(self, run: str = "r-1", incarnation: int = 1, grace_s: float = 0.0) -> bool:
-        request = launcher_pb2.KillTrainerRequest(run=run, incarnation=incarnation, grace_s=grace_s)
+    def kill_trainer(
+        self,
+        run: str = "r-1",
+        incarnation: int = 1,
+        grace_s: float = 0.0,
+        *,
+        collect_stacks: bool = False,
+    ) -> bool:
+        request = launcher_pb2.KillTrainerRequest(
+            run=run, incarnation=incarnation, grace_s=grace_s, collect_stacks=collect_stacks
+        )
         return self.stub.KillTrainer(request, timeout=DEADLINE_S).found
 
     def log(self, run: str = "r-1", incarnation: int = 1) -> str:

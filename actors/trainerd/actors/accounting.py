@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +13,9 @@ from trainerd.actors.ledger import Entry, Ledger, Omission
 from trainerd.actors.pipeline import Landing
 from trainerd.actors.plan import Plan, Rule
 from trainerd.actors.reports import Fault, FaultClass, Phase, StepRecord, Verdict
+from trainerd.actors.spikes import LossHistory
+from trainerd.actors.step import Settings
+from trainerd.actors.work import Position
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,34 +32,46 @@ class Account:
     `step` is applied updates, `cursor` the next batch to feed.
     """
 
-    def __init__(self, plan: Plan, slot_examples: int, ledger: Ledger) -> None:
-        self.step = 0
-        self.cursor = 0
-        self.loss = math.nan
-        self.masked_slots = 0
-        self.skipped_batches = 0
+    def __init__(
+        self, plan: Plan, *, slot_examples: int, ledger: Ledger, position: Position
+    ) -> None:
+        for entry in position.entries:
+            ledger.add(entry)
+        self.step, self.cursor, self.loss = position.step, position.cursor, position.loss
+        # The totals follow from the ledger.
+        self.masked_slots = ledger.masked_before(position.cursor)
+        self.skipped_batches = ledger.skipped_before(position.cursor)
         self.ledger = ledger
         self._slot_examples = slot_examples
+        self._history = LossHistory(plan.spike, position.losses) if plan.spike else None
         self._rules: dict[FaultClass, tuple[Rule, Budget]] = {
             kind: (rule, Budget(rule))
             for kind, rule in (
                 (FaultClass.NON_FINITE_MICROBATCH, plan.non_finite_microbatch),
                 (FaultClass.NON_FINITE_STEP, plan.non_finite_step),
+                (FaultClass.LOSS_SPIKE, plan.loss_spike),
                 (FaultClass.DATA_ERROR, plan.data_error),
                 (FaultClass.STEP_EXCEPTION, plan.step_exception),
             )
         }
+        self._masks = plan.non_finite_microbatch.action is Verdict.MASK
+        self._settings = Settings.of(steps=plan.steps, mask=self._masks)
 
     @property
-    def masks(self) -> bool:
-        """Whether slots that are not finite are left out without asking."""
-        return self._rules[FaultClass.NON_FINITE_MICROBATCH][0].action is Verdict.MASK
+    def losses(self) -> tuple[float, ...]:
+        """What later thresholds of loss spikes depend on, oldest first."""
+        return self._history.losses if self._history else ()
 
-    def resume(self, *, step: int, cursor: int, loss: float) -> None:
-        """Stand where a checkpoint stood; the totals follow from the ledger."""
-        self.step, self.cursor, self.loss = step, cursor, loss
-        self.skipped_batches = self.ledger.skipped_before(cursor)
-        self.masked_slots = self.ledger.masked_before(cursor)
+    def settings(self) -> Settings:
+        """What the next step is to be dispatched with."""
+        if self._history is None:
+            return self._settings
+        return Settings.of(
+            steps=int(self._settings.steps),
+            mask=self._masks,
+            spike_step=self.step,
+            spike_limits=self._history.limits,
+        )
 
     def settle(self, landing: Landing, now: float) -> tuple[StepRecord, Incident | None]:
         """Book a landed step that was within the run's steps."""
@@ -65,12 +79,17 @@ class Account:
         applied = bool(outputs.applied)
         weights = landing.loaded.weights
         counted = np.asarray(outputs.counted)
-        absent = _slots((weights > 0) & ~counted)
-        fresh = tuple(slot for slot in absent if slot not in landing.forced)
-        self.step = int(outputs.step)
+        count = int(np.count_nonzero(counted))
+        absent: tuple[int, ...] = ()
+        if count != np.count_nonzero(weights):
+            absent = _slots((weights > 0) & ~counted)
         incident = None
         if applied:
+            self.step += 1
             self.loss = float(outputs.loss)
+            if self._history is not None:
+                self._history.add(self.loss)
+            fresh = tuple(slot for slot in absent if slot not in landing.forced)
             if fresh:
                 incident = self._masked(batch, fresh, now)
             self._pass_over(batch)
@@ -90,7 +109,7 @@ class Account:
             metrics={name: float(value) for name, value in outputs.metrics.items()},
             duration_s=landing.duration_s,
             data_wait_s=landing.data_wait_s,
-            examples=int(counted.sum()) * self._slot_examples if applied else 0,
+            examples=count * self._slot_examples if applied else 0,
             masked_slots=absent if applied else (),
             total_skipped_batches=self.skipped_batches,
             total_masked_slots=self.masked_slots,
@@ -110,7 +129,7 @@ class Account:
 
     def _pass_over(self, batch: int) -> None:
         """Move the cursor behind `batch`; ledger skips in between are counted."""
-        self.skipped_batches += sum(map(self.ledger.skips, range(self.cursor, batch)))
+        self.skipped_batches += self.ledger.skipped_between(self.cursor, batch)
         self.cursor = batch + 1
 
     def _masked(self, batch: int, slots: tuple[int, ...], now: float) -> Incident:
@@ -137,11 +156,14 @@ class Account:
         if error is not None:
             kind, slots = FaultClass.DATA_ERROR, ()
             message, suggestion, detail = error.message, error.suggestion, error.detail
-        elif bad and not self.masks:
+        elif bad and not self._masks:
             kind = FaultClass.NON_FINITE_MICROBATCH
             message = f"batch {batch}: loss or gradient of {_named(bad)} is not finite"
         elif not float(outputs.weight) > 0:
             message = f"batch {batch}: no slot counted"
+        elif bool(outputs.spiked):
+            kind = FaultClass.LOSS_SPIKE
+            message = f"batch {batch}: loss {float(outputs.loss):g} is a spike"
         else:
             message = (
                 f"batch {batch}: loss {float(outputs.loss):g} and gradient norm "

@@ -8,15 +8,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from trainerd.actors.data import Batches
+from trainerd.actors.data import open_batches
 from trainerd.actors.errors import TrainingError
 from trainerd.actors.faults import classify
+from trainerd.actors.loss import LossFunction, loss_function
 from trainerd.actors.plan import Plan
 from trainerd.actors.program import Program
 from trainerd.actors.reports import Fault, Phase
 from trainerd.actors.slots import SlotPlan, plan_slots
 from trainerd.actors.state import PyTree, TrainState, apply_optimizer, initial_state
-from trainerd.actors.step import checked_loss
 
 
 def check_program(program: Program, plan: Plan, *, devices: int = 1) -> list[Fault]:
@@ -43,25 +43,30 @@ def check_program(program: Program, plan: Plan, *, devices: int = 1) -> list[Fau
             slots=plan.slots,
         )
     )
-    batches = attempt(lambda: Batches(program.data, global_batch=plan.global_batch, seed=plan.seed))
+    batches = attempt(
+        lambda: open_batches(program.data, global_batch=plan.global_batch, seed=plan.seed)
+    )
     batch = attempt(lambda: batches.read(0)) if batches else None
+    if batches:
+        batches.close()
     state = attempt(lambda: jax.eval_shape(lambda: initial_state(program, plan.seed)))
     if slot_plan and batch is not None:
         attempt(lambda: slot_plan.weigh(slot_plan.cut(batch), program.weight))
     if slot_plan and batches and state:
-        attempt(lambda: _update(program, slot_plan, batches.template, state))
+        loss = loss_function(program, plan.arithmetic)
+        attempt(lambda: _update(program, loss, slot_plan, batches.template, state))
     return problems
 
 
-def _update(program: Program, plan: SlotPlan, template: PyTree, state: TrainState) -> None:
+def _update(
+    program: Program, loss: LossFunction, plan: SlotPlan, template: PyTree, state: TrainState
+) -> None:
     """Evaluate the shapes of one update; refuse one that changes the state's types."""
     slot = jax.tree.map(lambda leaf: leaf[0], plan.empty(template))
 
     def update(state: TrainState, batch: PyTree) -> TrainState:
         key = jax.random.wrap_key_data(state.rng)
-        gradients, _ = jax.grad(
-            lambda params: checked_loss(program, params, batch, key), has_aux=True
-        )(state.params)
+        gradients, _ = jax.grad(loss, has_aux=True)(state.params, batch, key)
         return apply_optimizer(program.optimizer, state, gradients)
 
     after = jax.eval_shape(update, state, slot)

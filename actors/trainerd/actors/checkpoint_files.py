@@ -59,7 +59,10 @@ def set_aside(path: Path) -> Path:
 def remove_debris(directory: Path) -> None:
     """Remove what saves cut short have left behind. The caller has no save in flight."""
     for entry in directory.glob(f"*{TEMPORARY}*"):
-        shutil.rmtree(entry)
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink(missing_ok=True)
 
 
 def remove_old(directory: Path, keep: int) -> None:

@@ -21,7 +21,9 @@ class CheckpointMeta:
     """The position of a run at a step, as JSON beside the state.
 
     `batch` is the cursor: the next batch to feed. `loss` is that of the newest applied update
-    (NaN before the first). `made_by` is for people: versions, devices, processors.
+    (NaN before the first), `losses` what thresholds of loss spikes are made of. `data` is where an
+    iterator of examples stands before `batch`; None with random access. `made_by` is for people:
+    versions, devices, processors.
     """
 
     run_id: str
@@ -33,6 +35,8 @@ class CheckpointMeta:
     masked_slots: int
     skipped_batches: int
     ledger: tuple[Entry, ...]
+    losses: tuple[float, ...] = ()
+    data: Mapping[str, Any] | None = None
     made_by: Mapping[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
@@ -49,6 +53,8 @@ class CheckpointMeta:
             "masked_slots": self.masked_slots,
             "skipped_batches": self.skipped_batches,
             "ledger": [entry.as_json() for entry in self.ledger],
+            "losses": list(self.losses),
+            "data": None if self.data is None else dict(self.data),
             "made_by": dict(self.made_by),
         }
 
@@ -67,6 +73,8 @@ class CheckpointMeta:
             masked_slots=int(values["masked_slots"]),
             skipped_batches=int(values["skipped_batches"]),
             ledger=tuple(Entry.from_json(entry) for entry in values["ledger"]),
+            losses=tuple(float(loss) for loss in values.get("losses", ())),
+            data=values.get("data"),
             made_by=dict(values["made_by"]),
         )
 

@@ -13,8 +13,13 @@ import orbax.checkpoint as ocp
 from trainerd.actors import checkpoint_files as files
 from trainerd.actors.checkpoint_files import Checkpoint
 from trainerd.actors.checkpoint_meta import CheckpointMeta
+from trainerd.actors.checkpoint_noise import hushed
 from trainerd.actors.checkpoint_tree import Nested, from_nested, leaf_kinds, to_nested
-from trainerd.actors.errors import CheckpointMismatchError, CheckpointsDamagedError
+from trainerd.actors.errors import (
+    CheckpointError,
+    CheckpointMismatchError,
+    CheckpointsDamagedError,
+)
 from trainerd.actors.reports import Fault, FaultClass, Phase
 from trainerd.actors.state import TrainState
 
@@ -35,12 +40,14 @@ def restore_newest(
 ) -> Restored | None:
     """Load the newest sound checkpoint of all `directories`; None if there never was any.
 
-    `abstract` gives shapes, dtypes and shardings. A damaged checkpoint is reported, renamed and
-    passed over. Raises `CheckpointsDamagedError` if no sound one is left, and
-    `CheckpointMismatchError` if a sound one holds another state than the program's.
+    A directory may be a checkpoint itself. `abstract` gives shapes, dtypes and shardings. A
+    damaged checkpoint is reported, renamed and passed over. Raises `CheckpointsDamagedError` if no
+    sound one is left,
+    `CheckpointMismatchError` if a sound one holds another state than the program's, and
+    `CheckpointError` if a directory cannot be listed.
     """
     candidates = sorted(
-        (found for directory in directories for found in files.committed(directory)),
+        (found for directory in directories for found in _listed(directory)),
         key=lambda checkpoint: checkpoint.step,
         reverse=True,
     )
@@ -49,13 +56,15 @@ def restore_newest(
     tried: list[str] = []
     for checkpoint in candidates:
         try:
-            held, meta = _held(checkpoint.path)
+            with hushed():
+                held, meta = _held(checkpoint.path)
         except Exception as error:
             tried.append(_passed_over(checkpoint, error, faulted))
             continue
         _compare(checkpoint, held, kinds)
         try:
-            nested = _load(checkpoint, target)
+            with hushed():
+                nested = _load(checkpoint, target)
         except Exception as error:
             tried.append(_passed_over(checkpoint, error, faulted))
             continue
@@ -66,6 +75,19 @@ def restore_newest(
             suggestion="restore one from a backup, or begin a new run",
         )
     return None
+
+
+def _listed(directory: Path) -> list[Checkpoint]:
+    try:
+        if directory.name.isdecimal() and files.is_committed(directory):
+            return [Checkpoint(step=int(directory.name), path=directory)]
+        return files.committed(directory)
+    except OSError as error:
+        # Never taken for an empty one: the run would begin anew and bury what is there.
+        raise CheckpointError(
+            f"the checkpoints in {directory} cannot be listed: {error.strerror or error}",
+            suggestion="let the trainer's user read the directory",
+        ) from error
 
 
 def _passed_over(checkpoint: Checkpoint, error: Exception, faulted: Callable[[Fault], None]) -> str:

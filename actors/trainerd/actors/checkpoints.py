@@ -3,18 +3,20 @@
 A save is *blocked* while the state is copied to the host and then goes on in the background. A
 watcher thread sees it through: it waits for Orbax, removes what is too old or was left behind, and
 reports a `SaveRecord` or a fault. A save that falls due while another is in flight waits for the
-next boundary after it; whoever asked is answered by a state at least as new.
+next boundary after it; whoever asked is answered by a state at least as new. After one that failed
+the store wants another at a later boundary, with back-off; see `Retry`.
 
 Digests of what was written belong between `commit` and `report` in `_see_through`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +25,8 @@ import orbax.checkpoint as ocp
 from trainerd.actors import checkpoint_files as files
 from trainerd.actors.checkpoint_files import Checkpoint
 from trainerd.actors.checkpoint_meta import CheckpointMeta
+from trainerd.actors.checkpoint_noise import Hush
+from trainerd.actors.checkpoint_retry import Retry
 from trainerd.actors.checkpoint_tree import to_nested
 from trainerd.actors.faults import save_failure_reason
 from trainerd.actors.reports import Fault, FaultClass, Phase, SaveRecord
@@ -89,6 +93,8 @@ class CheckpointStore:
         self._waiting: tuple[str, ...] | None = None
         self._closed = False
         self._clean = False
+        self._retry = Retry()
+        self._hush = Hush()
         self._watcher = threading.Thread(target=self._watch, name="trainerd-save", daemon=True)
         self._watcher.start()
 
@@ -100,7 +106,6 @@ class CheckpointStore:
         A step that is already durable is answered from what is there; while another save is in
         flight the request waits (`wanted` turns true when it can be met).
         """
-        existing = self.durable(step)
         with self._changed:
             if self._job is not None:
                 self._join_queue(self._job, step, request_ids)
@@ -108,11 +113,14 @@ class CheckpointStore:
             if self._waiting is not None:
                 request_ids = _merged(self._waiting, request_ids)
                 self._waiting = None
-        if existing is not None:
-            self._listener.saved(self._record(existing, request_ids))
-            return
+            self._retry.began()
         started_s = self._clock()
         try:
+            existing = self.durable(step)
+            if existing is not None:
+                self._listener.saved(self._record(existing, request_ids))
+                return
+            self._hush.begin()
             self._prepare(step)
             self._checkpointer.save(
                 self._directory / str(step),
@@ -137,22 +145,31 @@ class CheckpointStore:
 
     @property
     def wanted(self) -> bool:
-        """Whether a save that had to wait can begin now."""
+        """Whether a save that had to wait, or that failed and is to be tried again, can begin."""
         with self._changed:
-            return self._job is None and self._waiting is not None
+            waits = self._waiting is not None or self._retry.due(self._clock())
+            return self._job is None and waits
 
     def newest(self) -> Checkpoint | None:
-        """The newest durable checkpoint of this directory."""
-        return next(iter(files.committed(self._directory)), None)
+        """The newest durable checkpoint of this directory; None too if it cannot be read."""
+        try:
+            return next(iter(files.committed(self._directory)), None)
+        except OSError as error:
+            _log.warning("checkpoints cannot be listed: %s", error)
+            return None
 
     def durable(self, step: int) -> Checkpoint | None:
-        """The durable checkpoint of `step`, if there is one."""
+        """The durable checkpoint of `step`, if there is one that can be read."""
         path = self._directory / str(step)
         with self._changed:
             # Orbax has renamed it, the watcher has not seen it through.
             if self._job is not None and self._job.step == step:
                 return None
-        return Checkpoint(step=step, path=path) if files.is_committed(path) else None
+        try:
+            return Checkpoint(step=step, path=path) if files.is_committed(path) else None
+        except OSError:
+            # Saving it again fails for the same reason, and says it.
+            return None
 
     def drain(self, timeout_s: float) -> bool:
         """Wait until no save is in flight. False after the timeout."""
@@ -166,8 +183,10 @@ class CheckpointStore:
             self._changed.notify_all()
         self._watcher.join(timeout_s)
         if self._watcher.is_alive():
+            _log.warning("the save in flight has not ended within %g s; left behind", timeout_s)
             return False
         self._checkpointer.close()
+        self._hush.close()
         return True
 
     def _join_queue(self, job: _Job, step: int, request_ids: tuple[str, ...]) -> None:
@@ -179,13 +198,17 @@ class CheckpointStore:
         if age_s > self._save_timeout_s and not job.overdue:
             job.overdue = True
             late = TimeoutError(f"still not durable after {age_s:.0f} s")
-            self._failed(job.step, late, (), clean=False)
+            self._report_failure(job.step, late, ())
 
     def _prepare(self, step: int) -> None:
         files.make_writable(self._directory)
         if not self._clean:
-            files.remove_debris(self._directory)
-            self._clean = True
+            try:
+                files.remove_debris(self._directory)
+                self._clean = True
+            except OSError as error:
+                # It takes space; a save may succeed all the same.
+                _log.warning("what an earlier save left behind could not be removed: %s", error)
         path = self._directory / str(step)
         if path.exists():
             files.set_aside(path)
@@ -198,41 +221,48 @@ class CheckpointStore:
                 job = self._job
             if job is None:
                 return
-            self._see_through(job)
+            answered: tuple[str, ...] = ()
+            try:
+                answered = self._see_through(job)
+            except Exception:
+                # A listener's mistake must not be the end of saving.
+                _log.exception("the save of step %d could not be reported", job.step)
+            with self._changed:
+                # Only now: whoever waits for the save is to find it reported.
+                self._job = None
+                late = tuple(name for name in job.request_ids if name not in answered)
+                if late:
+                    self._waiting = _merged(self._waiting or (), late)
+                self._changed.notify_all()
 
-    def _see_through(self, job: _Job) -> None:
-        failure: Exception | None = None
+    def _see_through(self, job: _Job) -> tuple[str, ...]:
+        """Wait for a save and report how it ended; return whose requests that answered."""
         path = self._directory / str(job.step)
+        record, failure = None, None
         try:
             self._checkpointer.wait_until_finished()
             if not files.is_committed(path):
                 raise FileNotFoundError(2, "the save ended without a checkpoint", str(path))
+            record = SaveRecord(
+                step=job.step,
+                path=str(path),
+                bytes=files.size_bytes(path),
+                blocked_s=job.blocked_s,
+                duration_s=self._clock() - job.started_s,
+            )
         except Exception as error:
             failure = error
-        ended_s = self._clock()
         with self._changed:
             request_ids = job.request_ids
-        if failure is None:
-            self._remove_old()
-            self._listener.saved(
-                SaveRecord(
-                    step=job.step,
-                    path=str(path),
-                    bytes=files.size_bytes(path),
-                    blocked_s=job.blocked_s,
-                    duration_s=ended_s - job.started_s,
-                    request_ids=request_ids,
-                )
-            )
-        else:
+        if failure is not None:
             self._failed(job.step, failure, request_ids)
-        with self._changed:
-            # Only now: whoever waits for the save is to find it reported.
-            self._job = None
-            late = tuple(name for name in job.request_ids if name not in request_ids)
-            if late:
-                self._waiting = _merged(self._waiting or (), late)
-            self._changed.notify_all()
+        if record is not None:
+            with self._changed:
+                self._retry.succeeded()
+            self._hush.end()
+            self._remove_old()
+            self._listener.saved(replace(record, request_ids=request_ids))
+        return request_ids
 
     def _remove_old(self) -> None:
         try:
@@ -240,13 +270,17 @@ class CheckpointStore:
         except OSError as error:
             _log.warning("an old checkpoint could not be removed: %s", error)
 
-    def _failed(
-        self, step: int, error: Exception, request_ids: tuple[str, ...], *, clean: bool = True
-    ) -> None:
-        if clean:
+    def _failed(self, step: int, error: Exception, request_ids: tuple[str, ...]) -> None:
+        with self._changed:
+            self._retry.failed(self._clock())
+        # Its space may be what the next save needs; what cannot go now goes with debris.
+        self._clean = False
+        with contextlib.suppress(OSError):
             for left in self._directory.glob(f"{step}{files.TEMPORARY}*"):
-                # Its space may be what the next save needs; what cannot go now goes with debris.
                 shutil.rmtree(left, ignore_errors=True)
+        self._report_failure(step, error, request_ids)
+
+    def _report_failure(self, step: int, error: Exception, request_ids: tuple[str, ...]) -> None:
         lines = str(error).strip().splitlines() or [""]
         self._listener.faulted(
             Fault(

@@ -1,18 +1,21 @@
-"""Batches by index: a seeded permutation of a random-access source, the same on every machine."""
+"""Batches of examples: by index, a seeded permutation that is the same on every machine."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sized
 from typing import Any, Protocol
 
-import jax
 import numpy as np
 
 from trainerd.actors.errors import DataError
 from trainerd.actors.state import PyTree
+from trainerd.actors.stream import StreamBatches
+from trainerd.actors.template import Template
 from trainerd.actors.traceback_text import user_traceback
 
 _TEMPLATE_TRIES = 16
-_LONGEST_SOURCE = 1 << 40
+_LONGEST_SOURCE = 1 << 31
+"""An epoch's order is held in memory: 8 bytes an example, twice that while it is made."""
 
 
 class Source(Protocol):
@@ -21,6 +24,44 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Any: ...
+
+
+class BatchSource(Protocol):
+    """Where the loop's batches come from: `Batches` or `StreamBatches`.
+
+    `template` is shapes and dtypes of an example; `batches_per_epoch` None: one pass, of unknown
+    length.
+    """
+
+    @property
+    def template(self) -> PyTree: ...
+
+    @property
+    def batches_per_epoch(self) -> int | None: ...
+
+    def read(self, batch: int) -> PyTree:
+        """Return batch `batch`, leaves `(global_batch, …)`. Raises `DataError`, `DataEnded`."""
+
+    def position(self, batch: int, /) -> dict[str, Any] | None:
+        """What a checkpoint must hold, as JSON values, so that `batch` is read next."""
+
+    def resume(self, batch: int, position: Mapping[str, Any] | None, /) -> None:
+        """Read `batch` next; `position` is what a checkpoint holds. Raises `DataError`."""
+
+    def close(self) -> None:
+        """Let go of what the source holds. Called from the thread that reads."""
+
+
+def open_batches(source: Any, *, global_batch: int, seed: int) -> BatchSource:
+    """Cut `source` into batches: at random if it can be indexed, else in its own order.
+
+    Raises `DataError` where it can be neither indexed nor resumed. Reads one example.
+    """
+    if _indexable(source):
+        return Batches(source, global_batch=global_batch, seed=seed)
+    if isinstance(source, Iterable) and not isinstance(source, Sized):
+        return StreamBatches(source, global_batch=global_batch)
+    raise _neither(source)
 
 
 class Batches:
@@ -39,72 +80,68 @@ class Batches:
         if self._length < global_batch:
             raise DataError(
                 f"the source has {self._length} examples, a batch needs {global_batch}",
-                suggestion="make train.global_batch smaller or the source longer",
+                suggestion=_columns(source)
+                or "make train.global_batch smaller or the source longer",
             )
         self.batches_per_epoch = self._length // global_batch
-        self.template = self._find_template()
-        self._names = [
-            jax.tree_util.keystr(path) or "example"
-            for path, _ in jax.tree_util.tree_leaves_with_path(self.template)
-        ]
-        self._structure = jax.tree.structure(self.template)
+        self._template = self._find_template()
         self._order: tuple[int, np.ndarray[Any, Any]] = (-1, np.empty(0, np.int64))
+
+    @property
+    def template(self) -> PyTree:
+        """Shapes and dtypes of an example."""
+        return self._template.tree
 
     def indices(self, batch: int) -> np.ndarray[Any, Any]:
         """Return the source indices of batch `batch`, in order."""
         epoch, place = divmod(batch, self.batches_per_epoch)
-        if self._order[0] != epoch:
-            self._order = (epoch, permutation(self._length, seed=self._seed, epoch=epoch))
+        # One tuple, read once: another thread may ask for another epoch meanwhile.
+        made_for, order = self._order
+        if made_for != epoch:
+            order = permutation(self._length, seed=self._seed, epoch=epoch)
+            self._order = (epoch, order)
         start = place * self._global_batch
-        return self._order[1][start : start + self._global_batch]
+        return order[start : start + self._global_batch]
 
     def read(self, batch: int) -> PyTree:
         """Return batch `batch`: leaves `(global_batch, …)`. Raises `DataError` naming the batch."""
-        examples = [self._example(int(index), batch) for index in self.indices(batch)]
-        columns = [np.stack(column) for column in zip(*examples, strict=True)]
-        return jax.tree.unflatten(self._structure, columns)
+        indices = [int(index) for index in self.indices(batch)]
+        rows = [
+            self._template.row(self._example(index, batch), f"example {index}", batch)
+            for index in indices
+        ]
+        return self._template.batch(rows, lambda row: f"example {indices[row]}", batch)
 
-    def _example(self, index: int, batch: int) -> list[np.ndarray[Any, Any]]:
-        try:
-            example = self._source[index]
-        except Exception as error:
+    def position(self, _batch: int, /) -> None:
+        """Nothing: the number of a batch says where it lies."""
+
+    def resume(self, _batch: int, position: Mapping[str, Any] | None, /) -> None:
+        """Refuse a checkpoint of a run that read an iterator."""
+        if position is not None:
             raise DataError(
-                f"the source raised {type(error).__name__} for example {index} of batch {batch}: "
-                f"{error}",
+                "the checkpoint was made by a run that read its data from an iterator; a "
+                f"{type(self._source).__name__} is read in another order",
+                suggestion="use the data the run was begun with, or begin a new run",
+            )
+
+    def close(self) -> None:
+        """Nothing is held: the source is the user's."""
+
+    def _example(self, index: int, batch: int) -> Any:
+        try:
+            return self._source[index]
+        except Exception as error:
+            short = isinstance(error, IndexError)
+            raise DataError(
+                f"the source raised {type(error).__name__} for example {index} of batch {batch}"
+                f"{f', and says it has {self._length}' if short else ''}: {error}",
                 batch=batch,
+                suggestion="if the data ends earlier, make len() say so" if short else "",
                 detail=user_traceback(error),
             ) from error
-        leaves, structure = jax.tree.flatten(example)
-        if not _same(structure, self._structure):
-            raise DataError(
-                f"example {index} of batch {batch} has the structure {structure}, "
-                f"expected {self._structure}",
-                batch=batch,
-                suggestion="give every example the same keys",
-            )
-        return [
-            self._leaf(leaf, expected, name, index, batch)
-            for leaf, expected, name in zip(
-                leaves, jax.tree.leaves(self.template), self._names, strict=True
-            )
-        ]
 
-    def _leaf(
-        self, leaf: Any, expected: jax.ShapeDtypeStruct, name: str, index: int, batch: int
-    ) -> np.ndarray[Any, Any]:
-        array = _array(leaf)
-        if array is None or array.shape != expected.shape or array.dtype != expected.dtype:
-            came = f"a {type(leaf).__name__}" if array is None else _kind(array)
-            raise DataError(
-                f"leaf {name} of example {index} in batch {batch} is {came}, "
-                f"expected {_kind(expected)}",
-                batch=batch,
-                suggestion="pad or convert examples so that all have one shape and type",
-            )
-        return array
-
-    def _find_template(self) -> PyTree:
-        """Shape and dtype of an example, from the first one that can be read."""
+    def _find_template(self) -> Template:
+        """An example's shape, from the first one that can be read."""
         failure: Exception | None = None
         for index in range(min(self._length, _TEMPLATE_TRIES)):
             try:
@@ -112,10 +149,11 @@ class Batches:
             except Exception as error:
                 failure = failure or error
                 continue
-            return _template(example)
+            return Template(example, f"example {index}")
         raise DataError(
             f"the source raised for each of its first examples; for example 0 "
             f"{type(failure).__name__}: {failure}",
+            suggestion=_columns(self._source),
             detail=user_traceback(failure) if failure else "",
         )
 
@@ -130,20 +168,33 @@ def permutation(length: int, *, seed: int, epoch: int) -> np.ndarray[Any, Any]:
     return np.argsort(words.random_raw(length), kind="stable")
 
 
+def _indexable(source: Any) -> bool:
+    try:
+        type(source).__len__  # noqa: B018
+        type(source).__getitem__  # noqa: B018
+    except AttributeError:
+        return False
+    return True
+
+
+def _neither(source: Any) -> DataError:
+    return DataError(
+        f"data must have a length and give an example for an index, or be an iterable that can be "
+        f"resumed, got {type(source).__name__}",
+        suggestion="pass a sequence, a Grain MapDataset or a Grain IterDataset",
+    )
+
+
 def _length(source: Any) -> int:
+    if not _indexable(source):
+        raise _neither(source)
     try:
         length = len(source)
-        source.__getitem__  # noqa: B018
-    except (TypeError, AttributeError) as error:
-        raise DataError(
-            f"data must have a length and give an example for an index, got "
-            f"{type(source).__name__}",
-            suggestion="pass a sequence or a Grain MapDataset; an iterator has no random access "
-            "and could not be resumed exactly",
-        ) from error
     except Exception as error:
         raise DataError(
-            f"len(data) raised {type(error).__name__}: {error}", detail=user_traceback(error)
+            f"len(data) raised {type(error).__name__}: {error}",
+            suggestion="make it return how many examples there are",
+            detail=user_traceback(error),
         ) from error
     if length > _LONGEST_SOURCE:
         raise DataError(
@@ -153,37 +204,17 @@ def _length(source: Any) -> int:
     return length
 
 
-def _template(example: Any) -> PyTree:
-    paths = jax.tree_util.tree_leaves_with_path(example)
-    if not paths:
-        raise DataError(f"an example must hold at least one array, got {example!r:.100}")
-    shapes = []
-    for path, leaf in paths:
-        array = _array(leaf)
-        if array is None:
-            raise DataError(
-                f"leaf {jax.tree_util.keystr(path) or 'example'} of example 0 is a "
-                f"{type(leaf).__name__}, expected an array of numbers",
-                suggestion="convert it to integers or floats in the source",
+def _columns(source: Any) -> str:
+    """What to do with columns that were given for examples."""
+    match source:
+        case dict():
+            return (
+                "for a dict of columns pass [dict(zip(data, row)) for row in zip(*data.values())]"
             )
-        shapes.append(jax.ShapeDtypeStruct(array.shape, array.dtype))
-    return jax.tree.unflatten(jax.tree.structure(example), shapes)
-
-
-def _array(leaf: Any) -> np.ndarray[Any, Any] | None:
-    """A leaf as the array JAX would make of it, or None if it is not made of numbers."""
-    try:
-        array = np.asarray(leaf)
-    except ValueError:
-        return None
-    if not any(jax.dtypes.issubdtype(array.dtype, kind) for kind in (np.number, np.bool_)):
-        return None
-    return array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False)
-
-
-def _same(structure: Any, expected: Any) -> bool:
-    return bool(structure == expected)
-
-
-def _kind(array: Any) -> str:
-    return f"{np.dtype(array.dtype).name}{list(array.shape)}"
+        case tuple() | list() if all(
+            isinstance(column, np.ndarray) and column.ndim and len(column) > len(source)
+            for column in source
+        ):
+            return "for a tuple of columns pass list(zip(*data))"
+        case _:
+            return ""

@@ -19,6 +19,10 @@ class TrainingError(Exception):
         return f"{self.message}; {self.suggestion}" if self.suggestion else self.message
 
 
+class EngineError(TrainingError):
+    """A run could not go on. Where something was raised, that is its `__cause__`."""
+
+
 class PlanError(TrainingError):
     """The numbers of a run do not fit together, or not to the devices or the data."""
 
@@ -37,6 +41,14 @@ class DataError(TrainingError):
         self.batch = batch
 
 
+class DataEnded(TrainingError):
+    """An iterator has no further batch. `batch` is the index of the one that there is not."""
+
+    def __init__(self, message: str, *, batch: int, suggestion: str = "") -> None:
+        super().__init__(message, suggestion=suggestion)
+        self.batch = batch
+
+
 class CheckpointError(TrainingError):
     """A checkpoint cannot be used."""
 
@@ -47,3 +59,10 @@ class CheckpointMismatchError(CheckpointError):
 
 class CheckpointsDamagedError(CheckpointError):
     """There are checkpoints, and none of them can be read."""
+
+
+class Terminated(SystemExit):
+    """SIGTERM has ended a run in good order. Unhandled, it ends the process with status 143."""
+
+    def __init__(self) -> None:
+        super().__init__(143)

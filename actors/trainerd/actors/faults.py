@@ -33,6 +33,7 @@ def classify(
         phase=phase,
         state_intact=state_intact,
         reason=reason,
+        error_type=type(error).__name__,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ import numpy as np
 
 from trainerd.actors.errors import DataError
 from trainerd.actors.state import PyTree
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +34,8 @@ class Feed:
     """Makes batches, one at a time, in a thread of its own from `start` to `close`.
 
     Nothing is made that was not asked for with `ahead` or `take`. What `make` raises is raised
-    by the `take` of that batch.
+    by the `take` of that batch. One batch is ready or being made at any time, and at most one more
+    is asked for: the last that was.
     """
 
     def __init__(self) -> None:
@@ -39,13 +43,18 @@ class Feed:
         self._changed = threading.Condition()
         self._wanted: int | None = None
         self._making: int | None = None
-        self._made: tuple[int, Loaded | Exception] | None = None
+        self._made: tuple[int, Loaded | BaseException] | None = None
         self._closed = False
 
-    def start(self, make: Callable[[int], Loaded]) -> None:
-        """Begin; `make` turns a batch's index into the batch."""
+    def start(
+        self, make: Callable[[int], Loaded], ended: Callable[[], None] = lambda: None
+    ) -> None:
+        """Begin; `make` turns a batch's index into the batch. `ended` is called at the end.
+
+        Both are called in the feed's own thread.
+        """
         thread = threading.Thread(
-            target=self._work, args=(make,), name="trainerd-feed", daemon=True
+            target=self._run, args=(make, ended), name="trainerd-feed", daemon=True
         )
         self._thread = thread
         thread.start()
@@ -53,9 +62,12 @@ class Feed:
     def ahead(self, batch: int) -> None:
         """Begin to make `batch`; what was made and not taken is forgotten."""
         with self._changed:
-            if batch != self._making and (self._made is None or self._made[0] != batch):
-                self._wanted = batch
-                self._changed.notify_all()
+            if batch == self._making or self._holds(batch):
+                # Whatever was asked for meanwhile would take its place.
+                self._wanted = None
+                return
+            self._wanted = batch
+            self._changed.notify_all()
 
     def take(self, batch: int, timeout_s: float) -> Loaded | None:
         """Return `batch`, or None if it is not ready within the timeout; ask again then."""
@@ -65,22 +77,40 @@ class Feed:
                 return None
             assert self._made is not None
             made, self._made = self._made[1], None
-        if isinstance(made, Exception):
+        if isinstance(made, BaseException):
             raise made
         return made
 
     def close(self, timeout_s: float) -> bool:
-        """End the thread. False if the source is still busy after the timeout."""
+        """End the thread. False if the source is still busy after the timeout.
+
+        The thread of such a source is left to end by itself; nobody waits for it at exit.
+        """
         with self._changed:
             self._closed = True
+            self._made = None
             self._changed.notify_all()
         if self._thread is None:
             return True
         self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        if self._thread.is_alive():
+            _log.warning(
+                "the data source has not returned within %g s; its thread is left behind", timeout_s
+            )
+            return False
+        return True
 
     def _holds(self, batch: int) -> bool:
         return self._made is not None and self._made[0] == batch
+
+    def _run(self, make: Callable[[int], Loaded], ended: Callable[[], None]) -> None:
+        try:
+            self._work(make)
+        finally:
+            try:
+                ended()
+            except Exception as error:
+                _log.warning("the data source could not be closed: %s", error)
 
     def _work(self, make: Callable[[int], Loaded]) -> None:
         while True:
@@ -92,12 +122,15 @@ class Feed:
                 batch, self._wanted = self._wanted, None
                 assert batch is not None
                 self._making = batch
-            made: Loaded | Exception
+            made: Loaded | BaseException
             try:
                 made = make(batch)
-            except Exception as error:
+            except BaseException as error:
+                # A SystemExit too: the loop's thread raises it again, this one must not die of it.
                 made = error
             with self._changed:
                 self._making = None
-                self._made = (batch, made)
+                if not self._closed:
+                    self._made = (batch, made)
                 self._changed.notify_all()
+            del made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -64,13 +65,18 @@ class Entry:
 
 
 class Ledger:
-    """A set of entries, asked once a batch. Not safe for threads: the loop owns it."""
+    """A set of entries, asked once a batch. Not safe for threads: the loop owns it.
+
+    What a question costs a step does not grow with how many batches an entry spans.
+    """
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self._entries: dict[Entry, None] = {}
-        self._ranges: list[Entry] = []
-        self._skips: set[int] = set()
+        # Skipped batches as ranges [first, end), in order, with a gap before each.
+        self._firsts: list[int] = []
+        self._ends: list[int] = []
         self._masks: dict[int, set[int]] = {}
+        self._mask_ranges: list[Entry] = []
         for entry in entries:
             self.add(entry)
 
@@ -85,40 +91,55 @@ class Ledger:
             return
         self._entries[entry] = None
         match entry.decision:
-            case Omission.SKIP if entry.first_batch == entry.last_batch:
-                self._skips.add(entry.first_batch)
             case Omission.SKIP:
-                self._ranges.append(entry)
+                self._add_skip(entry.first_batch, entry.last_batch + 1)
+            case Omission.MASK if entry.first_batch == entry.last_batch:
+                self._masks.setdefault(entry.first_batch, set()).update(entry.slots or ())
             case Omission.MASK:
-                for batch in range(entry.first_batch, entry.last_batch + 1):
-                    self._masks.setdefault(batch, set()).update(entry.slots or ())
+                self._mask_ranges.append(entry)
 
     def skips(self, batch: int) -> bool:
         """Whether `batch` is never fed."""
-        return batch in self._skips or any(entry.holds(batch) for entry in self._ranges)
+        return self.next_fed(batch) != batch
 
     def masked(self, batch: int) -> tuple[int, ...]:
         """Slots of `batch` that never count, in order."""
-        return tuple(sorted(self._masks.get(batch, ())))
+        slots = set(self._masks.get(batch, ()))
+        for entry in self._mask_ranges:
+            if entry.holds(batch):
+                slots.update(entry.slots or ())
+        return tuple(sorted(slots))
 
     def next_fed(self, batch: int) -> int:
         """First batch from `batch` on that is fed."""
-        while self.skips(batch):
-            held = [entry.last_batch for entry in self._ranges if entry.holds(batch)]
-            batch = max(held, default=batch) + 1
-        return batch
+        place = bisect.bisect_right(self._firsts, batch) - 1
+        return max(batch, self._ends[place]) if place >= 0 else batch
 
     def skipped_before(self, cursor: int) -> int:
         """How many batches below `cursor` were left out."""
-        batches = {batch for batch in self._skips if batch < cursor}
-        for entry in self._ranges:
-            batches.update(range(entry.first_batch, min(entry.last_batch + 1, cursor)))
-        return len(batches)
+        return self.skipped_between(0, cursor)
+
+    def skipped_between(self, first: int, end: int) -> int:
+        """How many batches from `first` on and below `end` were left out."""
+        skipped = 0
+        place = bisect.bisect_right(self._ends, first)
+        while place < len(self._firsts) and self._firsts[place] < end:
+            skipped += min(self._ends[place], end) - max(self._firsts[place], first)
+            place += 1
+        return max(0, skipped)
 
     def masked_before(self, cursor: int) -> int:
         """How many slots of fed batches below `cursor` were left out."""
-        return sum(
-            len(slots)
-            for batch, slots in self._masks.items()
-            if batch < cursor and not self.skips(batch)
-        )
+        batches = {batch for batch in self._masks if batch < cursor}
+        for entry in self._mask_ranges:
+            batches.update(range(entry.first_batch, min(entry.last_batch + 1, cursor)))
+        return sum(len(self.masked(batch)) for batch in batches if not self.skips(batch))
+
+    def _add_skip(self, first: int, end: int) -> None:
+        low = bisect.bisect_left(self._ends, first)
+        high = bisect.bisect_right(self._firsts, end)
+        if low < high:
+            first = min(first, self._firsts[low])
+            end = max(end, self._ends[high - 1])
+        self._firsts[low:high] = [first]
+        self._ends[low:high] = [end]

@@ -3,224 +3,171 @@
 The device never waits for the host: a step is dispatched before the outputs of the one before it
 are read. Only where something must be done with a state at rest — a save, an evaluation, a pause,
 the end — the step in flight is landed first, and with it the control word that all processes
-agreed on.
+agreed on. `Engine` and the trainer actor run this same loop.
 """
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import jax
 
-from trainerd.actors.accounting import Account, Incident
+from trainerd.actors import control
+from trainerd.actors.accounting import Account
 from trainerd.actors.boundary import Boundary, Wishes, agreed
-from trainerd.actors.checkpoint_meta import made_by
-from trainerd.actors.checkpoints import CheckpointStore
-from trainerd.actors.control import Word
 from trainerd.actors.digest import state_digest
-from trainerd.actors.faults import classify
-from trainerd.actors.feed import Feed, Loaded
-from trainerd.actors.ledger import Entry, Ledger
+from trainerd.actors.errors import DataEnded, TrainingError
+from trainerd.actors.evaluator import Evaluator
+from trainerd.actors.feed import Loaded
+from trainerd.actors.hooks import Audience, Hooks
+from trainerd.actors.mishaps import Decided, Mishaps
 from trainerd.actors.pipeline import Pipeline, StepLost
 from trainerd.actors.plan import Plan
-from trainerd.actors.preparation import Prepared, loader, prepare
-from trainerd.actors.program import Program
-from trainerd.actors.reports import (
-    Controls,
-    Fault,
-    FaultClass,
-    FinishReason,
-    Phase,
-    Quiet,
-    Reporter,
-    Result,
-    Verdict,
-)
-from trainerd.actors.saver import Saver
+from trainerd.actors.reports import Controls, Fault, FinishReason, Phase, Reporter, Result
+from trainerd.actors.saver import Saving
 from trainerd.actors.stage import Stage
-from trainerd.actors.step import Settings
+from trainerd.actors.state import PyTree
+from trainerd.actors.state_access import PipelineAccess
+from trainerd.actors.work import EpochEnded, Work
 
 _SLICE_S = 0.5
-_FEED_CLOSE_S = 5.0
+_OVER = (FinishReason.COMPLETED, FinishReason.DATA_ENDED)
 
 
-class _Decided(Exception):
-    """Somebody decided that this loop ends."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a loop works with and does not own. `lenient`: see `Mishaps`.
 
-
-def run_loop(
-    program: Program,
-    plan: Plan,
-    *,
-    checkpoint_directory: Path,
-    restore_directories: Sequence[Path] = (),
-    ledger: Iterable[Entry] = (),
-    reporter: Reporter | None = None,
-    controls: Controls | None = None,
-    clock: Callable[[], float] = time.monotonic,
-    devices: Sequence[jax.Device] | None = None,
-) -> Result:
-    """Train `program` as `plan` says, from the newest checkpoint or from the beginning.
-
-    Checkpoints go to `checkpoint_directory`; the newest sound one of it and of
-    `restore_directories` is continued. `ledger` holds what the run's journal knows to be left out,
-    beside what the checkpoint says. `devices`: all there are, by default. Returns why it ended; a
-    fault that needs a decision is put to `reporter.decide`, and never raised.
+    `interrupts` are exceptions that user code may raise to end the run in good order.
     """
-    reporter = reporter or Quiet()
-    stage = Stage(reporter)
-    store = CheckpointStore(
-        checkpoint_directory, keep=plan.checkpoint_keep, listener=reporter, clock=clock
-    )
-    feed = Feed()
-    step = 0
-    try:
-        try:
-            prepared = prepare(
-                program,
-                plan,
-                devices=devices or jax.devices(),
-                directories=[checkpoint_directory, *restore_directories],
-                reporter=reporter,
-                enter=stage.enter,
-            )
-        except Exception as error:
-            reporter.decide(classify(error, phase=stage.phase, step=0, state_intact=True))
-            return _unbegun(store)
-        loop = _Loop(
-            program,
-            plan,
-            prepared,
-            ledger=Ledger(ledger),
-            store=store,
-            feed=feed,
-            stage=stage,
-            reporter=reporter,
-            boundary=Boundary(controls or Controls()),
-            clock=clock,
-        )
-        result = loop.run()
-        step = result.step
-        return result
-    finally:
-        stage.enter(Phase.DRAIN, step)
-        feed.close(_FEED_CLOSE_S)
-        store.close(plan.final_save_timeout_s)
+
+    reporter: Reporter
+    controls: Controls
+    stage: Stage
+    audience: Audience
+    clock: Callable[[], float]
+    lenient: bool = False
+    interrupts: tuple[type[BaseException], ...] = ()
 
 
-def _unbegun(store: CheckpointStore) -> Result:
-    newest = store.newest()
-    return Result(
-        reason=FinishReason.DECIDED,
-        step=0,
-        batches=0,
-        masked_slots=0,
-        skipped_batches=0,
-        loss=math.nan,
-        state_digest="",
-        durable=False,
-        durable_step=newest.step if newest else -1,
-        checkpoint=str(newest.path) if newest else "",
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a loop ended. `state` is what the run returns; None: it is lost. `own_state`: it is the
+    one that the digest and the checkpoints are of, not one that a callback asked for.
+
+    `fault` was decided on, with `cause` behind it, and `why` if a budget is spent; `raised` is
+    what callbacks, loggers or interrupts raised. `stopped_by` names a callback.
+    """
+
+    result: Result
+    state: PyTree | None
+    own_state: bool = True
+    fault: Fault | None = None
+    cause: BaseException | None = None
+    why: str = ""
+    raised: BaseException | None = None
+    stopped_by: str = ""
 
 
-class _Loop:
-    """One run of the loop, from the prepared state to the result."""
+class Loop:
+    """One run, from a state to its ending. Not safe for threads, but for the controls."""
 
     def __init__(
         self,
-        program: Program,
+        work: Work,
         plan: Plan,
-        prepared: Prepared,
+        around: Surroundings,
         *,
-        ledger: Ledger,
-        store: CheckpointStore,
-        feed: Feed,
-        stage: Stage,
-        reporter: Reporter,
+        account: Account,
+        saver: Saving,
         boundary: Boundary,
-        clock: Callable[[], float],
     ) -> None:
-        self._program, self._plan = program, plan
-        self._store, self._feed, self._stage = store, feed, stage
-        self._reporter, self._boundary, self._clock = reporter, boundary, clock
-        self._account = Account(plan, prepared.slot_plan.slot_examples, ledger)
-        saved_step = -1
-        if prepared.restored is not None:
-            meta = prepared.restored.meta
-            for entry in meta.ledger:
-                ledger.add(entry)
-            saved_step = prepared.restored.checkpoint.step
-            self._account.resume(step=saved_step, cursor=meta.batch, loss=meta.loss)
-        self._pipeline = Pipeline(
-            prepared.step,
-            prepared.slot_plan,
-            prepared.state,
-            Settings.of(steps=plan.steps, mask=self._account.masks),
-            clock,
-        )
-        self._saver = Saver(
-            store,
+        self._work, self._plan, self._account = work, plan, account
+        self._saver, self._boundary, self._around = saver, boundary, around
+        self._stage, self._clock = around.stage, around.clock
+        self._pipeline = Pipeline(work.step, work.state, around.clock)
+        self._access = PipelineAccess(self._pipeline, around.audience.faulted)
+        self._hooks = Hooks(around.audience, self._access, around.controls)
+        self._mishaps = Mishaps(
             plan,
-            boundary,
-            slots=prepared.slot_plan.slots,
-            saved_step=saved_step,
-            made_by=made_by(list(prepared.step.mesh.devices.flat)),
-            clock=clock,
+            account=account,
+            pipeline=self._pipeline,
+            reporter=around.reporter,
+            stage=around.stage,
+            lenient=around.lenient,
         )
+        self._evaluator = Evaluator(
+            work.evaluation,
+            steps=plan.steps,
+            stage=around.stage,
+            mishaps=self._mishaps,
+            evaluated=self._evaluated,
+        )
+        # Alone, a process need not send its wishes around to know that they count.
+        self._alone = jax.process_count() == 1
+        self._silence = control.word()
         self._wishes = Wishes()
         self._stepped = False
-        self._evaluated_step = -1
-        feed.start(loader(program, prepared))
+        self._data_ended = False
+        self._epoch = -1
 
-    def run(self) -> Result:
+    def run(self) -> Ending:
         """Train until there is a reason to end."""
+        account = self._account
+        interrupt: BaseException | None = None
         try:
-            reason = self._train()
-            durable = self._end(reason)
-        except _Decided:
-            return self._result(FinishReason.DECIDED, durable=False)
-        return self._result(reason, durable=durable)
+            with self._hooks.session(step=account.step, loss=account.loss):
+                try:
+                    reason = self._until_done()
+                except self._around.interrupts as raised:
+                    interrupt, reason = raised, FinishReason.PREEMPTED
+                    self._land_all()
+                durable = self._end(reason)
+        except Decided as decided:
+            return self._ending(FinishReason.DECIDED, decided=decided, raised=interrupt)
+        except TrainingError as error:
+            self._land_quietly()
+            return self._ending(FinishReason.DECIDED, raised=error)
+        return self._ending(reason, durable=durable, raised=interrupt)
 
-    def _train(self) -> FinishReason:
+    def _until_done(self) -> FinishReason:
+        lag = self._work.step.lag
         while True:
-            if self._pipeline.in_flight and self._due(self._account.step + 1):
+            if self._alone:
+                self._wishes = self._wishes.also(self._boundary.asked())
+            if self._pipeline.in_flight and (self._wishes or self._due(self._account.step + 1)):
                 self._land_all()
             if not self._pipeline.in_flight:
                 reason = self._at_rest()
                 if reason is not None:
                     return reason
-            word = self._dispatch()
-            # Alone, a process need not wait for the others' words to know that its own counts.
-            asked = word is not None and bool(agreed(word)) and jax.process_count() == 1
-            if self._pipeline.in_flight > 1:
+            self._dispatch()
+            while self._pipeline.in_flight > lag:
                 self._land()
-            if self._wishes or asked:
-                self._land_all()
 
     def _due(self, step: int) -> bool:
         """Whether a state that has reached `step` must come to rest."""
-        return step >= self._plan.steps or self._saver.due(step) or self._evaluation_due(step)
-
-    def _evaluation_due(self, step: int) -> bool:
-        every = self._plan.evaluate_every_steps
-        return step != self._evaluated_step and (
-            step == 0 or step >= self._plan.steps or (every > 0 and step % every == 0)
+        return (
+            step >= self._plan.steps
+            or self._saver.due(step)
+            or self._evaluator.due(step)
+            or self._hooks.needs_rest(step)
         )
 
     def _at_rest(self) -> FinishReason | None:
         """Do what is due with no step in flight; return why to end, if so."""
         wishes, self._wishes = self._wishes, Wishes()
         step = self._account.step
-        if self._evaluation_due(step):
-            self._evaluate()
+        if self._evaluator.due(step):
+            self._evaluator.run(self._pipeline.state, step)
         if wishes.save or self._saver.due(step):
             self._saver.save(self._pipeline.state, self._account)
         if step >= self._plan.steps:
             return FinishReason.COMPLETED
+        if self._data_ended:
+            return FinishReason.DATA_ENDED
         if wishes.pause and wishes.stop is None:
             wishes = self._hold()
         if wishes.stop is not None:
@@ -229,37 +176,62 @@ class _Loop:
         self._stage.enter(Phase.STEP if self._stepped else Phase.FIRST_STEP, step)
         return None
 
-    def _dispatch(self) -> Word | None:
-        """Dispatch the next batch; return this process's control word.
-
-        None: waiting for the batch was ended, or something was raised and dealt with.
-        """
-        account = self._account
-        last = self._pipeline.last_batch
+    def _dispatch(self) -> None:
+        """Dispatch the next batch, unless something else comes first."""
+        account, pipeline = self._account, self._pipeline
+        last = pipeline.last_batch
         batch = account.ledger.next_fed(account.cursor if last is None else last + 1)
+        if (epoch := self._work.supply.epoch_of(batch)) != self._epoch:
+            self._turn(epoch)
+            return
         waits_from_s = self._clock()
         try:
             loaded = self._take(batch)
-            if loaded is None:
-                return None
-            word = self._boundary.word(bad_data=loaded.error is not None)
-            self._pipeline.dispatch(
-                loaded,
-                account.ledger.masked(batch),
-                word,
-                data_wait_s=self._clock() - waits_from_s,
-            )
+        except EpochEnded:
+            return
+        except DataEnded:
+            self._land_all()
+            self._data_ended = True
+            return
         except Exception as error:
             self._raised(batch, error)
-            return None
+            return
+        if loaded is None:
+            return
+        waited_s = self._clock() - waits_from_s
+        if not self._hooks.step_begins() and self._alone:
+            return
+        bad = loaded.error is not None
+        word = self._boundary.word(bad_data=bad) if bad or not self._alone else self._silence
+        forced = account.ledger.masked(batch)
+        try:
+            pipeline.dispatch(loaded, forced, account.settings(), word, data_wait_s=waited_s)
+        except Exception as error:
+            self._raised(batch, error)
+            return
         # Nothing is read that the run cannot need.
-        if account.step + self._pipeline.in_flight < self._plan.steps:
-            self._feed.ahead(account.ledger.next_fed(batch + 1))
-        return word
+        if account.step + pipeline.in_flight < self._plan.steps:
+            self._work.supply.ahead(account.ledger.next_fed(batch + 1))
+
+    def _turn(self, epoch: int) -> None:
+        """End the epoch there is, and begin another."""
+        if self._hooks.active or self._evaluator.each_epoch:
+            self._land_all()
+            self._end_epoch()
+            self._hooks.epoch_begins(epoch)
+        self._epoch = epoch
+
+    def _end_epoch(self) -> None:
+        if self._epoch < 0:
+            return
+        if self._evaluator.each_epoch:
+            self._evaluator.run(self._pipeline.state, self._account.step)
+        self._hooks.epoch_ends()
+        self._epoch = -1
 
     def _take(self, batch: int) -> Loaded | None:
         while True:
-            loaded = self._feed.take(batch, _SLICE_S)
+            loaded = self._work.supply.take(batch, _SLICE_S)
             if loaded is not None:
                 return loaded
             asked = self._boundary.asked()
@@ -276,83 +248,39 @@ class _Loop:
         try:
             landing = self._pipeline.land()
         except StepLost as lost:
-            self._lost(lost)
+            self._mishaps.lost(lost)
         if landing is None or not bool(landing.outputs.live):
             return
         record, incident = self._account.settle(landing, self._clock())
         self._stepped = True
         self._stage.enter(Phase.STEP, record.step)
-        self._reporter.stepped(record)
-        self._wishes = self._wishes.also(agreed(landing.outputs.control))
+        self._around.reporter.stepped(record)
+        self._hooks.landed(record)
+        if not self._pipeline.in_flight and self._evaluator.due(record.step):
+            # Before the callbacks' hooks, so that they see its numbers.
+            self._evaluator.run(self._pipeline.state, record.step)
+        self._hooks.step_ends()
+        if not self._alone:
+            self._wishes = self._wishes.also(agreed(landing.outputs.control))
         if incident is not None:
-            self._face(incident)
-
-    def _face(self, incident: Incident) -> None:
-        """Report a fault that was dealt with; ask where the policy's allowance is spent."""
-        if not incident.why_asked:
-            self._reporter.faulted(incident.fault)
-            return
-        self._land_all()
-        self._ask(incident.fault)
-        self._account.decided_to_go_on(incident.fault.fault_class)
-
-    def _ask(self, fault: Fault) -> Verdict:
-        verdict = self._reporter.decide(fault)
-        if verdict in (Verdict.RESTART, Verdict.FAIL):
-            raise _Decided
-        return verdict
+            if incident.why_asked:
+                self._land_all()
+            self._mishaps.face(incident)
 
     def _raised(self, batch: int, error: Exception) -> None:
-        """A step could not be dispatched. Skip its batch, or end."""
         self._land_all()
-        intact = self._pipeline.whole()
-        fault = classify(
-            error,
-            phase=self._stage.phase,
-            step=self._account.step,
-            batch=batch,
-            state_intact=intact,
-        )
-        skippable = intact and fault.fault_class in (
-            FaultClass.STEP_EXCEPTION,
-            FaultClass.DATA_ERROR,
-        )
-        if not (skippable and self._plan.continue_on_error and self._stepped):
-            verdict = self._ask(fault)
-            if not (skippable and verdict is Verdict.SKIP):
-                raise _Decided from error
-        self._face(self._account.give_up(batch, fault, self._clock()))
+        self._mishaps.raised(batch, error, self._clock(), stepped=self._stepped)
 
-    def _lost(self, lost: StepLost) -> None:
-        """A step failed at run time: there is no state to go on with."""
-        step, phase = self._account.step, self._stage.phase
-        self._ask(
-            classify(lost.cause, phase=phase, step=step, batch=lost.batch, state_intact=False)
-        )
-        raise _Decided from lost.cause
-
-    def _evaluate(self) -> None:
-        step = self._evaluated_step = self._account.step
-        if self._program.evaluate is None:
-            return
-        self._stage.enter(Phase.EVALUATE, step)
-        try:
-            came = self._program.evaluate(self._pipeline.state.params)
-            metrics = {str(name): float(value) for name, value in came.items()}
-        except Exception as error:
-            intact = self._pipeline.whole()
-            self._ask(classify(error, phase=Phase.EVALUATE, step=step, state_intact=intact))
-            if not intact:
-                raise _Decided from error
-            return
-        self._reporter.evaluated(step, metrics)
+    def _evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._around.reporter.evaluated(step, metrics)
+        self._hooks.evaluated(step, metrics)
 
     def _hold(self) -> Wishes:
         """Pause after a durable save, until told otherwise; return what ended it."""
         step = self._account.step
         self._save_durably()
         self._stage.enter(Phase.PAUSED, step)
-        self._reporter.paused(step)
+        self._around.reporter.paused(step)
         while True:
             self._boundary.wait_while_paused(_SLICE_S)
             asked = self._boundary.asked()
@@ -361,34 +289,61 @@ class _Loop:
             if asked.stop is not None:
                 return asked
             if not asked.pause:
-                self._reporter.resumed(step)
+                self._around.reporter.resumed(step)
                 return Wishes()
 
     def _end(self, reason: FinishReason) -> bool:
-        """Make the last state durable; False if it is not."""
-        if reason is not FinishReason.COMPLETED and not self._wishes.stop_saves:
+        """Finish the epoch of a run that is over, make the last state durable; False if not."""
+        if reason in _OVER or self._hooks.stopped_by:
+            self._evaluator.run(self._pipeline.state, self._account.step)
+            self._end_epoch()
+        if reason not in _OVER and not self._wishes.stop_saves:
             return False
-        return self._save_durably()
+        return self._pipeline.whole() and self._save_durably()
+
+    def _land_quietly(self) -> None:
+        """Book what is in flight and tell nobody but the reporter: a hook has ended the run."""
+        with contextlib.suppress(StepLost):
+            while (landing := self._pipeline.land()) is not None:
+                record, _ = self._account.settle(landing, self._clock())
+                self._around.reporter.stepped(record)
 
     def _save_durably(self) -> bool:
         self._stage.enter(Phase.SAVE, self._account.step)
-        return self._saver.save_durably(self._pipeline.state, self._account) is not None
+        return self._saver.save_durably(self._pipeline.state, self._account)
 
-    def _result(self, reason: FinishReason, *, durable: bool) -> Result:
+    def _ending(
+        self,
+        reason: FinishReason,
+        *,
+        durable: bool = False,
+        decided: Decided | None = None,
+        raised: BaseException | None = None,
+    ) -> Ending:
         account = self._account
         self._stage.enter(Phase.DRAIN, account.step)
-        # A save that has begun is worth waiting for, however the run ends.
-        self._store.drain(self._plan.final_save_timeout_s)
-        newest = self._store.newest()
-        return Result(
+        newest = self._saver.settled()
+        whole = self._pipeline.whole()
+        over = reason in _OVER or (reason is FinishReason.STOPPED and self._hooks.stopped_by)
+        result = Result(
             reason=reason,
             step=account.step,
             batches=account.cursor,
             masked_slots=account.masked_slots,
             skipped_batches=account.skipped_batches,
             loss=account.loss,
-            state_digest=state_digest(self._pipeline.state) if self._pipeline.whole() else "",
+            state_digest=state_digest(self._pipeline.state) if whole else "",
             durable=durable,
             durable_step=newest.step if newest else -1,
             checkpoint=str(newest.path) if newest else "",
+        )
+        return Ending(
+            result=result,
+            state=(self._access.final() if over else self._pipeline.state) if whole else None,
+            own_state=not (over and self._access.asked),
+            fault=decided.fault if decided else None,
+            cause=decided.cause if decided else None,
+            why=decided.why if decided else "",
+            raised=raised,
+            stopped_by=self._hooks.stopped_by,
         )

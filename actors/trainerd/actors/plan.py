@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 
+from trainerd.actors.arithmetic import Arithmetic
 from trainerd.actors.errors import PlanError
 from trainerd.actors.reports import Verdict
+from trainerd.actors.spikes import Spike
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +36,10 @@ class Plan:
     """One run's numbers. `slots` 0: choose; `evaluate_every_steps` 0: only first and last.
 
     `microbatch` is examples per slot, `accumulate_steps` slots per device; one of them at most.
-    The rules are for slots and steps that are not finite, for batches the source raises for, and,
-    with `continue_on_error`, for exceptions that leave the state whole.
+    `precision`, `clip_norm` and `remat` are explained in `Arithmetic`; `spike` None: no loss is
+    too high. The rules are for slots and steps that are not finite, for losses that are spikes, for
+    batches the source raises for, and, with `continue_on_error`, for exceptions that leave the
+    state whole.
     """
 
     steps: int
@@ -46,6 +50,10 @@ class Plan:
     slots: int = 0
     seed: int = 0
     deterministic: bool = True
+    precision: str = "float32"
+    clip_norm: float | None = None
+    remat: bool = False
+    spike: Spike | None = None
     evaluate_every_steps: int = 0
     checkpoint_every_steps: int = 50
     checkpoint_keep: int = 3
@@ -56,6 +64,9 @@ class Plan:
     )
     non_finite_step: Rule = field(
         default_factory=lambda: Rule(action=Verdict.SKIP, limit=10, window_s=600.0, consecutive=3)
+    )
+    loss_spike: Rule = field(
+        default_factory=lambda: Rule(action=Verdict.SKIP, limit=5, window_s=600.0)
     )
     data_error: Rule = field(
         default_factory=lambda: Rule(action=Verdict.SKIP, limit=10, window_s=600.0)
@@ -90,5 +101,14 @@ class Plan:
             problems.append(f"final_save_timeout_s must be > 0, got {self.final_save_timeout_s}")
         if self.microbatch is not None and self.accumulate_steps is not None:
             problems.append("give microbatch or accumulate_steps, not both")
+        try:
+            _ = self.arithmetic
+        except PlanError as error:
+            problems.append(error.message)
         if problems:
             raise PlanError("; ".join(problems))
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        """How gradients are computed."""
+        return Arithmetic(precision=self.precision, clip_norm=self.clip_norm, remat=self.remat)

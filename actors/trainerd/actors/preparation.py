@@ -11,7 +11,8 @@ import jax
 import numpy as np
 
 from trainerd.actors.checkpoint_restore import Restored, restore_newest
-from trainerd.actors.data import Batches
+from trainerd.actors.compiled import CompiledStep, compile_step
+from trainerd.actors.data import BatchSource, open_batches
 from trainerd.actors.errors import DataError, PlanError
 from trainerd.actors.feed import Loaded
 from trainerd.actors.plan import Plan
@@ -19,13 +20,7 @@ from trainerd.actors.program import Program
 from trainerd.actors.reports import Phase, Reporter
 from trainerd.actors.slots import SlotPlan, plan_slots
 from trainerd.actors.state import PyTree, TrainState
-from trainerd.actors.step import (
-    CompiledStep,
-    abstract_state,
-    compile_step,
-    data_mesh,
-    fresh_state,
-)
+from trainerd.actors.step import abstract_state, data_mesh, fresh_state
 from trainerd.actors.traceback_text import user_traceback
 
 
@@ -36,7 +31,7 @@ class Prepared:
     state: TrainState
     restored: Restored | None
     slot_plan: SlotPlan
-    batches: Batches
+    batches: BatchSource
     step: CompiledStep
 
 
@@ -52,12 +47,13 @@ def prepare(
     """Read the data's shape, restore or make the state, compile the step; raises typed errors."""
     enter(Phase.INIT, 0)
     mesh = data_mesh(devices)
-    batches = Batches(program.data, global_batch=plan.global_batch, seed=plan.seed)
+    batches = open_batches(program.data, global_batch=plan.global_batch, seed=plan.seed)
     abstract = abstract_state(program, plan.seed, mesh)
     enter(Phase.RESTORE, 0)
     restored = restore_newest(directories, abstract, reporter.faulted)
     if restored is not None:
         _same_run(plan, restored)
+        batches.resume(restored.meta.batch, restored.meta.data)
     slot_plan = plan_slots(
         global_batch=plan.global_batch,
         devices=len(devices),
@@ -74,8 +70,11 @@ def prepare(
     else:
         step = 0
         state = fresh_state(program, plan.seed, mesh)
+        reporter.restored(0, 0, "init")
     enter(Phase.COMPILE, step)
-    compiled = compile_step(program, slot_plan, mesh, abstract, batches.template)
+    compiled = compile_step(
+        program, slot_plan, mesh, abstract, batches.template, arithmetic=plan.arithmetic
+    )
     return Prepared(
         state=state, restored=restored, slot_plan=slot_plan, batches=batches, step=compiled
     )
@@ -84,20 +83,23 @@ def prepare(
 def loader(program: Program, prepared: Prepared) -> Callable[[int], Loaded]:
     """Make the function that turns a batch's index into slots on the devices."""
     slot_plan, place = prepared.slot_plan, prepared.step.place
+    place_batch = prepared.step.place_batch
     nothing = slot_plan.empty(prepared.batches.template)
+    even = slot_plan.weigh(nothing, None)
+    placed_even = place(even)
 
     def load(batch: int) -> Loaded:
         error = None
         try:
             slots = slot_plan.cut(prepared.batches.read(batch))
-            weights = _weights(program, slot_plan, slots, batch)
+            weights = _weights(program, slot_plan, slots, batch) if program.weight else even
         except DataError as raised:
             error, slots = raised, nothing
-            weights = slot_plan.weigh(nothing, None) * 0
+            weights = even * 0
         return Loaded(
             batch=batch,
-            slots=place(slots),
-            placed_weights=place(weights),
+            slots=place_batch(slots),
+            placed_weights=placed_even if weights is even else place(weights),
             weights=weights,
             error=error,
         )

@@ -24,9 +24,10 @@ class Program:
     `init(key)` returns the parameters, any pytree of floating-point arrays. `loss(params, batch,
     key)` returns the mean loss over a slot's examples, a scalar, or `(loss, metrics)` with a flat
     dict of scalars. `data` has a length and gives an example, a pytree of arrays or numbers, for
-    an index. `evaluate(params)` returns named numbers. `weight(batch)` returns a slot's weight, a
-    number ≥ 0 computed on the host; without it slots weigh the same. Only ratios of weights
-    matter.
+    an index; or it is an iterable of examples whose iterator says where it stands, such as a Grain
+    `IterDataset`. `evaluate(params)` returns named numbers. `weight(batch)` returns a slot's
+    weight, a number ≥ 0 computed on the host; without it slots weigh the same. Only ratios of
+    weights matter.
     """
 
     init: Callable[[Any], PyTree]
@@ -54,7 +55,10 @@ class Program:
                 f"got {type(self.optimizer).__name__}"
             )
         if self.data is None:
-            problems.append("data must have a length and give an example for an index, got None")
+            problems.append(
+                "data must have a length and give an example for an index, or be an iterable that "
+                "can be resumed, got None"
+            )
         if problems:
             raise ProgramError("Program: " + "; ".join(problems))
         object.__setattr__(self, "callbacks", tuple(self.callbacks))

@@ -35,6 +35,7 @@ class FaultClass(enum.Enum):
 
     NON_FINITE_MICROBATCH = "non_finite_microbatch"
     NON_FINITE_STEP = "non_finite_step"
+    LOSS_SPIKE = "loss_spike"
     DATA_ERROR = "data_error"
     STEP_EXCEPTION = "step_exception"
     DEVICE_OOM = "device_oom"
@@ -55,7 +56,8 @@ class Verdict(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """A fault as the loop saw it. Fields as in `trainerd.v1.Fault`."""
+    """A fault as the loop saw it. Fields as in `trainerd.v1.Fault`; `error_type` names the type of
+    what was raised, if anything was."""
 
     fault_class: FaultClass
     message: str
@@ -69,6 +71,7 @@ class Fault:
     slots: tuple[int, ...] = ()
     delegated: Verdict | None = None
     request_ids: tuple[str, ...] = ()
+    error_type: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +111,7 @@ class FinishReason(enum.Enum):
     STOPPED = "stopped"
     PREEMPTED = "preempted"
     DECIDED = "decided"
+    DATA_ENDED = "data_ended"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,37 +3,64 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import jax
 
 from trainerd.actors.accounting import Account
 from trainerd.actors.boundary import Boundary
 from trainerd.actors.checkpoint_files import Checkpoint
-from trainerd.actors.checkpoint_meta import CheckpointMeta
+from trainerd.actors.checkpoint_meta import CheckpointMeta, made_by
 from trainerd.actors.checkpoints import CheckpointStore
 from trainerd.actors.plan import Plan
-from trainerd.actors.state import TrainState
+from trainerd.actors.state import PyTree
+from trainerd.actors.work import Work
 
 _FIRST_RETRY_S = 0.5
 _LONGEST_RETRY_S = 8.0
 
 
+class Saving(Protocol):
+    """How a loop saves: `Saver`, or `Unsaved` where nobody wants checkpoints."""
+
+    def due(self, step: int, /) -> bool:
+        """Whether a state that has reached `step` is to be saved, short of the final one."""
+
+    def save(self, state: PyTree, account: Account, /) -> None:
+        """Begin to save; returns once the state's buffers may be donated."""
+
+    def save_durably(self, state: PyTree, account: Account, /) -> bool:
+        """Save and wait, trying again with back-off. False: not durable in time, or told to stop
+        without saving meanwhile."""
+
+    def settled(self) -> Checkpoint | None:
+        """See the save in flight through; return the newest durable checkpoint."""
+
+
 class Saver:
-    """Saves states at rest. Whoever has asked for a save by then is answered by it."""
+    """Saves states at rest. Whoever has asked for a save by then is answered by it.
+
+    A state to begin with that is not in the store's own directory is saved at once: from then on
+    the run does not need the other one.
+    """
 
     def __init__(
         self,
         store: CheckpointStore,
         plan: Plan,
         boundary: Boundary,
+        work: Work,
         *,
-        slots: int,
-        saved_step: int,
-        made_by: Mapping[str, Any],
+        directory: Path,
         clock: Callable[[], float],
     ) -> None:
-        self._store, self._plan, self._boundary = store, plan, boundary
-        self._slots, self._saved_step, self._made_by = slots, saved_step, made_by
+        self._store, self._plan, self._boundary, self._work = store, plan, boundary, work
+        origin = work.position.origin
+        self._saved_step = -1 if origin is None else work.position.step
+        self._owes = origin is not None and origin.parent.absolute() != directory.absolute()
+        self._made_by = made_by(_devices(work.state) or jax.devices())
         self._clock = clock
 
     def due(self, step: int) -> bool:
@@ -41,44 +68,85 @@ class Saver:
         if step >= self._plan.steps:
             return False
         regular = 0 < step != self._saved_step and step % self._plan.checkpoint_every_steps == 0
-        return regular or self._store.wanted
+        return regular or self._owes or self._store.wanted
 
-    def save(self, state: TrainState, account: Account) -> None:
+    def save(self, state: PyTree, account: Account) -> None:
         """Begin to save; returns once the state's buffers may be donated."""
         self._boundary.asked()
-        self._saved_step = account.step
+        self._saved_step, self._owes = account.step, False
         meta = CheckpointMeta(
             run_id=self._plan.run_id,
             batch=account.cursor,
-            slots=self._slots,
+            slots=self._work.slots,
             global_batch=self._plan.global_batch,
             seed=self._plan.seed,
             loss=account.loss,
             masked_slots=account.masked_slots,
             skipped_batches=account.skipped_batches,
             ledger=account.ledger.entries,
+            losses=account.losses,
+            data=self._work.reading(account.cursor),
             made_by=self._made_by,
         )
-        self._store.save(account.step, state, meta, self._boundary.take_save_ids())
+        form = self._work.form(state, account.step)
+        self._store.save(account.step, form, meta, self._boundary.take_save_ids())
 
-    def save_durably(self, state: TrainState, account: Account) -> Checkpoint | None:
+    def save_durably(self, state: PyTree, account: Account) -> bool:
         """Save and wait, trying again with back-off until the plan's timeout.
 
-        None: not durable in time, or a stop without saving was asked for meanwhile.
+        False: not durable in time, or a stop without saving was asked for meanwhile.
         """
         deadline_s = self._clock() + self._plan.final_save_timeout_s
         retry_s = _FIRST_RETRY_S
         while True:
             self.save(state, account)
             self._store.drain(max(0.0, deadline_s - self._clock()))
-            saved = self._store.durable(account.step)
+            saved = self._durable(account.step)
             left_s = deadline_s - self._clock()
-            if saved is not None or left_s <= 0:
+            if saved or left_s <= 0:
                 return saved
             if self._store.wanted:
                 # It had to wait for an older save, which is done now.
                 continue
             if not self._boundary.asked().stop_saves:
-                return None
+                return False
             time.sleep(min(retry_s, left_s))
             retry_s = min(2 * retry_s, _LONGEST_RETRY_S)
+
+    def settled(self) -> Checkpoint | None:
+        """See the save in flight through; return the newest durable checkpoint."""
+        # A save that has begun is worth waiting for, however the run ends.
+        self._store.drain(self._plan.final_save_timeout_s)
+        return self._store.newest()
+
+    def _durable(self, step: int) -> bool:
+        try:
+            return self._store.durable(step) is not None
+        except OSError:
+            # Nobody can tell: it counts as not saved, and is tried again.
+            return False
+
+
+class Unsaved:
+    """Saves nothing. Implements `Saving`."""
+
+    def due(self, _step: int, /) -> bool:
+        """Never."""
+        return False
+
+    def save(self, _state: PyTree, _account: Account, /) -> None:
+        """Do nothing."""
+
+    def save_durably(self, _state: PyTree, _account: Account, /) -> bool:
+        """Do nothing; nothing is durable."""
+        return False
+
+    def settled(self) -> Checkpoint | None:
+        """Nothing."""
+        return None
+
+
+def _devices(state: PyTree) -> list[jax.Device]:
+    """All devices that hold a part of `state`."""
+    arrays = (leaf for leaf in jax.tree.leaves(state) if isinstance(leaf, jax.Array))
+    return list({device for array in arrays for device in array.devices()})

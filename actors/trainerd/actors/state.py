@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
+from trainerd.actors.errors import EngineError
 from trainerd.actors.program import Program
 
 PyTree: TypeAlias = Any
@@ -18,20 +20,57 @@ PyTree: TypeAlias = Any
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=("params", "opt_state", "step", "rng"),
-    meta_fields=(),
+    meta_fields=("optimizer",),
 )
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainState:
     """Parameters, optimizer state, applied updates (int32 scalar) and the root of all keys.
 
     `rng` is the root key's data (`jax.random.key_data`), a plain array that any checkpoint tool
-    can read. The key of a slot is `fold_in(fold_in(root, step), slot)`.
+    can read. The key of a slot is `fold_in(fold_in(root, step), slot)`. `optimizer` is not part of
+    the arrays: it is what `apply_gradients` updates with, where somebody wants that.
     """
 
     params: PyTree
     opt_state: PyTree
     step: jax.Array
     rng: jax.Array
+    optimizer: optax.GradientTransformation | None = None
+
+    @staticmethod
+    def create(
+        params: PyTree, optimizer: optax.GradientTransformation | None = None, *, seed: int = 0
+    ) -> TrainState:
+        """Make the state before the first update; `params` are copied, Python numbers too."""
+        params = jax.tree.map(copied, params)
+        opt_state = () if optimizer is None else jax.tree.map(_strong, optimizer.init(params))
+        return TrainState(
+            params=params,
+            opt_state=opt_state,
+            step=jnp.zeros((), jnp.int32),
+            rng=jax.random.key_data(seed_key(seed)),
+            optimizer=optimizer,
+        )
+
+    def apply_gradients(self, *, grads: PyTree) -> TrainState:
+        """Return the state after one update with `grads` (the parameters' shapes). Traceable.
+
+        Raises `EngineError` for a state without an optimizer, and for gradients of another
+        structure.
+        """
+        if self.optimizer is None:
+            raise EngineError(
+                "apply_gradients needs an optimizer, this TrainState has none",
+                suggestion="make it with TrainState.create(params, optimizer)",
+            )
+        came: Any = jax.tree.structure(grads)
+        expected = jax.tree.structure(self.params)
+        if came != expected:
+            raise EngineError(
+                f"grads must have the parameters' structure {expected}, got {came}",
+                suggestion="take them with respect to state.params",
+            )
+        return apply_optimizer(self.optimizer, self, grads)
 
 
 def initial_state(program: Program, seed: int) -> TrainState:
@@ -68,12 +107,8 @@ def apply_optimizer(
         opt_state,
         state.opt_state,
     )
-    return TrainState(
-        params=optax.apply_updates(state.params, updates),
-        opt_state=opt_state,
-        step=state.step + 1,
-        rng=state.rng,
-    )
+    params = optax.apply_updates(state.params, updates)
+    return replace(state, params=params, opt_state=opt_state, step=state.step + 1)
 
 
 def select(condition: jax.Array, chosen: PyTree, other: PyTree) -> PyTree:
@@ -82,6 +117,31 @@ def select(condition: jax.Array, chosen: PyTree, other: PyTree) -> PyTree:
     Selection, never multiplication: a NaN in the branch not taken leaves no trace.
     """
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), chosen, other)
+
+
+def learning_rate(opt_state: PyTree) -> dict[str, jax.Array]:
+    """The rate of the newest update, where the optimizer exposes it (`inject_hyperparams`)."""
+    found = [
+        value
+        for _, value in optax.tree.get_all_with_path(opt_state, "learning_rate")
+        if isinstance(value, jax.Array) and value.shape == ()
+    ]
+    return {"learning_rate": found[0].astype(jnp.float32)} if len(found) == 1 else {}
+
+
+def copied(leaf: Any) -> Any:
+    """Return a strongly typed copy of an array or a number on its devices; whatever else there is,
+    as it is."""
+    if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(
+            jnp.copy(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf)
+        )
+    return _strong(jnp.array(leaf, copy=True)) if is_array(leaf) else leaf
+
+
+def is_array(leaf: Any) -> bool:
+    """Whether JAX can hold `leaf`: an array or a number."""
+    return isinstance(leaf, (jax.Array, np.ndarray, np.generic, bool, int, float, complex))
 
 
 def _strong(leaf: Any) -> jax.Array:

@@ -2,11 +2,13 @@
 
 The order of operations is the contract. Every device scans over its slots in order and adds each
 slot's weighted gradient to float32 zeros; one sum over the devices follows; then one division by
-the weight that counted, one optimizer update, one selection between the old state and the new.
+the weight that counted, the guard's norm, clipping, one optimizer update, one selection between the
+old state and the new.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,30 +21,57 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from trainerd.actors import control
-from trainerd.actors.errors import ProgramError
+from trainerd.actors.arithmetic import Arithmetic
+from trainerd.actors.loss import LossFunction, loss_function
 from trainerd.actors.program import Program
-from trainerd.actors.slots import SlotPlan
-from trainerd.actors.state import PyTree, TrainState, apply_optimizer, initial_state, select
+from trainerd.actors.state import (
+    PyTree,
+    TrainState,
+    apply_optimizer,
+    initial_state,
+    learning_rate,
+    select,
+)
 
 AXIS = "data"
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("steps", "mask"), meta_fields=())
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("steps", "mask", "spike_step", "spike_limits"),
+    meta_fields=(),
+)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What may change without a new compilation: traced inputs of the step.
 
     `steps` (int32): applied updates beyond which a step is a no-op. `mask` (bool): whether a slot
     that is not finite is left out of the mean; otherwise it spoils, and skips, its whole step.
+    `spike_limits` (float32, `(2,)`): a loss above is a spike and skips its step; the first is for
+    a state of `spike_step` (int32) updates, the second for later ones, because the host does not
+    know yet whether the step in flight is applied.
     """
 
     steps: Any
     mask: Any
+    spike_step: Any
+    spike_limits: Any
 
     @staticmethod
-    def of(*, steps: int, mask: bool) -> Settings:
-        """Make settings from Python values."""
-        return Settings(steps=np.int32(steps), mask=np.bool_(mask))
+    def of(
+        *,
+        steps: int,
+        mask: bool,
+        spike_step: int = 0,
+        spike_limits: tuple[float, float] = (math.inf, math.inf),
+    ) -> Settings:
+        """Make settings from Python values; without limits no loss is a spike."""
+        return Settings(
+            steps=np.int32(steps),
+            mask=np.bool_(mask),
+            spike_step=np.int32(spike_step),
+            spike_limits=np.asarray(spike_limits, np.float32),
+        )
 
 
 @partial(
@@ -54,6 +83,7 @@ class Settings:
         "loss",
         "gradient_norm",
         "metrics",
+        "spiked",
         "finite",
         "counted",
         "weight",
@@ -66,9 +96,10 @@ class Outputs:
     """What a step says, replicated on every device.
 
     `step`: applied updates after it. `live`: whether it was within `Settings.steps`. `applied`:
-    whether the state changed. `loss`, `gradient_norm`, `metrics`: weighted means over the slots
-    that counted, NaN where none did. `finite`, `counted`: one bool a slot, padding included.
-    `weight`: the weight that counted. `control`: the control word, reduced by maximum.
+    whether the state changed. `loss`, `gradient_norm` (before clipping), `metrics`: weighted means
+    over the slots that counted, NaN where none did. `spiked`: whether the loss, finite, was above
+    its limit. `finite`, `counted`: one bool a slot, padding included. `weight`: the weight that
+    counted. `control`: the control word, reduced by maximum.
     """
 
     step: Any
@@ -77,6 +108,7 @@ class Outputs:
     loss: Any
     gradient_norm: Any
     metrics: Mapping[str, Any]
+    spiked: Any
     finite: Any
     counted: Any
     weight: Any
@@ -103,7 +135,7 @@ def spread(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(AXIS))
 
 
-def make_step(program: Program, mesh: Mesh) -> StepFunction:
+def make_step(program: Program, mesh: Mesh, arithmetic: Arithmetic) -> StepFunction:
     """Make `(state, slots, weights, forced_mask, settings, control) -> (state, outputs)`.
 
     `slots`: leaves `(padded, slot_examples, …)`; `weights`: `(padded,)` float32, zero for padding;
@@ -111,7 +143,7 @@ def make_step(program: Program, mesh: Mesh) -> StepFunction:
     All four are cut over the mesh along their first axis. Calls `program.loss` once.
     """
     over_devices = jax.shard_map(
-        partial(_sums, program),
+        partial(_sums, loss_function(program, arithmetic)),
         mesh=mesh,
         in_specs=(
             PartitionSpec(),
@@ -127,6 +159,11 @@ def make_step(program: Program, mesh: Mesh) -> StepFunction:
         check_vma=False,
     )
 
+    def update(state: TrainState, total: PyTree, divisor: jax.Array, norm: jax.Array) -> TrainState:
+        gradients = jax.tree.map(lambda leaf: leaf / divisor, total)
+        clipped = _clipped(gradients, norm, arithmetic.clip_norm)
+        return apply_optimizer(program.optimizer, state, clipped)
+
     def step(  # noqa: PLR0917
         state: TrainState,
         slots: PyTree,
@@ -139,13 +176,17 @@ def make_step(program: Program, mesh: Mesh) -> StepFunction:
         some = sums.weight > 0
         divisor = jnp.where(some, sums.weight, 1.0)
         loss = jnp.where(some, sums.loss / divisor, jnp.nan)
-        gradients = jax.tree.map(lambda total: total / divisor, sums.gradients)
-        norm = optax.tree.norm(gradients)
+        norm = optax.tree.norm(sums.gradients) / divisor
         live = state.step < settings.steps
         good = some & jnp.isfinite(loss) & jnp.isfinite(norm)
-        applied = live & good & (word[control.BAD_DATA] == 0)
-        updated = apply_optimizer(program.optimizer, state, gradients)
-        after = select(applied, updated, state)
+        later = jnp.clip(state.step - settings.spike_step, 0, 1)
+        spiked = good & (loss > settings.spike_limits[later])
+        applied = live & good & ~spiked & (word[control.BAD_DATA] == 0)
+        # A branch not taken leaves no trace, and unlike a selection after the update it lets the
+        # donated state be changed in place.
+        after = jax.lax.cond(
+            applied, update, lambda state, *_: state, state, sums.gradients, divisor, norm
+        )
         return after, Outputs(
             step=after.step,
             live=live,
@@ -153,7 +194,8 @@ def make_step(program: Program, mesh: Mesh) -> StepFunction:
             loss=loss,
             gradient_norm=jnp.where(some, norm, jnp.nan),
             metrics={k: jnp.where(some, v / divisor, jnp.nan) for k, v in sums.metrics.items()}
-            | _learning_rate(updated.opt_state),
+            | learning_rate(after.opt_state),
+            spiked=spiked,
             finite=sums.finite > 0,
             counted=sums.counted > 0,
             weight=sums.weight,
@@ -179,7 +221,7 @@ class _Sums:
 
 
 def _sums(  # noqa: PLR0917
-    program: Program,
+    loss_of: LossFunction,
     state: TrainState,
     slots: PyTree,
     weights: jax.Array,
@@ -188,7 +230,7 @@ def _sums(  # noqa: PLR0917
     words: jax.Array,
 ) -> tuple[_Sums, jax.Array]:
     """One device's part: scan over its slots, then the one sum over all devices."""
-    gradient = jax.value_and_grad(partial(checked_loss, program), has_aux=True)
+    gradient = jax.value_and_grad(loss_of, has_aux=True)
     root = jax.random.wrap_key_data(state.rng)
     step_key = jax.random.fold_in(root, state.step)
     local = weights.shape[0]
@@ -198,7 +240,8 @@ def _sums(  # noqa: PLR0917
         index, examples, weight, forced = slot
         key = jax.random.fold_in(step_key, first + index)
         (loss, metrics), gradients = gradient(state.params, examples, key)
-        finite = jnp.isfinite(loss) & _all_finite(gradients)
+        # The norm is not finite where any element is not; computing it costs least.
+        finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradients, squared=True))
         counted = (weight > 0) & ~forced & (finite | ~mask)
         added = jax.tree.map(
             lambda total, part: total + weight * part.astype(jnp.float32),
@@ -232,46 +275,11 @@ def _sums(  # noqa: PLR0917
     return sums, jax.lax.pmax(words[0], AXIS)
 
 
-def checked_loss(
-    program: Program, params: PyTree, batch: PyTree, key: jax.Array
-) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Call the user's loss; accept `loss` or `(loss, metrics)`, refuse anything else by name."""
-    returned = program.loss(params, batch, key)
-    loss, metrics = returned if isinstance(returned, tuple) else (returned, {})
-    loss = jnp.asarray(loss)
-    if loss.shape != () or not jnp.issubdtype(loss.dtype, jnp.floating):
-        raise ProgramError(
-            f"loss must return a floating-point scalar, got {loss.dtype}{list(loss.shape)}",
-            suggestion="return the mean over the slot's examples, e.g. jnp.mean(losses)",
-        )
-    if not isinstance(metrics, Mapping):
-        raise ProgramError(
-            f"loss must return a dict of metrics beside the loss, got {type(metrics).__name__}"
-        )
-    scalars = {str(name): jnp.asarray(value) for name, value in metrics.items()}
-    for name, value in scalars.items():
-        if value.shape != ():
-            raise ProgramError(
-                f'metric "{name}" must be a scalar, got shape {list(value.shape)}',
-                suggestion="return its mean over the slot's examples",
-            )
-    floats = {name: value.astype(jnp.float32) for name, value in scalars.items()}
-    return loss.astype(jnp.float32), floats
-
-
-def _all_finite(tree: PyTree) -> jax.Array:
-    finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
-    return jnp.all(jnp.stack(finite)) if finite else jnp.bool_(True)
-
-
-def _learning_rate(opt_state: PyTree) -> dict[str, jax.Array]:
-    """The rate of this update, where the optimizer exposes it (`optax.inject_hyperparams`)."""
-    found = [
-        value
-        for _, value in optax.tree.get_all_with_path(opt_state, "learning_rate")
-        if isinstance(value, jax.Array) and value.shape == ()
-    ]
-    return {"learning_rate": found[0].astype(jnp.float32)} if len(found) == 1 else {}
+def _clipped(gradients: PyTree, norm: jax.Array, longest: float | None) -> PyTree:
+    """Scale `gradients` of global norm `norm` down to norm `longest`; shorter ones stay exact."""
+    if longest is None:
+        return gradients
+    return jax.tree.map(lambda g: jnp.where(norm < longest, g, g / norm * longest), gradients)
 
 
 def abstract_state(program: Program, seed: int, mesh: Mesh) -> TrainState:
@@ -289,59 +297,3 @@ def fresh_state(program: Program, seed: int, mesh: Mesh) -> TrainState:
     made = jax.jit(lambda: initial_state(program, seed), out_shardings=replicated(mesh))
     state: TrainState = made()
     return state
-
-
-@dataclass(frozen=True, slots=True)
-class CompiledStep:
-    """A step compiled for one mesh and one plan. Its state argument is donated."""
-
-    function: Callable[..., tuple[TrainState, Outputs]]
-    mesh: Mesh
-    plan: SlotPlan
-
-    def place(self, host: PyTree) -> PyTree:
-        """Put slots, weights or masks onto the devices, each leaf cut along its first axis."""
-        return jax.device_put(host, spread(self.mesh))
-
-    def __call__(  # noqa: PLR0917
-        self,
-        state: TrainState,
-        slots: PyTree,
-        weights: PyTree,
-        forced_mask: PyTree,
-        settings: Settings,
-        word: control.Word,
-    ) -> tuple[TrainState, Outputs]:
-        """Dispatch one step with this process's control word; returns before it has run."""
-        words = np.zeros((self.plan.devices, control.LANES), np.int32)
-        words[:] = word
-        return self.function(state, slots, weights, forced_mask, settings, words)
-
-
-def compile_step(
-    program: Program, plan: SlotPlan, mesh: Mesh, state: TrainState, template: PyTree
-) -> CompiledStep:
-    """Trace, lower and compile the step once, ahead of the first batch.
-
-    `state` may be abstract; `template` is one example's leaves (shape and dtype).
-    """
-    cut, whole = spread(mesh), replicated(mesh)
-
-    def abstract(shape: tuple[int, ...], dtype: Any, sharding: NamedSharding) -> Any:
-        return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
-
-    slots = jax.tree.map(
-        lambda leaf: abstract((plan.padded, plan.slot_examples, *leaf.shape), leaf.dtype, cut),
-        template,
-    )
-    lowered = jax.jit(
-        make_step(program, mesh), donate_argnums=0, out_shardings=(whole, whole)
-    ).lower(
-        jax.tree.map(lambda leaf: abstract(leaf.shape, leaf.dtype, whole), state),
-        slots,
-        abstract((plan.padded,), np.float32, cut),
-        abstract((plan.padded,), np.bool_, cut),
-        Settings(steps=abstract((), np.int32, whole), mask=abstract((), np.bool_, whole)),
-        abstract((plan.devices, control.LANES), np.int32, cut),
-    )
-    return CompiledStep(lowered.compile(), mesh, plan)

@@ -42,7 +42,7 @@ def build(
     raise_in_build: bool = False,
     bad_shapes: bool = False,
     evaluate_raises_at: int = -1,
-    exit_at: int = -1,
+    exit_once: str = "",
 ) -> Program:
     if raise_in_build:
         raise RuntimeError("the data set is not where it should be")
@@ -63,8 +63,9 @@ def build(
         calls["n"] += 1
         if calls["n"] == evaluate_raises_at:
             raise KeyError("bits")
-        if calls["n"] == exit_at:
-            os._exit(9)
+        if exit_once and calls["n"] == 3 and not os.path.exists(exit_once):
+            with open(exit_once, "x"):
+                os._exit(9)
         return {"norm": float(jnp.linalg.norm(params["a"]))}
 
     return Program(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import shutil
 import threading
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from fakes import training
 from trainerd.actors import checkpoint_files as files
 from trainerd.actors.checkpoint_meta import CheckpointMeta
 from trainerd.actors.checkpoint_restore import Restored, restore_newest
+from trainerd.actors.checkpoint_retry import Retry
 from trainerd.actors.checkpoint_tree import to_nested
 from trainerd.actors.checkpoints import CheckpointStore
 from trainerd.actors.digest import state_digest
@@ -106,7 +108,10 @@ def restore(*directories: Path, program: Program | None = None) -> Restored | No
     return restore_newest(directories, abstract, recorder.faulted)
 
 
-def test_a_state_comes_back_bit_for_bit_with_where_it_stood(stores: Stores, tmp_path: Path) -> None:
+def test_x1_a_save_is_real_and_its_state_comes_back_bit_for_bit(
+    stores: Stores, tmp_path: Path
+) -> None:
+    """What is saved is on disk, and is restored exactly, with where the run stood."""
     save(stores(tmp_path), 5)
     restored = restore(tmp_path)
     assert restored is not None
@@ -176,7 +181,10 @@ def test_nothing_to_restore_is_not_an_error(tmp_path: Path) -> None:
     assert restore(tmp_path, tmp_path / "absent") is None
 
 
-def test_empty_and_half_written_steps_never_count(stores: Stores, tmp_path: Path) -> None:
+def test_w20_an_empty_or_half_written_checkpoint_is_never_the_latest(
+    stores: Stores, tmp_path: Path
+) -> None:
+    """Only what was committed whole is listed, restored or counted."""
     store = stores(tmp_path)
     save(store, 5)
     (tmp_path / "7").mkdir()
@@ -239,7 +247,9 @@ def test_when_none_is_sound_all_that_were_tried_are_named(stores: Stores, tmp_pa
     assert str(tmp_path / "7") in str(raised.value)
 
 
-def test_another_state_is_refused_leaf_by_leaf(stores: Stores, tmp_path: Path) -> None:
+def test_w21_another_state_is_refused_leaf_by_leaf(stores: Stores, tmp_path: Path) -> None:
+    """The error names each leaf by its path, with shapes and dtypes on both sides."""
+
     def wider(key: jax.Array) -> Any:
         return {"a": jnp.ones((training.INPUTS, 9)), "c": jnp.ones(8, jnp.bfloat16)}
 
@@ -254,13 +264,28 @@ def test_another_state_is_refused_leaf_by_leaf(stores: Stores, tmp_path: Path) -
     assert (tmp_path / "5").is_dir()
 
 
-def test_optimizer_state_is_matched_by_path_not_by_count(stores: Stores, tmp_path: Path) -> None:
-    save(stores(tmp_path), 5)
-    swapped = training.program(
-        optimizer=optax.chain(optax.adamw(optax.cosine_decay_schedule(1e-2, 40)), optax.identity())
-    )
-    with pytest.raises(CheckpointMismatchError, match="opt_state"):
-        restore(tmp_path, program=swapped)
+def test_w21_optimizer_state_is_matched_by_path_shape_and_dtype_never_by_count(
+    stores: Stores, tmp_path: Path
+) -> None:
+    """Equally many leaves, in the same order, under other names: another optimizer's."""
+
+    def named(*names: str) -> optax.GradientTransformation:
+        return optax.GradientTransformation(
+            init=lambda params: {name: jnp.zeros(3) for name in names},
+            update=lambda updates, state, params=None: (updates, state),
+        )
+
+    program = training.program(optimizer=named("first", "second"))
+    store = stores(tmp_path)
+    store.save(5, state(5, program), meta(6))
+    assert store.drain(WAIT_S)
+    with pytest.raises(CheckpointMismatchError) as raised:
+        restore(tmp_path, program=training.program(optimizer=named("mean", "second")))
+    text = str(raised.value)
+    assert "opt_state/first (float32[3]) is not in the program" in text
+    assert "opt_state/mean (float32[3]) is not in the checkpoint" in text
+    assert "second" not in text
+    assert restore(tmp_path, program=program) is not None
 
 
 def test_typed_keys_and_empty_optimizer_states_survive(stores: Stores, tmp_path: Path) -> None:
@@ -409,6 +434,138 @@ def test_debris_of_a_killed_trainer_is_removed(stores: Stores, tmp_path: Path) -
     (tmp_path / "3.orbax-checkpoint-tmp" / "state").mkdir(parents=True)
     save(stores(tmp_path), 5)
     assert [p.name for p in tmp_path.iterdir()] == ["5"]
+
+
+def test_a_failed_save_is_wanted_again_with_back_off(stores: Stores, tmp_path: Path) -> None:
+    """The next boundary after the back-off saves again; nobody waits for it."""
+    orbax = FakeOrbax()
+    orbax.failures = [OSError(errno.EIO, "torn")] * 3
+    store = stores(tmp_path, checkpointer=orbax)
+    save(store, 5)
+    tried: list[float] = []
+    for now_s in np.arange(0.0, 20.0, 0.5):
+        stores.now_s = float(now_s)
+        if store.wanted:
+            tried.append(stores.now_s)
+            save(store, 6 + len(tried))
+    # 1 s after the first failure, then 2 s and 4 s after the next ones; then all is well.
+    assert tried == [1.0, 3.0, 7.0]
+    assert [f.step for f in stores.recorder.faults] == [5, 7, 8]
+    assert [r.step for r in stores.recorder.all("saved")] == [9]
+
+
+def test_a_regular_save_is_the_try_that_was_due(stores: Stores, tmp_path: Path) -> None:
+    orbax = FakeOrbax()
+    orbax.failures = [OSError(errno.EIO, "torn")]
+    store = stores(tmp_path, checkpointer=orbax)
+    save(store, 5)
+    save(store, 6)
+    stores.now_s = 100.0
+    assert not store.wanted
+
+
+def test_retries_are_bounded_and_a_success_begins_anew() -> None:
+    retry, now, tries = Retry(), 0.0, []
+    retry.failed(now)
+    for _ in range(1000):
+        now += 1.0
+        if retry.due(now):
+            tries.append(now)
+            retry.began()
+            retry.failed(now)
+    assert np.diff([0.0, *tries]).tolist() == [1, 2, 4, 8, 16, 32, 60, 60]
+    retry.succeeded()
+    retry.failed(now)
+    assert retry.due(now + 1.0)
+
+
+def test_a_listener_that_raises_does_not_end_saving(
+    stores: Stores, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def angry(record: Any) -> None:
+        raise RuntimeError("no telephone")
+
+    store = stores(tmp_path, checkpointer=FakeOrbax())
+    hears, stores.recorder.saved = stores.recorder.saved, angry  # type: ignore[method-assign]
+    save(store, 5, "mine")
+    assert "the save of step 5 could not be reported" in caplog.text
+    stores.recorder.saved = hears  # type: ignore[method-assign]
+    assert store.wanted
+    save(store, 6)
+    assert [(r.step, r.request_ids) for r in stores.recorder.all("saved")] == [(6, ("mine",))]
+
+
+def test_a_directory_that_cannot_be_listed_is_not_taken_for_an_empty_one(
+    stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = stores(tmp_path)
+    save(store, 5)
+
+    def refuse(directory: Path) -> Any:
+        raise PermissionError(errno.EACCES, "Permission denied", str(directory))
+
+    monkeypatch.setattr(files, "committed", refuse)
+    with pytest.raises(CheckpointError, match="cannot be listed: Permission denied; let the"):
+        restore(tmp_path)
+    assert store.newest() is None
+
+
+def test_what_cannot_be_cleared_away_does_not_keep_from_saving(
+    stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "3.orbax-checkpoint-tmp").write_text("a file")
+    (tmp_path / "4.orbax-checkpoint-tmp").mkdir()
+
+    def refuse(directory: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(directory))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "remove_debris", refuse)
+        save(stores(tmp_path), 5)
+    assert [r.step for r in stores.recorder.all("saved")] == [5]
+    save(stores(tmp_path), 6)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["5", "6"]
+
+
+def logs(path: str | Path, message: str) -> None:
+    """Log an error to absl's logger from a module, as Orbax does."""
+    absl = logging.getLogger("absl")
+    absl.handle(absl.makeRecord("absl", logging.ERROR, str(path), 1, message, (), None))
+
+
+def test_what_orbax_raises_it_does_not_log_as_well(
+    stores: Stores, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While we report a failure; what a user's own checkpoints say is left alone."""
+
+    class Loud(FakeOrbax):
+        def wait_until_finished(self) -> None:
+            logs(ocp.__file__, "a traceback")
+            logs("user.py", "from elsewhere")
+            super().wait_until_finished()
+
+    orbax = Loud()
+    orbax.failures = [OSError(errno.EIO, "torn")]
+    store = stores(tmp_path, checkpointer=orbax)
+    save(store, 5)
+    logs(ocp.__file__, "from a thread that ends late")
+    assert caplog.messages == ["from elsewhere"]
+    save(store, 6)
+    logs(ocp.__file__, "of a user's own checkpoint")
+    assert caplog.messages == ["from elsewhere"] * 2 + ["of a user's own checkpoint"]
+
+
+def test_what_is_passed_over_at_a_restore_is_said_once(
+    stores: Stores, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = stores(tmp_path)
+    save(store, 5)
+    save(store, 7)
+    (tmp_path / "7" / "state" / "_METADATA").write_text("{")
+    assert restore(tmp_path) is not None
+    assert caplog.messages == []
+    logs(ocp.__file__, "of a user's own checkpoint")
+    assert len(caplog.messages) == 1
 
 
 def test_closing_sees_the_save_in_flight_through(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ import pytest
 from fakes import training
 from trainerd.actors.check import check_program
 from trainerd.actors.examples.stdlib_text import Windows, read_corpus, unigram_bits_per_byte
-from trainerd.actors.loop import run_loop
 from trainerd.actors.plan import Plan
 from trainerd.actors.program import load_entry
+from trainerd.actors.program_loop import run_loop
 from trainerd.actors.reports import Controls, FinishReason
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -46,9 +46,9 @@ def test_an_example_learns_and_resumes_exactly(name: str, tmp_path: Path) -> Non
     assert recorder.steps[3].metrics["learning_rate"] == pytest.approx(0.02)
 
     controls = Controls()
-    controls.stop(FinishReason.STOPPED)
+    stopping = training.Recorder(on_step=lambda record: controls.stop(FinishReason.STOPPED))
     places = {"checkpoint_directory": tmp_path / "broken", "devices": device}
-    stopped = run_loop(program(name), PLAN, controls=controls, **places)
+    stopped = run_loop(program(name), PLAN, controls=controls, reporter=stopping, **places)
     assert 0 < stopped.step < PLAN.steps
     assert run_loop(program(name), PLAN, **places).state_digest == straight.state_digest
 

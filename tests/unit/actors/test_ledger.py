@@ -71,6 +71,40 @@ def test_totals_count_what_lies_below_the_cursor(
     assert ledger.next_fed(cursor) == next(b for b in range(cursor, 99) if not ledger.skips(b))
 
 
+def test_an_entry_costs_the_same_however_many_batches_it_spans() -> None:
+    """A rollback may leave out a range; nothing is counted through batch by batch."""
+    ledger = Ledger([skip(5, 10**15), skip(10**15 + 1, 10**16), skip(3)])
+    assert ledger.next_fed(5) == 10**16 + 1
+    assert ledger.skipped_before(10**15) == 10**15 - 4
+    assert ledger.skipped_between(4, 7) == 2
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.integers(0, 5))),
+    st.lists(st.tuples(st.integers(0, 20), st.integers(0, 6), st.integers(0, 2))),
+    st.integers(0, 40),
+    st.integers(0, 10),
+)
+def test_ranges_say_the_same_as_their_batches(
+    skips: list[tuple[int, int]], masks: list[tuple[int, int, int]], first: int, more: int
+) -> None:
+    ledger = Ledger(skip(a, a + b) for a, b in skips)
+    for a, b, slot in masks:
+        kind, omission = FaultClass.NON_FINITE_MICROBATCH, Omission.MASK
+        ledger.add(
+            Entry(
+                first_batch=a, last_batch=a + b, slots=(slot,), fault_class=kind, decision=omission
+            )
+        )
+    out = [any(a <= batch <= a + b for a, b in skips) for batch in range(60)]
+    slots = [{s for a, b, s in masks if a <= batch <= a + b} for batch in range(60)]
+    assert [ledger.skips(batch) for batch in range(60)] == out
+    assert [ledger.masked(batch) for batch in range(60)] == [tuple(sorted(s)) for s in slots]
+    assert ledger.skipped_between(first, first + more) == sum(out[first : first + more])
+    fed = [len(s) for s, left_out in zip(slots, out, strict=True) if not left_out]
+    assert ledger.masked_before(60) == sum(fed)
+
+
 def test_entries_survive_json() -> None:
     for entry in (skip(4, 9), mask(2, 0, 7)):
         assert Entry.from_json(json.loads(json.dumps(entry.as_json()))) == entry

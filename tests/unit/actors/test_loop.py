@@ -15,9 +15,9 @@ import pytest
 from fakes import training
 from trainerd.actors.data import Batches
 from trainerd.actors.ledger import Entry, Omission
-from trainerd.actors.loop import run_loop
 from trainerd.actors.plan import Plan, Rule
 from trainerd.actors.program import Program
+from trainerd.actors.program_loop import run_loop
 from trainerd.actors.reports import (
     Controls,
     Fault,
@@ -128,6 +128,22 @@ def test_a_run_says_where_it_is_and_what_it_did(run: Run) -> None:
     assert result.loss == recorder.steps[-1].loss < recorder.steps[0].loss
     assert recorder.all("saved")[-1].step == STEPS
     assert recorder.faults == recorder.all("decide") == []
+
+
+def test_a_state_that_was_made_is_said_to_have_been(run: Run) -> None:
+    run()
+    assert run.recorder.all("restored") == [(0, 0, "init")]
+
+
+def test_what_was_restored_from_elsewhere_is_saved_at_home_at_once(
+    run: Run, other: Run, undisturbed: Result
+) -> None:
+    controls = Controls()
+    stop = at(3, lambda: controls.stop(FinishReason.STOPPED))
+    stopped = other(controls=controls, recorder=training.Recorder(on_step=stop))
+    again = run(restore_directories=[other.directory], numbers={"checkpoint_every_steps": 100})
+    assert [record.step for record in run.recorder.all("saved")] == [stopped.step, STEPS]
+    assert again.state_digest == undisturbed.state_digest
 
 
 def test_the_same_run_ends_in_the_same_state(run: Run, undisturbed: Result) -> None:

@@ -11,32 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from fakes import killable, training
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 TESTS = Path(__file__).resolve().parents[2]
 
-SCRIPT = """
-import sys, time
-from pathlib import Path
 
-import jax
-from fakes import training
-from trainerd.actors.loop import run_loop
-from trainerd.actors.plan import Plan
-
-recorder = training.Recorder(on_step=lambda record: print("step", record.step, flush=True))
-result = run_loop(
-    training.program(data=training.Data(spoil={9: "nan"})),
-    Plan(steps=60, global_batch=12, microbatch=3, checkpoint_every_steps=4),
-    checkpoint_directory=Path(sys.argv[1]),
-    reporter=recorder,
-    devices=jax.devices()[:1],
-)
-print("digest", result.state_digest, flush=True)
-"""
-
-
-def start(directory: Path) -> subprocess.Popen[str]:
+def start(directory: Path, data: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(directory)],
+        [sys.executable, "-m", "fakes.killable", str(directory), data],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -44,19 +28,13 @@ def start(directory: Path) -> subprocess.Popen[str]:
     )
 
 
-def digest(directory: Path) -> str:
-    with start(directory) as process:
-        output = process.communicate(timeout=120)[0]
-    assert process.returncode == 0
-    return output.splitlines()[-1].removeprefix("digest ")
-
-
-@pytest.mark.parametrize("kill_after_lines", [(6, 25, 9)])
-def test_killing_the_process_never_changes_the_final_state(
-    tmp_path: Path, kill_after_lines: tuple[int, ...]
+@pytest.mark.parametrize(("data", "kill_after_lines"), [("sequence", (7, 25)), ("iterator", (17,))])
+def test_w17_killing_the_process_never_changes_the_final_state(
+    tmp_path: Path, data: str, kill_after_lines: tuple[int, ...]
 ) -> None:
+    """Killed and begun anew, the run ends with the digest of one that nobody disturbed."""
     for lines in kill_after_lines:
-        with start(tmp_path / "killed") as process:
+        with start(tmp_path / "killed", data) as process:
             assert process.stdout is not None
             deadline_s = time.monotonic() + 120
             for _ in range(lines):
@@ -64,4 +42,8 @@ def test_killing_the_process_never_changes_the_final_state(
                 assert time.monotonic() < deadline_s
             process.send_signal(signal.SIGKILL)
         assert process.returncode == -signal.SIGKILL
-    assert digest(tmp_path / "killed") == digest(tmp_path / "undisturbed")
+    recorder = training.Recorder()
+    resumed = killable.train(tmp_path / "killed", data, recorder)
+    assert recorder.all("restored")[0][0] >= 4 * len(kill_after_lines)
+    undisturbed = killable.train(tmp_path / "undisturbed", data, training.Recorder())
+    assert resumed.state_digest == undisturbed.state_digest

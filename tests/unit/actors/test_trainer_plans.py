@@ -8,6 +8,7 @@ from trainerd.actors.errors import PlanError
 from trainerd.actors.ledger import Entry, Omission
 from trainerd.actors.plan import Plan
 from trainerd.actors.reports import FaultClass, Verdict
+from trainerd.actors.spikes import Spike
 from trainerd.actors.trainer.plans import build_plan, ledger_entries
 from trainerd.actors.trainer.values import arguments
 from trainerd.v1 import fault_pb2, launcher_pb2, run_pb2
@@ -32,6 +33,18 @@ def test_what_is_set_is_passed_on():
     assert (plan.seed, plan.evaluate_every_steps, plan.deterministic) == (-3, 2, False)
     assert (plan.checkpoint_every_steps, plan.checkpoint_keep) == (7, 2)
     assert plan.continue_on_error
+
+
+def test_how_the_step_computes_is_passed_on():
+    spec = spec_of()
+    spec.train.precision = run_pb2.PRECISION_BFLOAT16
+    spec.train.clip_norm, spec.train.remat = 0.5, True
+    spec.policy.loss_spike_z = 6.0
+    spec.policy.loss_spike.limit = 2
+    plan = build_plan(spec)
+    assert (plan.precision, plan.clip_norm, plan.remat) == ("bfloat16", 0.5, True)
+    assert plan.spike == Spike(z=6.0)
+    assert (plan.loss_spike.action, plan.loss_spike.limit) == (Verdict.SKIP, 2)
 
 
 def test_zero_is_a_number_and_not_a_missing_one():

@@ -56,7 +56,9 @@ def decides(action: fault_pb2.Action):
         if not message.event.fault_raised.fault.awaits_decision:
             return None
         return trainer_pb2.AttachResponse(
-            decision=fault_pb2.Decision(action=action, reason="the test says so")
+            decision=fault_pb2.Decision(
+                action=action, reason="the test says so", answers=message.envelope.sequence
+            )
         )
 
     return answer

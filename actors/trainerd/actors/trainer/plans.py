@@ -7,12 +7,14 @@ from collections.abc import Iterable
 from trainerd.actors.ledger import Entry, Omission
 from trainerd.actors.plan import Plan, Rule
 from trainerd.actors.reports import FaultClass, Verdict
+from trainerd.actors.spikes import Spike
 from trainerd.v1 import fault_pb2, launcher_pb2, run_pb2
 
 _DEFAULT_SEED = 0
 _DEFAULT_EVERY_STEPS = 50
 _DEFAULT_KEEP = 3
 
+_PRECISIONS = {run_pb2.PRECISION_BFLOAT16: "bfloat16"}
 _VERDICTS = {
     fault_pb2.ACTION_CONTINUE: Verdict.CONTINUE,
     fault_pb2.ACTION_MASK: Verdict.MASK,
@@ -34,6 +36,10 @@ def build_plan(spec: run_pb2.RunSpec, *, run: str = "", slots: int = 0) -> Plan:
         slots=slots,
         seed=train.seed if train.HasField("seed") else _DEFAULT_SEED,
         deterministic=train.deterministic if train.HasField("deterministic") else True,
+        precision=_PRECISIONS.get(train.precision, "float32"),
+        clip_norm=train.clip_norm if train.HasField("clip_norm") else None,
+        remat=train.remat,
+        spike=Spike(z=policy.loss_spike_z) if policy.HasField("loss_spike_z") else None,
         evaluate_every_steps=train.evaluate_every_steps,
         checkpoint_every_steps=(
             checkpoint.every_steps if checkpoint.HasField("every_steps") else _DEFAULT_EVERY_STEPS
@@ -47,6 +53,7 @@ def build_plan(spec: run_pb2.RunSpec, *, run: str = "", slots: int = 0) -> Plan:
             policy.non_finite_step,
             Rule(action=Verdict.SKIP, limit=10, window_s=600.0, consecutive=3),
         ),
+        loss_spike=_rule(policy.loss_spike, Rule(action=Verdict.SKIP, limit=5, window_s=600.0)),
         data_error=_rule(policy.data_error, Rule(action=Verdict.SKIP, limit=10, window_s=600.0)),
         step_exception=_rule(
             policy.step_exception, Rule(action=Verdict.SKIP, limit=10, window_s=600.0)

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from trainerd.actors.errors import TrainingError
 from trainerd.actors.faults import classify
-from trainerd.actors.loop import run_loop
 from trainerd.actors.program import load_entry
-from trainerd.actors.reports import Controls, Fault, FaultClass, FinishReason, Reporter, Result
+from trainerd.actors.program_loop import run_loop
+from trainerd.actors.reports import (
+    Controls,
+    Fault,
+    FaultClass,
+    FinishReason,
+    Phase,
+    Reporter,
+    Result,
+)
 from trainerd.actors.traceback_text import user_traceback
 from trainerd.actors.trainer.plans import build_plan, ledger_entries
 from trainerd.actors.trainer.situation import Situation
@@ -25,7 +34,11 @@ def train(
 ) -> Result:
     """Train as assigned. The user's mistakes are faults that the supervisor decides on."""
     try:
-        return _train(assignment, reporter, controls)
+        result = _train(assignment, reporter, controls)
+        if result.reason is not FinishReason.DATA_ENDED:
+            return result
+        reporter.decide(_data_ended(result, assignment.spec.train.steps))
+        return replace(result, reason=FinishReason.DECIDED)
     except TrainingError as error:
         phase, step = situation.now()
         fault = classify(error, phase=phase, step=step, state_intact=False)
@@ -58,6 +71,20 @@ def _train(assignment: launcher_pb2.Assignment, reporter: Reporter, controls: Co
         ledger=ledger_entries(assignment.ledger),
         reporter=reporter,
         controls=controls,
+    )
+
+
+def _data_ended(result: Result, steps: int) -> Fault:
+    """What is left of it is saved; no process of this run can do more."""
+    return Fault(
+        fault_class=FaultClass.DATA_ERROR,
+        message=f"the data ended after {result.batches} batches: {result.step} of {steps} steps "
+        "are applied",
+        suggestion="repeat() the data, or make train.steps smaller",
+        step=result.step,
+        batch=result.batches,
+        phase=Phase.DRAIN,
+        reason="data_ended",
     )
 
 

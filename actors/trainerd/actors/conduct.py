@@ -1,0 +1,37 @@
+"""Puts a loop together around a piece of work, runs it, and takes everything down again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainerd.actors.accounting import Account
+from trainerd.actors.boundary import Boundary
+from trainerd.actors.checkpoints import CheckpointStore
+from trainerd.actors.ledger import Ledger
+from trainerd.actors.loop import Ending, Loop, Surroundings
+from trainerd.actors.plan import Plan
+from trainerd.actors.reports import Phase
+from trainerd.actors.saver import Saver, Saving, Unsaved
+from trainerd.actors.work import Work
+
+
+def conduct(
+    work: Work, plan: Plan, around: Surroundings, *, ledger: Ledger, directory: Path | None
+) -> Ending:
+    """Train; checkpoints go to `directory`, None: there are none."""
+    boundary = Boundary(around.controls)
+    account = Account(plan, slot_examples=work.slot_examples, ledger=ledger, position=work.position)
+
+    def run(saver: Saving) -> Ending:
+        return Loop(work, plan, around, account=account, saver=saver, boundary=boundary).run()
+
+    if directory is None:
+        return run(Unsaved())
+    store = CheckpointStore(
+        directory, keep=plan.checkpoint_keep, listener=around.reporter, clock=around.clock
+    )
+    try:
+        return run(Saver(store, plan, boundary, work, directory=directory, clock=around.clock))
+    finally:
+        around.stage.enter(Phase.DRAIN, account.step)
+        store.close(plan.final_save_timeout_s)

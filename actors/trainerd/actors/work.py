@@ -1,0 +1,115 @@
+"""What a loop trains: a state, a step that changes it, batches, and where an earlier run stood."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from trainerd.actors.checkpoint_restore import Restored
+from trainerd.actors.control import Word
+from trainerd.actors.feed import Loaded
+from trainerd.actors.ledger import Entry
+from trainerd.actors.state import PyTree, TrainState
+from trainerd.actors.step import Outputs, Settings
+
+
+class Step(Protocol):
+    """Changes a state by one batch. The state it is given is the loop's, to be donated."""
+
+    @property
+    def lag(self) -> int:
+        """How many steps may be in flight while another is dispatched; 0: calling waits."""
+
+    def __call__(
+        self,
+        state: PyTree,
+        loaded: Loaded,
+        forced: tuple[int, ...],
+        settings: Settings,
+        word: Word,
+        /,
+    ) -> tuple[PyTree, Outputs]:
+        """Begin a step on `loaded`, whose slots `forced` never count."""
+
+
+class EpochEnded(Exception):
+    """The pass over the data is over, and another one begins: `epoch_of` knows it now."""
+
+
+class Supply(Protocol):
+    """Where batches come from, by their index."""
+
+    def epoch_of(self, batch: int, /) -> int:
+        """The epoch that `batch` belongs to, from 0, as far as is known before it is taken."""
+
+    def ahead(self, batch: int, /) -> None:
+        """`batch` will be taken next."""
+
+    def take(self, batch: int, timeout_s: float, /) -> Loaded | None:
+        """Return `batch`; None: not ready yet. Raises `DataError`, `DataEnded`, `EpochEnded`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """Where a run stands: applied updates, next batch, newest loss, what was left out so far.
+
+    `losses` is what thresholds of loss spikes are made of; `origin` the checkpoint that all this
+    was read from, None if it was not.
+    """
+
+    step: int = 0
+    cursor: int = 0
+    loss: float = math.nan
+    losses: tuple[float, ...] = ()
+    entries: tuple[Entry, ...] = ()
+    origin: Path | None = None
+
+    @staticmethod
+    def of(restored: Restored) -> Position:
+        """Stand where a checkpoint stood."""
+        meta = restored.meta
+        return Position(
+            step=restored.checkpoint.step,
+            cursor=meta.batch,
+            loss=meta.loss,
+            losses=meta.losses,
+            entries=meta.ledger,
+            origin=restored.checkpoint.path,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What is measured beside training, and when; the last state of a run always is.
+
+    `measure(state)` returns named numbers. `every_steps` 0: not between. `at_start`: before the
+    first step. `each_epoch`: where an epoch ends.
+    """
+
+    measure: Callable[[PyTree], Mapping[str, Any]]
+    every_steps: int = 0
+    at_start: bool = False
+    each_epoch: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """One run's parts. `state` belongs to the loop, which donates it.
+
+    A batch is `slots` parts that are masked one by one, of `slot_examples` examples each (0: not
+    known). `form` makes what a checkpoint holds of a state and its step, `reading` what it holds
+    of an iterator of examples that reads a batch next.
+    """
+
+    state: PyTree
+    step: Step
+    supply: Supply
+    slots: int
+    slot_examples: int
+    position: Position
+    form: Callable[[PyTree, int], TrainState]
+    reading: Callable[[int], Mapping[str, Any] | None] = lambda _batch: None
+    evaluation: Evaluation | None = None

@@ -1,0 +1,71 @@
+"""`make bench`: measures the training library and writes `results/training.{md,json}`.
+
+`--pairs` says how many pairs a figure is made of, `--only` which groups are measured. Exits 1 if a
+figure is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+from bench import accumulation, guard, library, report, supervised  # noqa: E402
+from bench.figures import LEAST_PAIRS, Figure  # noqa: E402
+from bench.machine import machine  # noqa: E402
+from bench.models import mlp, transformer  # noqa: E402
+
+GROUPS: Mapping[str, Callable[[int], list[Figure]]] = {
+    "counts": lambda _: [*guard.counts(mlp()), *guard.counts(transformer())],
+    "temporaries": lambda _: [
+        *accumulation.temporaries(mlp()),
+        *accumulation.temporaries(transformer()),
+    ],
+    "library-mlp": lambda pairs: library.figures(mlp(), pairs=pairs),
+    "library": lambda pairs: library.figures(transformer(), pairs=pairs),
+    "supervised-mlp": lambda pairs: supervised.figures(mlp(), "mlp", pairs=pairs),
+    "supervised": lambda pairs: supervised.figures(transformer(), "transformer", pairs=pairs),
+    "accumulation-mlp": lambda pairs: accumulation.figures(mlp(), pairs=pairs, steps=50),
+    "accumulation": lambda pairs: accumulation.figures(transformer(), pairs=pairs, steps=1),
+    "guard-mlp": lambda pairs: guard.cost(mlp(), pairs=pairs, steps=200),
+    "guard": lambda pairs: guard.cost(transformer(), pairs=pairs, steps=2),
+}
+
+
+def main() -> int:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=LEAST_PAIRS, help="pairs a figure")
+    parser.add_argument("--only", nargs="+", choices=GROUPS, default=list(GROUPS))
+    parser.add_argument("--out", type=Path, default=HERE / "results", help="where to write")
+    asked = parser.parse_args()
+    if asked.pairs < 1:
+        parser.error(f"--pairs must be ≥ 1, got {asked.pairs}")
+    described = machine()
+    figures: list[Figure] = []
+    text = ""
+    for group in asked.only:
+        print(f"measuring {group} …", file=sys.stderr, flush=True)
+        figures += GROUPS[group](asked.pairs)
+        # After each group: what was measured stays, whatever befalls the next one.
+        text = _write(asked.out, figures, described)
+    print(text)
+    return 1 if report.missed(figures) else 0
+
+
+def _write(folder: Path, figures: list[Figure], described: Mapping[str, str]) -> str:
+    text = report.markdown(figures, described)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "training.md").write_text(text)
+    (folder / "training.json").write_text(report.as_json(figures, described) + "\n")
+    return text
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
