@@ -161,6 +161,25 @@ def _add_reading_commands(command: _AddCommand) -> None:
             "with NO_COLOR) in plain lines. Ctrl-C leaves the run alone.",
         )
     )
+    _with_run(
+        command(
+            "why",
+            "say why a run is in the state it is in",
+            "Says why RUN is in the state it is in: the fault, the decision about it and what came "
+            "of it, what the run's faults have used up, and what happens next.",
+        )
+    )
+    _with_run(command("incidents", "list the incidents of a run that are kept"))
+    incident = command(
+        "incident",
+        "show an incident with its evidence",
+        "Shows an incident of RUN: fault, decision, versions, the last steps, the stacks where "
+        "they were collected, and the end of the log.",
+    )
+    _with_run(incident)
+    incident.add_argument(
+        "number", metavar="N", type=_count, nargs="?", default=0, help="default: the newest"
+    )
     events = command("events", "list what happened, and why")
     events.add_argument("run", metavar="RUN", nargs="?", help="the run (default: all runs)")
     events.add_argument(

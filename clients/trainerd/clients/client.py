@@ -212,6 +212,19 @@ class Client:
         )
         return self._stream(self._stub.ListEvents, request)
 
+    def explain_run(self, run: str) -> control_pb2.ExplainRunResponse:
+        """Why a run is in its state: story, budgets, what happens next."""
+        return self._call(self._stub.ExplainRun, control_pb2.ExplainRunRequest(run=run))
+
+    def list_incidents(self, run: str) -> control_pb2.ListIncidentsResponse:
+        """The incidents of a run that are kept, oldest first."""
+        return self._call(self._stub.ListIncidents, control_pb2.ListIncidentsRequest(run=run))
+
+    def get_incident(self, run: str, number: int = 0) -> control_pb2.GetIncidentResponse:
+        """One incident with its evidence; `number` 0: the newest."""
+        request = control_pb2.GetIncidentRequest(run=run, number=number)
+        return self._call(self._stub.GetIncident, request)
+
     def read_run_log(
         self, run: str, *, incarnation: int = 0, offset: int = 0, max_bytes: int = 0
     ) -> control_pb2.ReadRunLogResponse:

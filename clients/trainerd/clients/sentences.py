@@ -48,6 +48,14 @@ def fault_sentence(fault: fault_pb2.Fault) -> str:
     return one_line(f"{class_word(fault)}{reason}{place}: {fault.message}")
 
 
+def decision_text(decision: fault_pb2.Decision) -> str:
+    """What is done, to what, when, and why: `restart the process in 4 s: crash 3 in 600 s`."""
+    scope = f" the {decision.scope}" if decision.scope else ""
+    after = f" in {duration(decision.delay_s)}" if decision.delay_s else ""
+    action = word(fault_pb2.Action, "ACTION_", decision.action)
+    return f"{action}{scope}{after}: {decision.reason}"
+
+
 def metrics_text(metrics: Mapping[str, float]) -> str:
     """`bits_per_byte 3.21, loss 2.22`."""
     return ", ".join(f"{name} {figure(value)}" for name, value in sorted(metrics.items()))
@@ -144,14 +152,9 @@ def _deadline(event: Event) -> str:
 
 
 def _decided(event: Event) -> str:
-    decision = event.decision_made.decision
-    scope = f" the {decision.scope}" if decision.scope else ""
-    after = f" in {duration(decision.delay_s)}" if decision.delay_s else ""
-    action = word(fault_pb2.Action, "ACTION_", decision.action)
-    return (
-        f"decision on {class_word(event.decision_made.fault)}: "
-        f"{action}{scope}{after}: {decision.reason}"
-    )
+    made = event.decision_made
+    kept = f" (incident {made.incident})" if made.incident else ""
+    return f"decision on {class_word(made.fault)}: {decision_text(made.decision)}{kept}"
 
 
 def _state_changed(event: Event) -> str:

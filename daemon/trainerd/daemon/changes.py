@@ -11,7 +11,8 @@ from trainerd.daemon.refusals import refuse
 from trainerd.daemon.runtime import JournalFullError, Runtime
 from trainerd.daemon.supervision.events import RequestEvent, RunState, RunSubmitted
 from trainerd.daemon.supervision.state import Run
-from trainerd.daemon.watchers import Watchers
+from trainerd.daemon.watchers import Watcher, Watchers
+from trainerd.v1 import event_pb2
 from trainerd.v1.mailbox import MailboxOverflow
 
 _Context = grpc.aio.ServicerContext[Any, Any]
@@ -51,6 +52,36 @@ class Changes:
                     return
                 await watcher.wait(1.0)
                 watcher.take()
+
+    async def saved(
+        self, context: _Context, run: str, request_id: str, watcher: Watcher
+    ) -> event_pb2.CheckpointSaved:
+        """Wait for the checkpoint that answers this request; refuse if there will be none.
+
+        `watcher` was there before the request.
+        """
+        while True:
+            await watcher.wait(1.0)
+            events, _ = watcher.take()
+            for event in events:
+                if request_id in event.checkpoint_saved.request_ids:
+                    return event.checkpoint_saved
+                if request_id in event.fault_raised.request_ids:
+                    fault = event.fault_raised.fault
+                    await refuse(
+                        context,
+                        grpc.StatusCode.ABORTED,
+                        "CHECKPOINT_FAILED",
+                        f"the checkpoint was not saved: {fault.message}",
+                    )
+            now = self._runtime.state.runs.get(run)
+            if now is None or request_id not in now.saves:
+                await refuse(
+                    context,
+                    grpc.StatusCode.ABORTED,
+                    "CHECKPOINT_LOST",
+                    f"the trainer of run {run} ended before it could save",
+                )
 
     async def reach(
         self,

@@ -77,7 +77,7 @@ def encode(event: AnyEvent) -> event_pb2.Event:
         payload.resumed_run = event.resumed_run
         payload.restore_directories.extend(event.restore_directories)
     else:
-        _fill(payload, event)
+        fill(payload, event)
     return message
 
 
@@ -147,7 +147,8 @@ def phase_of(number: int) -> Phase | None:
     return Phase(fault_pb2.Phase.Name(number).removeprefix("PHASE_").lower())
 
 
-def _fill(message: Message, value: Any) -> None:  # noqa: ANN401 - any dataclass
+def fill(message: Message, value: Any) -> None:  # noqa: ANN401 - any dataclass
+    """Write a dataclass into the message of the same fields."""
     for field in dataclasses.fields(value):
         if field.name in _HEADER and field.name not in message.DESCRIPTOR.fields_by_name:
             continue
@@ -162,13 +163,13 @@ def _fill(message: Message, value: Any) -> None:  # noqa: ANN401 - any dataclass
             target = getattr(message, name)
             for element in item:
                 if dataclasses.is_dataclass(element):
-                    _fill(target.add(), element)
+                    fill(target.add(), element)
                 else:
                     target.append(element)
         elif dataclasses.is_dataclass(item):
             target = getattr(message, name)
             target.SetInParent()
-            _fill(target, item)
+            fill(target, item)
         else:
             setattr(message, name, item)
 

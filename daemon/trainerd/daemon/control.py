@@ -20,6 +20,9 @@ from trainerd.daemon import codec
 from trainerd.daemon.changes import Changes
 from trainerd.daemon.checking import Checking
 from trainerd.daemon.clock import Clock
+from trainerd.daemon.deadlines import Deadlines
+from trainerd.daemon.explaining import explanation
+from trainerd.daemon.host_files import HostFiles
 from trainerd.daemon.launcher_link import LauncherLink
 from trainerd.daemon.refusals import refuse, refuse_invalid
 from trainerd.daemon.runtime import Runtime
@@ -36,7 +39,7 @@ from trainerd.daemon.supervision.state import Run
 from trainerd.daemon.terms import with_defaults
 from trainerd.daemon.views import Views
 from trainerd.daemon.watchers import Watchers
-from trainerd.v1 import control_pb2, control_pb2_grpc, launcher_pb2, run_pb2
+from trainerd.v1 import control_pb2, control_pb2_grpc, event_pb2, run_pb2
 from trainerd.v1.protocol import protocol, refusal
 
 MAX_RUNS = 1000
@@ -63,6 +66,7 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         runtime: Runtime,
         views: Views,
         watchers: Watchers,
+        deadlines: Deadlines,
         launcher: LauncherLink,
         clock: Clock,
         metrics_address: str,
@@ -70,12 +74,14 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         self._runtime = runtime
         self._views = views
         self._watchers = watchers
+        self._deadlines = deadlines
         self._launcher = launcher
         self._clock = clock
         self._metrics_address = metrics_address
         self._started = clock.now()
         self._changes = Changes(runtime, watchers)
         self._checking = Checking(launcher, watchers, clock)
+        self._files = HostFiles(launcher)
         self._submitting = asyncio.Lock()
 
     async def GetDaemon(  # noqa: N802
@@ -278,32 +284,12 @@ class Control(control_pb2_grpc.ControlServiceServicer):
             await self._changes.request(
                 context, CheckpointRequested(run=run.id, request_id=request_id)
             )
-            while not request.no_wait:
-                await watcher.wait(1.0)
-                events, _ = watcher.take()
-                for event in events:
-                    if request_id in event.checkpoint_saved.request_ids:
-                        saved = event.checkpoint_saved
-                        return control_pb2.CheckpointRunResponse(
-                            run=self._view(self._now(run)), step=saved.step, path=saved.path
-                        )
-                    if request_id in event.fault_raised.request_ids:
-                        fault = event.fault_raised.fault
-                        await refuse(
-                            context,
-                            grpc.StatusCode.ABORTED,
-                            "CHECKPOINT_FAILED",
-                            f"the checkpoint was not saved: {fault.message}",
-                        )
-                now = self._runtime.state.runs.get(run.id)
-                if now is None or request_id not in now.saves:
-                    await refuse(
-                        context,
-                        grpc.StatusCode.ABORTED,
-                        "CHECKPOINT_LOST",
-                        f"the trainer of run {run.id} ended before it could save",
-                    )
-        return control_pb2.CheckpointRunResponse(run=self._view(self._now(run)))
+            saved = event_pb2.CheckpointSaved()
+            if not request.no_wait:
+                saved = await self._changes.saved(context, run.id, request_id, watcher)
+        return control_pb2.CheckpointRunResponse(
+            run=self._view(self._now(run)), step=saved.step, path=saved.path
+        )
 
     async def WatchRun(  # noqa: N802
         self, request: control_pb2.WatchRunRequest, context: _Context
@@ -347,26 +333,34 @@ class Control(control_pb2_grpc.ControlServiceServicer):
                     return
                 await watcher.wait(60.0)
 
+    async def ExplainRun(  # noqa: N802
+        self, request: control_pb2.ExplainRunRequest, context: _Context
+    ) -> control_pb2.ExplainRunResponse:
+        """See control.proto."""
+        run = await self._find(context, request.run)
+        now = self._clock.now()
+        return await explanation(self._runtime, self._views, self._deadlines, run, now=now)
+
+    async def ListIncidents(  # noqa: N802
+        self, request: control_pb2.ListIncidentsRequest, context: _Context
+    ) -> control_pb2.ListIncidentsResponse:
+        """See control.proto."""
+        run = await self._find(context, request.run)
+        return await self._files.incidents(context, run.id)
+
+    async def GetIncident(  # noqa: N802
+        self, request: control_pb2.GetIncidentRequest, context: _Context
+    ) -> control_pb2.GetIncidentResponse:
+        """See control.proto."""
+        run = await self._find(context, request.run)
+        return await self._files.incident(context, run.id, request.number)
+
     async def ReadRunLog(  # noqa: N802
         self, request: control_pb2.ReadRunLogRequest, context: _Context
     ) -> control_pb2.ReadRunLogResponse:
         """See control.proto."""
         run = await self._find(context, request.run)
-        inner = launcher_pb2.ReadLogRequest(
-            run=run.id,
-            incarnation=request.incarnation,
-            offset=request.offset,
-            max_bytes=request.max_bytes,
-        )
-        try:
-            part = await self._launcher.read_log(inner)
-        except grpc.aio.AioRpcError as error:
-            await refuse(context, error.code(), "LOG_UNREADABLE", error.details() or "")
-        except OSError as error:
-            await refuse(context, grpc.StatusCode.UNAVAILABLE, "LAUNCHER_UNLINKED", str(error))
-        return control_pb2.ReadRunLogResponse(
-            data=part.data, next_offset=part.next_offset, incarnation=part.incarnation
-        )
+        return await self._files.log(context, run.id, request)
 
     def _view(self, run: Run) -> run_pb2.Run:
         return self._views.snapshot(run, self._clock.now())

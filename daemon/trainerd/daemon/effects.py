@@ -13,6 +13,8 @@ from typing import assert_never
 import grpc
 import structlog
 
+from trainerd.daemon.clock import Clock
+from trainerd.daemon.incidents import request_of
 from trainerd.daemon.launcher_link import LauncherLink
 from trainerd.daemon.links import TrainerLinks
 from trainerd.daemon.refusals import reason_of
@@ -26,6 +28,7 @@ from trainerd.daemon.supervision.commands import (
     StartTimer,
     StartTrainer,
     TellTrainer,
+    WriteIncident,
 )
 from trainerd.daemon.supervision.events import (
     Event,
@@ -33,6 +36,7 @@ from trainerd.daemon.supervision.events import (
     TrainerSpawned,
     TrainerSpawnFailed,
 )
+from trainerd.daemon.telemetry import Telemetry
 from trainerd.daemon.tokens import Tokens
 from trainerd.daemon.views import Views
 from trainerd.v1 import launcher_pb2
@@ -40,6 +44,7 @@ from trainerd.v1.mailbox import MailboxOverflow
 
 log = structlog.get_logger()
 
+INCIDENT_TRIES = 5
 RETRY_S = 1.0
 """Seconds until an event that could not be journalled is posted again."""
 
@@ -59,6 +64,8 @@ class Effects:
         links: TrainerLinks,
         launcher: LauncherLink,
         tokens: Tokens,
+        telemetry: Telemetry,
+        clock: Clock,
         attach_address: str,
     ) -> None:
         self._runtime = runtime
@@ -66,6 +73,8 @@ class Effects:
         self._links = links
         self._launcher = launcher
         self._tokens = tokens
+        self._telemetry = telemetry
+        self._clock = clock
         self._attach_address = attach_address
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -92,6 +101,12 @@ class Effects:
                 self._cancel(command.key)
             case RemoveFiles():
                 self._spawn(self._remove_files(command))
+            case WriteIncident():
+                # What telemetry knows is that of the moment: the next trainer reports soon.
+                request = request_of(
+                    command, self._runtime.state, self._telemetry, wall=self._clock.wall()
+                )
+                self._spawn(self._write_incident(request))
             case Record():
                 raise TypeError("records are journalled by the runtime, not carried out")
             case _:
@@ -175,10 +190,31 @@ class Effects:
 
     async def _kill_trainer(self, command: KillTrainer) -> None:
         await self._call(
-            lambda: self._launcher.kill_trainer(command.run, command.incarnation, command.grace_s),
+            lambda: self._launcher.kill_trainer(
+                command.run,
+                command.incarnation,
+                command.grace_s,
+                collect_stacks=command.collect_stacks,
+            ),
             "trainer_kill_failed",
             command.run,
         )
+
+    async def _write_incident(self, request: launcher_pb2.WriteIncidentRequest) -> None:
+        """An incident that cannot be kept is told in the log; the run does not depend on it."""
+        for _ in range(INCIDENT_TRIES):
+            try:
+                await self._launcher.write_incident(request)
+                return
+            except grpc.aio.AioRpcError as error:
+                problem = error.details() or error.code().name
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    break
+            except OSError as error:
+                problem = str(error)
+            await asyncio.sleep(RETRY_S)
+        incident = request.incident
+        log.warning("incident_not_kept", run=incident.run, number=incident.number, error=problem)
 
     async def _remove_files(self, command: RemoveFiles) -> None:
         await self._call(

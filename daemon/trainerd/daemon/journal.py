@@ -8,7 +8,7 @@ caused them and are not replayed.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,14 +125,26 @@ class Journal:
         return sequences
 
     def read(
-        self, *, run: str = "", after: int = 0, limit: int = -1, newest_first: bool = False
+        self,
+        *,
+        run: str = "",
+        after: int = 0,
+        limit: int = -1,
+        newest_first: bool = False,
+        kinds: Collection[str] = (),
     ) -> Iterator[Stored]:
-        """Records of a run (or of all), behind sequence `after`, at most `limit` (-1: all)."""
+        """Records of a run (or of all), behind sequence `after`, at most `limit` (-1: all).
+
+        `kinds`: only records of these kinds; empty: of every kind.
+        """
         where, order = "sequence > ?", "DESC" if newest_first else "ASC"
         arguments: list[object] = [after]
         if run:
             where += " AND run = ?"
             arguments.append(run)
+        if kinds:
+            where += f" AND kind IN ({','.join('?' * len(kinds))})"
+            arguments += sorted(kinds)
         arguments.append(limit)
         rows = self._db.execute(
             "SELECT sequence, kind, derived, now, wall, sender_incarnation, sender_sequence, body"

@@ -104,9 +104,13 @@ class LauncherLink:
         response = await self._linked().StartTrainer(request, timeout=START_S)
         return response.pid
 
-    async def kill_trainer(self, run: str, incarnation: int, grace_s: float) -> bool:
+    async def kill_trainer(
+        self, run: str, incarnation: int, grace_s: float, *, collect_stacks: bool = False
+    ) -> bool:
         """Signal a trainer; return whether it was alive."""
-        request = launcher_pb2.KillTrainerRequest(run=run, incarnation=incarnation, grace_s=grace_s)
+        request = launcher_pb2.KillTrainerRequest(
+            run=run, incarnation=incarnation, grace_s=grace_s, collect_stacks=collect_stacks
+        )
         return (await self._linked().KillTrainer(request, timeout=KILL_S)).found
 
     async def check_program(self, spec: run_pb2.RunSpec) -> list[control_pb2.Problem]:
@@ -117,6 +121,20 @@ class LauncherLink:
     async def read_log(self, request: launcher_pb2.ReadLogRequest) -> launcher_pb2.ReadLogResponse:
         """A part of a run's log."""
         return await self._linked().ReadLog(request, timeout=FILES_S)
+
+    async def write_incident(self, request: launcher_pb2.WriteIncidentRequest) -> None:
+        """Keep an incident beside its run's files."""
+        await self._linked().WriteIncident(request, timeout=FILES_S)
+
+    async def read_incidents(self, run: str) -> launcher_pb2.ReadIncidentsResponse:
+        """A run's incidents."""
+        request = launcher_pb2.ReadIncidentsRequest(run=run)
+        return await self._linked().ReadIncidents(request, timeout=FILES_S)
+
+    async def read_incident(self, run: str, number: int) -> launcher_pb2.ReadIncidentResponse:
+        """One incident with its evidence; number 0: the newest."""
+        request = launcher_pb2.ReadIncidentRequest(run=run, number=number)
+        return await self._linked().ReadIncident(request, timeout=FILES_S)
 
     async def remove_run(self, run: str) -> None:
         """Remove a run's files."""
@@ -208,6 +226,7 @@ class LauncherLink:
                 signal=exited.signal,
                 killed_by_launcher=exited.killed_by_launcher,
                 log_tail=exited.log_tail,
+                stacks=exited.stacks,
             )
         )
         self._acknowledged = max(self._acknowledged, record.sequence)

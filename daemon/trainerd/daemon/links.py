@@ -30,6 +30,8 @@ from trainerd.v1.protocol import protocol, refusal
 
 log = structlog.get_logger()
 
+MAX_VERSIONS = 64
+"""Versions of a greeting that are kept."""
 HELLO_S = 10.0
 """Seconds a fresh stream may take to greet."""
 
@@ -173,12 +175,15 @@ class TrainerLinks(trainer_pb2_grpc.TrainerServiceServicer):
     async def _greeted(self, run: str, first: trainer_pb2.AttachRequest, stream: _Stream) -> bool:
         pulse = self._telemetry.of(run)
         pulse.heard_at = pulse.progress_at = self._clock.now()
+        pulse.host = first.envelope.sender.rpartition("/")[2]
+        pulse.versions = dict(list(first.hello.versions.items())[:MAX_VERSIONS])
         attached = TrainerAttached(
             run=run,
             incarnation=stream.incarnation,
             phase=codec.phase_of(first.hello.phase),
             step=first.hello.step,
             dropped_reports=first.hello.dropped_reports,
+            awaits=first.hello.awaits,
         )
         outcome = await self._runtime.post(attached)
         if outcome.ignored is not None:
@@ -213,6 +218,9 @@ class TrainerLinks(trainer_pb2_grpc.TrainerServiceServicer):
     ) -> None:
         sequence = request.envelope.sequence
         request.event.run, request.event.incarnation = run, stream.incarnation
+        raised = request.event.fault_raised
+        if raised.fault.awaits_decision and not raised.question:
+            raised.question = sequence
         event = codec.decode_report(request.event)
         if event is None:
             # It would come again and again if it were not acknowledged.
@@ -272,6 +280,7 @@ def order_message(order: Order) -> trainer_pb2.AttachResponse:
             message.decision.scope = order.scope
             message.decision.delay_s = order.delay_s
             message.decision.reason = order.reason
+            message.decision.answers = order.answers
     return message
 
 

@@ -7,39 +7,18 @@ phase, step or checkpoint, not what a heartbeat claims.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from types import MappingProxyType
 
 import structlog
 
 from trainerd.daemon.clock import Clock
+from trainerd.daemon.deadlines import Deadlines
 from trainerd.daemon.metrics import Metrics
 from trainerd.daemon.runtime import JournalFullError, Runtime
 from trainerd.daemon.supervision.events import DeadlineExpired
-from trainerd.daemon.supervision.faults import Phase
-from trainerd.daemon.supervision.state import Run
 from trainerd.daemon.telemetry import Telemetry
 from trainerd.v1.mailbox import MailboxOverflow
 
 log = structlog.get_logger()
-
-DEADLINES_S: Mapping[Phase, float] = MappingProxyType(
-    {
-        Phase.SPAWN: 60.0,
-        Phase.INIT: 600.0,
-        Phase.RESTORE: 600.0,
-        Phase.COMPILE: 3600.0,
-        Phase.FIRST_STEP: 900.0,
-        Phase.STEP: 120.0,
-        Phase.SAVE: 900.0,
-        Phase.DRAIN: 300.0,
-        Phase.EVALUATE: 1800.0,
-    }
-)
-"""Seconds without progress after which a phase counts as hung. A paused trainer has none."""
-
-STEP_FACTOR = 50.0
-"""A step may take this many times its run's median before it counts as hung, at the least."""
 
 PERIOD_S = 1.0
 
@@ -48,10 +27,16 @@ class Monitor:
     """Looks at every live trainer once a second."""
 
     def __init__(
-        self, runtime: Runtime, telemetry: Telemetry, metrics: Metrics, clock: Clock
+        self,
+        runtime: Runtime,
+        telemetry: Telemetry,
+        deadlines: Deadlines,
+        metrics: Metrics,
+        clock: Clock,
     ) -> None:
         self._runtime = runtime
         self._telemetry = telemetry
+        self._deadlines = deadlines
         self._metrics = metrics
         self._clock = clock
 
@@ -72,32 +57,21 @@ class Monitor:
         expired = []
         age_s = 0.0
         for run in self._runtime.state.runs.values():
-            phase = run.trainer.phase if run.trainer else None
-            if run.trainer is None or phase is None:
+            if run.trainer is None or run.trainer.phase is None:
                 continue
             # A trainer that is detached grows older all the same.
             if heard_at := self._telemetry.of(run.id).heard_at:
                 age_s = now - heard_at
-            if not run.trainer.attached or run.trainer.killed or run.trainer.ending:
-                continue
-            deadline_s = self._deadline_s(run, phase)
-            waited_s = now - self._telemetry.of(run.id).progress_at
-            if deadline_s is not None and waited_s > deadline_s:
+            silence = self._deadlines.silence(run, now=now)
+            if silence is not None and silence.waited_s > silence.deadline_s:
                 expired.append(
                     DeadlineExpired(
                         run=run.id,
                         incarnation=run.incarnation,
-                        phase=phase,
-                        deadline_s=deadline_s,
-                        waited_s=waited_s,
+                        phase=silence.phase,
+                        deadline_s=silence.deadline_s,
+                        waited_s=silence.waited_s,
                     )
                 )
         self._metrics.heard(age_s)
         return expired
-
-    def _deadline_s(self, run: Run, phase: Phase) -> float | None:
-        deadline_s = DEADLINES_S.get(phase)
-        if deadline_s is not None and phase is Phase.STEP:
-            usual_s = self._telemetry.of(run.id).step_duration_s
-            return max(deadline_s, STEP_FACTOR * usual_s)
-        return deadline_s

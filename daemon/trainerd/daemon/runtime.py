@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -146,11 +146,26 @@ class Runtime:
             raise MailboxOverflow(f"{MAILBOX_LIMIT} events wait, limit {MAILBOX_LIMIT}") from None
         return await answer
 
-    async def history(self, run: str, after: int, limit: int) -> list[Stored]:
-        """Journal records of a run (or of all) behind `after`, at most `limit`."""
+    async def history(
+        self,
+        run: str,
+        after: int,
+        limit: int,
+        *,
+        kinds: Collection[str] = (),
+        newest_first: bool = False,
+    ) -> list[Stored]:
+        """Journal records of a run (or of all) behind `after`, at most `limit`.
+
+        `kinds`: only records of these kinds; empty: of every kind.
+        """
         async with self._reading:
             return await asyncio.to_thread(
-                lambda: list(self._journal.read(run=run, after=after, limit=limit))
+                lambda: list(
+                    self._journal.read(
+                        run=run, after=after, limit=limit, kinds=kinds, newest_first=newest_first
+                    )
+                )
             )
 
     async def run(self, executor: Executor) -> None:

@@ -27,6 +27,7 @@ from trainerd.daemon.calls import CallTimes
 from trainerd.daemon.clock import SystemClock
 from trainerd.daemon.config import Config, checked
 from trainerd.daemon.control import Control
+from trainerd.daemon.deadlines import Deadlines
 from trainerd.daemon.effects import Effects
 from trainerd.daemon.journal import Journal
 from trainerd.daemon.launcher_link import LauncherLink, LauncherStart, launcher_command
@@ -142,7 +143,9 @@ async def running(config: Config, journal: Journal, stop: asyncio.Event) -> Asyn
     metrics = Metrics(socket.gethostname())
     runtime = Runtime(journal, clock, on_commit=metrics.journal_s.observe)
     views = Views(telemetry)
+    deadlines = Deadlines(telemetry)
     runtime.observe(lambda stored, _: views.apply(stored))
+    runtime.observe(deadlines.record)
     last = runtime.replay()
     if last is not None:
         clock.rebase(last_now=last.now, last_wall=last.wall)
@@ -156,13 +159,15 @@ async def running(config: Config, journal: Journal, stop: asyncio.Event) -> Asyn
     tokens = Tokens(config.daemon.state_directory / "token.key")
     links = TrainerLinks(runtime, telemetry, metrics, clock, tokens)
     launcher = LauncherLink(runtime, config.launcher.socket, _launcher_start(config))
-    monitor = Monitor(runtime, telemetry, metrics, clock)
+    monitor = Monitor(runtime, telemetry, deadlines, metrics, clock)
     effects = Effects(
         runtime=runtime,
         views=views,
         links=links,
         launcher=launcher,
         tokens=tokens,
+        telemetry=telemetry,
+        clock=clock,
         attach_address=attach_address,
     )
     tasks: list[asyncio.Task[None]] = []
@@ -179,6 +184,7 @@ async def running(config: Config, journal: Journal, stop: asyncio.Event) -> Asyn
             runtime=runtime,
             views=views,
             watchers=watchers,
+            deadlines=deadlines,
             launcher=launcher,
             clock=clock,
             metrics_address=metrics_address,

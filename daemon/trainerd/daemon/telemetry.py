@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 
 from trainerd.daemon.journal import Stored
 from trainerd.daemon.supervision.state import State
-from trainerd.v1 import fault_pb2, trainer_pb2
+from trainerd.v1 import fault_pb2, incident_pb2, trainer_pb2
 
+LAST_STEPS = 64
+"""Newest step reports that are kept for an incident."""
 RATE_WINDOW_S = 10.0
 """Seconds over which step rates are taken."""
 
@@ -23,6 +25,8 @@ class Pulse:
     """The newest telemetry of one run. Times are monotonic seconds of the daemon's clock.
 
     `advance`: updates applied since the report before the newest, repeated ones included.
+    `longest_step_s`: the longest step, or wait for one, so far. `host`, `versions`: as the trainer
+    greeted.
     """
 
     step: int = 0
@@ -41,11 +45,18 @@ class Pulse:
     fault_step: int = 0
     last_recovery_s: float = 0.0
     advance: int = 0
-    step_duration_s: float = 0.0
+    longest_step_s: float = 0.0
+    host: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    last_steps: collections.deque[incident_pb2.StepSample] = field(
+        default_factory=lambda: collections.deque(maxlen=LAST_STEPS)
+    )
     _marks: collections.deque[tuple[float, int, int]] = field(default_factory=collections.deque)
 
     def step_report(self, report: trainer_pb2.StepReport, now: float) -> float | None:
         """Take a report; return the recovery time in seconds if it ends a recovery."""
+        silent_s = now - self.progress_at if self.progress_at else 0.0
+        self.longest_step_s = max(self.longest_step_s, silent_s, *report.durations_s)
         self.heard_at = self.progress_at = now
         # A report lists at most 256 durations; after a restart the step goes back.
         told = len(report.durations_s)
@@ -56,9 +67,14 @@ class Pulse:
         self.masked_slots = report.masked_slots
         if self.first_loss is None:
             self.first_loss = report.loss
-        if report.durations_s:
-            ordered = sorted(report.durations_s)
-            self.step_duration_s = ordered[len(ordered) // 2]
+        self.last_steps.append(
+            incident_pb2.StepSample(
+                step=report.step,
+                loss=report.loss,
+                gradient_norm=report.gradient_norm,
+                duration_s=max(report.durations_s, default=0.0),
+            )
+        )
         self._marks.append((now, report.step, report.examples))
         while len(self._marks) > 2 and now - self._marks[0][0] > RATE_WINDOW_S:
             self._marks.popleft()

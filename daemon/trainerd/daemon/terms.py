@@ -39,7 +39,8 @@ def with_defaults(spec: run_pb2.RunSpec) -> run_pb2.RunSpec:
     train, checkpoint, hosts = full.train, full.checkpoint, full.hosts
     if not train.HasField("microbatch") and not train.HasField("accumulate_steps"):
         train.microbatch = train.global_batch
-    _default(train, seed=0, deterministic=True, evaluate_every_steps=0)
+    _default(train, seed=0, deterministic=True, evaluate_every_steps=0, remat=False)
+    train.precision = train.precision or run_pb2.PRECISION_FLOAT32
     _default(checkpoint, every_steps=50, keep=3)
     if not checkpoint.on_repeated_failure:
         checkpoint.on_repeated_failure = run_pb2.ON_REPEATED_FAILURE_CONTINUE
@@ -51,6 +52,7 @@ def with_defaults(spec: run_pb2.RunSpec) -> run_pb2.RunSpec:
         backoff_s=defaults.backoff_s,
         backoff_max_s=defaults.backoff_max_s,
         max_cycles_without_progress=defaults.max_cycles_without_progress,
+        hang_factor=defaults.hang_factor,
     )
     for fault_class in RULED:
         rule = getattr(full.policy, fault_class.value)
@@ -83,6 +85,8 @@ def policy_of(spec: run_pb2.RunSpec) -> Policy:
         ),
         max_checkpoint_failures=full.checkpoint.max_failures,
         max_checkpoint_age_s=full.checkpoint.max_age_s,
+        hang_factor=full.policy.hang_factor,
+        hang_floor_s=full.policy.hang_floor_s,
     )
 
 

@@ -77,6 +77,10 @@ def _train(train: run_pb2.TrainSpec) -> _Problems:
             )
     yield from _at_least("train.seed", train.seed, 0)
     yield from _at_least("train.evaluate_every_steps", train.evaluate_every_steps, 0)
+    if train.precision not in run_pb2.Precision.values():
+        yield _problem("train.precision", f'must be "float32" or "bfloat16", got {train.precision}')
+    if train.HasField("clip_norm") and not 0 < train.clip_norm < float("inf"):
+        yield _problem("train.clip_norm", f"must be a positive number, got {train.clip_norm:g}")
 
 
 def _trainer(trainer: run_pb2.TrainerSpec) -> _Problems:
@@ -142,12 +146,18 @@ def _hosts(hosts: run_pb2.HostsSpec) -> _Problems:
 def _policy(policy: fault_pb2.Policy) -> _Problems:
     if policy.HasField("backoff_s") and not policy.backoff_s >= 0:
         yield _problem("policy.backoff_s", f"must be ≥ 0, got {policy.backoff_s:g}")
+    if policy.HasField("loss_spike_z") and not 1 <= policy.loss_spike_z < float("inf"):
+        yield _problem("policy.loss_spike_z", f"must be ≥ 1, got {policy.loss_spike_z:g}")
     if policy.HasField("backoff_max_s"):
         yield from _positive("policy.backoff_max_s", policy.backoff_max_s)
     if policy.HasField("max_cycles_without_progress"):
         yield from _at_least(
             "policy.max_cycles_without_progress", policy.max_cycles_without_progress, 1
         )
+    if policy.HasField("hang_factor") and not 1 <= policy.hang_factor < math.inf:
+        yield _problem("policy.hang_factor", f"must be ≥ 1, got {policy.hang_factor:g}")
+    if policy.HasField("hang_floor_s"):
+        yield from _positive("policy.hang_floor_s", policy.hang_floor_s)
     for fault_class in RULED:
         if not policy.HasField(fault_class.value):
             continue

@@ -15,16 +15,25 @@ from trainerd.daemon.telemetry import Telemetry
 from trainerd.v1 import event_pb2, fault_pb2, run_pb2
 
 _RUN = run_pb2.Run.DESCRIPTOR.fields_by_name
+MILD = frozenset({fault_pb2.ACTION_CONTINUE, fault_pb2.ACTION_MASK, fault_pb2.ACTION_SKIP})
+"""Decisions after which the run goes on as before."""
 _TERMINAL = {codec.enum_value(_RUN["state"], state) for state in TERMINAL}
 
 
 @dataclass(slots=True)
 class RunFacts:
-    """Facts about one run that no decision rests on."""
+    """Facts about one run that no decision rests on.
+
+    Sequences of records: `cause` of the newest event, `expired` of the newest missed deadline,
+    `story` of what led to the newest decision that changed the run's course; 0: none.
+    """
 
     facts: run_pb2.Run = field(default_factory=run_pb2.Run)
     last_save: Stored | None = None
     restore_directories: tuple[str, ...] = ()
+    cause: int = 0
+    expired: int = 0
+    story: int = 0
 
 
 class Views:
@@ -51,6 +60,8 @@ class Views:
             self._runs.pop(message.run, None)
         known = self._runs.get(message.run)
         if known is not None:
+            if not stored.derived:
+                known.cause = stored.sequence
             _fold(known, stored)
 
     def spec(self, run: str) -> run_pb2.RunSpec:
@@ -60,6 +71,11 @@ class Views:
     def restore_directories(self, run: str) -> tuple[str, ...]:
         """Where the run's state may be beside its own checkpoint directory."""
         return self._runs[run].restore_directories
+
+    def story(self, run: str) -> int:
+        """Sequence of the record with which the run's present story begins; 0: with the run."""
+        known = self._runs.get(run)
+        return known.story if known is not None else 0
 
     def saves(self) -> Mapping[str, Stored]:
         """The record of each run's newest durable checkpoint."""
@@ -103,8 +119,15 @@ def _fold(known: RunFacts, stored: Stored) -> None:
     match stored.kind:
         case "decision_made":
             facts.last_fault.CopyFrom(message.decision_made.fault)
+            if message.decision_made.decision.action not in MILD:
+                hang = getattr(facts.last_fault, "class") == fault_pb2.FAULT_CLASS_HANG
+                # The trainer was killed for it; what the decision follows is only its exit.
+                known.story = known.expired if hang and known.expired else known.cause
+                known.expired = 0
             restart = fault_pb2.Action.Value(f"ACTION_{Action.RESTART.name}")
             facts.restarts += message.decision_made.decision.action == restart
+        case "deadline_expired":
+            known.expired = stored.sequence
         case "evaluated":
             evaluation = message.evaluated.evaluation
             if not facts.HasField("first_evaluation"):

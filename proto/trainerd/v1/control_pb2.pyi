@@ -1,13 +1,41 @@
 from trainerd.v1 import event_pb2 as _event_pb2
+from trainerd.v1 import fault_pb2 as _fault_pb2
+from trainerd.v1 import incident_pb2 as _incident_pb2
 from trainerd.v1 import link_pb2 as _link_pb2
 from trainerd.v1 import run_pb2 as _run_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class UpcomingKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    UPCOMING_KIND_UNSPECIFIED: _ClassVar[UpcomingKind]
+    UPCOMING_KIND_RESTART: _ClassVar[UpcomingKind]
+    UPCOMING_KIND_ATTACH: _ClassVar[UpcomingKind]
+    UPCOMING_KIND_EXIT: _ClassVar[UpcomingKind]
+    UPCOMING_KIND_STOP: _ClassVar[UpcomingKind]
+    UPCOMING_KIND_REAP: _ClassVar[UpcomingKind]
+    UPCOMING_KIND_MISSING: _ClassVar[UpcomingKind]
+    UPCOMING_KIND_DEVICES: _ClassVar[UpcomingKind]
+    UPCOMING_KIND_LAUNCHER: _ClassVar[UpcomingKind]
+    UPCOMING_KIND_RESUME: _ClassVar[UpcomingKind]
+    UPCOMING_KIND_HANG: _ClassVar[UpcomingKind]
+UPCOMING_KIND_UNSPECIFIED: UpcomingKind
+UPCOMING_KIND_RESTART: UpcomingKind
+UPCOMING_KIND_ATTACH: UpcomingKind
+UPCOMING_KIND_EXIT: UpcomingKind
+UPCOMING_KIND_STOP: UpcomingKind
+UPCOMING_KIND_REAP: UpcomingKind
+UPCOMING_KIND_MISSING: UpcomingKind
+UPCOMING_KIND_DEVICES: UpcomingKind
+UPCOMING_KIND_LAUNCHER: UpcomingKind
+UPCOMING_KIND_RESUME: UpcomingKind
+UPCOMING_KIND_HANG: UpcomingKind
 
 class Problem(_message.Message):
     __slots__ = ("field", "message", "suggestion", "detail")
@@ -240,3 +268,82 @@ class ReadRunLogResponse(_message.Message):
     next_offset: int
     incarnation: int
     def __init__(self, data: _Optional[bytes] = ..., next_offset: _Optional[int] = ..., incarnation: _Optional[int] = ...) -> None: ...
+
+class ExplainRunRequest(_message.Message):
+    __slots__ = ("run",)
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    def __init__(self, run: _Optional[str] = ...) -> None: ...
+
+class ExplainRunResponse(_message.Message):
+    __slots__ = ("run", "story", "budgets", "cycles", "max_cycles", "upcoming")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    STORY_FIELD_NUMBER: _ClassVar[int]
+    BUDGETS_FIELD_NUMBER: _ClassVar[int]
+    CYCLES_FIELD_NUMBER: _ClassVar[int]
+    MAX_CYCLES_FIELD_NUMBER: _ClassVar[int]
+    UPCOMING_FIELD_NUMBER: _ClassVar[int]
+    run: _run_pb2.Run
+    story: _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]
+    budgets: _containers.RepeatedCompositeFieldContainer[BudgetUse]
+    cycles: int
+    max_cycles: int
+    upcoming: _containers.RepeatedCompositeFieldContainer[Upcoming]
+    def __init__(self, run: _Optional[_Union[_run_pb2.Run, _Mapping]] = ..., story: _Optional[_Iterable[_Union[_event_pb2.Event, _Mapping]]] = ..., budgets: _Optional[_Iterable[_Union[BudgetUse, _Mapping]]] = ..., cycles: _Optional[int] = ..., max_cycles: _Optional[int] = ..., upcoming: _Optional[_Iterable[_Union[Upcoming, _Mapping]]] = ...) -> None: ...
+
+class BudgetUse(_message.Message):
+    __slots__ = ("used", "limit", "window_s", "in_a_row", "consecutive")
+    CLASS_FIELD_NUMBER: _ClassVar[int]
+    USED_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_S_FIELD_NUMBER: _ClassVar[int]
+    IN_A_ROW_FIELD_NUMBER: _ClassVar[int]
+    CONSECUTIVE_FIELD_NUMBER: _ClassVar[int]
+    used: int
+    limit: int
+    window_s: float
+    in_a_row: int
+    consecutive: int
+    def __init__(self, used: _Optional[int] = ..., limit: _Optional[int] = ..., window_s: _Optional[float] = ..., in_a_row: _Optional[int] = ..., consecutive: _Optional[int] = ..., **kwargs) -> None: ...
+
+class Upcoming(_message.Message):
+    __slots__ = ("kind", "in_s", "run", "phase")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    IN_S_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    kind: UpcomingKind
+    in_s: float
+    run: str
+    phase: _fault_pb2.Phase
+    def __init__(self, kind: _Optional[_Union[UpcomingKind, str]] = ..., in_s: _Optional[float] = ..., run: _Optional[str] = ..., phase: _Optional[_Union[_fault_pb2.Phase, str]] = ...) -> None: ...
+
+class ListIncidentsRequest(_message.Message):
+    __slots__ = ("run",)
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    def __init__(self, run: _Optional[str] = ...) -> None: ...
+
+class ListIncidentsResponse(_message.Message):
+    __slots__ = ("incidents",)
+    INCIDENTS_FIELD_NUMBER: _ClassVar[int]
+    incidents: _containers.RepeatedCompositeFieldContainer[_incident_pb2.Incident]
+    def __init__(self, incidents: _Optional[_Iterable[_Union[_incident_pb2.Incident, _Mapping]]] = ...) -> None: ...
+
+class GetIncidentRequest(_message.Message):
+    __slots__ = ("run", "number")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    number: int
+    def __init__(self, run: _Optional[str] = ..., number: _Optional[int] = ...) -> None: ...
+
+class GetIncidentResponse(_message.Message):
+    __slots__ = ("incident", "evidence", "directory")
+    INCIDENT_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
+    DIRECTORY_FIELD_NUMBER: _ClassVar[int]
+    incident: _incident_pb2.Incident
+    evidence: _incident_pb2.IncidentEvidence
+    directory: str
+    def __init__(self, incident: _Optional[_Union[_incident_pb2.Incident, _Mapping]] = ..., evidence: _Optional[_Union[_incident_pb2.IncidentEvidence, _Mapping]] = ..., directory: _Optional[str] = ...) -> None: ...

@@ -102,6 +102,21 @@ class ControlServiceStub:
                 request_serializer=trainerd_dot_v1_dot_control__pb2.ListEventsRequest.SerializeToString,
                 response_deserializer=trainerd_dot_v1_dot_control__pb2.ListEventsResponse.FromString,
                 _registered_method=True)
+        self.ExplainRun = channel.unary_unary(
+                '/trainerd.v1.ControlService/ExplainRun',
+                request_serializer=trainerd_dot_v1_dot_control__pb2.ExplainRunRequest.SerializeToString,
+                response_deserializer=trainerd_dot_v1_dot_control__pb2.ExplainRunResponse.FromString,
+                _registered_method=True)
+        self.ListIncidents = channel.unary_unary(
+                '/trainerd.v1.ControlService/ListIncidents',
+                request_serializer=trainerd_dot_v1_dot_control__pb2.ListIncidentsRequest.SerializeToString,
+                response_deserializer=trainerd_dot_v1_dot_control__pb2.ListIncidentsResponse.FromString,
+                _registered_method=True)
+        self.GetIncident = channel.unary_unary(
+                '/trainerd.v1.ControlService/GetIncident',
+                request_serializer=trainerd_dot_v1_dot_control__pb2.GetIncidentRequest.SerializeToString,
+                response_deserializer=trainerd_dot_v1_dot_control__pb2.GetIncidentResponse.FromString,
+                _registered_method=True)
         self.ReadRunLog = channel.unary_unary(
                 '/trainerd.v1.ControlService/ReadRunLog',
                 request_serializer=trainerd_dot_v1_dot_control__pb2.ReadRunLogRequest.SerializeToString,
@@ -206,6 +221,27 @@ class ControlServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExplainRun(self, request, context):
+        """Says why a run is in the state it is in, and what happens next.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListIncidents(self, request, context):
+        """The incidents of a run that are kept: the newest 50.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetIncident(self, request, context):
+        """One incident with its evidence.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReadRunLog(self, request, context):
         """Reads a run's log.
         """
@@ -280,6 +316,21 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     servicer.ListEvents,
                     request_deserializer=trainerd_dot_v1_dot_control__pb2.ListEventsRequest.FromString,
                     response_serializer=trainerd_dot_v1_dot_control__pb2.ListEventsResponse.SerializeToString,
+            ),
+            'ExplainRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainRun,
+                    request_deserializer=trainerd_dot_v1_dot_control__pb2.ExplainRunRequest.FromString,
+                    response_serializer=trainerd_dot_v1_dot_control__pb2.ExplainRunResponse.SerializeToString,
+            ),
+            'ListIncidents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListIncidents,
+                    request_deserializer=trainerd_dot_v1_dot_control__pb2.ListIncidentsRequest.FromString,
+                    response_serializer=trainerd_dot_v1_dot_control__pb2.ListIncidentsResponse.SerializeToString,
+            ),
+            'GetIncident': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetIncident,
+                    request_deserializer=trainerd_dot_v1_dot_control__pb2.GetIncidentRequest.FromString,
+                    response_serializer=trainerd_dot_v1_dot_control__pb2.GetIncidentResponse.SerializeToString,
             ),
             'ReadRunLog': grpc.unary_unary_rpc_method_handler(
                     servicer.ReadRunLog,
@@ -641,6 +692,87 @@ class ControlService:
             '/trainerd.v1.ControlService/ListEvents',
             trainerd_dot_v1_dot_control__pb2.ListEventsRequest.SerializeToString,
             trainerd_dot_v1_dot_control__pb2.ListEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trainerd.v1.ControlService/ExplainRun',
+            trainerd_dot_v1_dot_control__pb2.ExplainRunRequest.SerializeToString,
+            trainerd_dot_v1_dot_control__pb2.ExplainRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListIncidents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trainerd.v1.ControlService/ListIncidents',
+            trainerd_dot_v1_dot_control__pb2.ListIncidentsRequest.SerializeToString,
+            trainerd_dot_v1_dot_control__pb2.ListIncidentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetIncident(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trainerd.v1.ControlService/GetIncident',
+            trainerd_dot_v1_dot_control__pb2.GetIncidentRequest.SerializeToString,
+            trainerd_dot_v1_dot_control__pb2.GetIncidentResponse.FromString,
             options,
             channel_credentials,
             insecure,

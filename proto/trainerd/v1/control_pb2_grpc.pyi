@@ -62,6 +62,12 @@ class ControlServiceStub:
     """Streams a run: its situation now and after every change, until it ends."""
     ListEvents: _grpc.UnaryStreamMultiCallable[_control_pb2.ListEventsRequest, _control_pb2.ListEventsResponse]
     """Streams a run's journal records."""
+    ExplainRun: _grpc.UnaryUnaryMultiCallable[_control_pb2.ExplainRunRequest, _control_pb2.ExplainRunResponse]
+    """Says why a run is in the state it is in, and what happens next."""
+    ListIncidents: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListIncidentsRequest, _control_pb2.ListIncidentsResponse]
+    """The incidents of a run that are kept: the newest 50."""
+    GetIncident: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetIncidentRequest, _control_pb2.GetIncidentResponse]
+    """One incident with its evidence."""
     ReadRunLog: _grpc.UnaryUnaryMultiCallable[_control_pb2.ReadRunLogRequest, _control_pb2.ReadRunLogResponse]
     """Reads a run's log."""
 
@@ -99,6 +105,12 @@ class ControlServiceAsyncStub(ControlServiceStub):
     """Streams a run: its situation now and after every change, until it ends."""
     ListEvents: _aio.UnaryStreamMultiCallable[_control_pb2.ListEventsRequest, _control_pb2.ListEventsResponse]  # type: ignore[assignment]
     """Streams a run's journal records."""
+    ExplainRun: _aio.UnaryUnaryMultiCallable[_control_pb2.ExplainRunRequest, _control_pb2.ExplainRunResponse]  # type: ignore[assignment]
+    """Says why a run is in the state it is in, and what happens next."""
+    ListIncidents: _aio.UnaryUnaryMultiCallable[_control_pb2.ListIncidentsRequest, _control_pb2.ListIncidentsResponse]  # type: ignore[assignment]
+    """The incidents of a run that are kept: the newest 50."""
+    GetIncident: _aio.UnaryUnaryMultiCallable[_control_pb2.GetIncidentRequest, _control_pb2.GetIncidentResponse]  # type: ignore[assignment]
+    """One incident with its evidence."""
     ReadRunLog: _aio.UnaryUnaryMultiCallable[_control_pb2.ReadRunLogRequest, _control_pb2.ReadRunLogResponse]  # type: ignore[assignment]
     """Reads a run's log."""
 
@@ -211,6 +223,30 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_control_pb2.ListEventsResponse], _abc.AsyncIterator[_control_pb2.ListEventsResponse]]:
         """Streams a run's journal records."""
+
+    @_abc_1.abstractmethod
+    def ExplainRun(
+        self,
+        request: _control_pb2.ExplainRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ExplainRunResponse, _abc.Awaitable[_control_pb2.ExplainRunResponse]]:
+        """Says why a run is in the state it is in, and what happens next."""
+
+    @_abc_1.abstractmethod
+    def ListIncidents(
+        self,
+        request: _control_pb2.ListIncidentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ListIncidentsResponse, _abc.Awaitable[_control_pb2.ListIncidentsResponse]]:
+        """The incidents of a run that are kept: the newest 50."""
+
+    @_abc_1.abstractmethod
+    def GetIncident(
+        self,
+        request: _control_pb2.GetIncidentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.GetIncidentResponse, _abc.Awaitable[_control_pb2.GetIncidentResponse]]:
+        """One incident with its evidence."""
 
     @_abc_1.abstractmethod
     def ReadRunLog(

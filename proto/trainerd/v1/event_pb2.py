@@ -27,15 +27,15 @@ from trainerd.v1 import fault_pb2 as trainerd_dot_v1_dot_fault__pb2
 from trainerd.v1 import run_pb2 as trainerd_dot_v1_dot_run__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17trainerd/v1/event.proto\x12\x0btrainerd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17trainerd/v1/fault.proto\x1a\x15trainerd/v1/run.proto\"\xb9\r\n\x05\x45vent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0b\n\x03run\x18\x03 \x01(\t\x12\x13\n\x0bincarnation\x18\x04 \x01(\x03\x12\x0c\n\x04host\x18\x05 \x01(\t\x12\x34\n\x0e\x64\x61\x65mon_started\x18\n \x01(\x0b\x32\x1a.trainerd.v1.DaemonStartedH\x00\x12:\n\x11launcher_attached\x18\x0b \x01(\x0b\x32\x1d.trainerd.v1.LauncherAttachedH\x00\x12\x32\n\rlauncher_lost\x18\x0c \x01(\x0b\x32\x19.trainerd.v1.LauncherLostH\x00\x12\x32\n\rrun_submitted\x18\x14 \x01(\x0b\x32\x19.trainerd.v1.RunSubmittedH\x00\x12\x36\n\x0fpause_requested\x18\x15 \x01(\x0b\x32\x1b.trainerd.v1.PauseRequestedH\x00\x12\x38\n\x10resume_requested\x18\x16 \x01(\x0b\x32\x1c.trainerd.v1.ResumeRequestedH\x00\x12\x34\n\x0estop_requested\x18\x17 \x01(\x0b\x32\x1a.trainerd.v1.StopRequestedH\x00\x12@\n\x14\x63heckpoint_requested\x18\x18 \x01(\x0b\x32 .trainerd.v1.CheckpointRequestedH\x00\x12:\n\x11restart_requested\x18\x19 \x01(\x0b\x32\x1d.trainerd.v1.RestartRequestedH\x00\x12.\n\x0brun_deleted\x18\x1a \x01(\x0b\x32\x17.trainerd.v1.RunDeletedH\x00\x12\x36\n\x0ftrainer_spawned\x18\x1e \x01(\x0b\x32\x1b.trainerd.v1.TrainerSpawnedH\x00\x12?\n\x14trainer_spawn_failed\x18\x1f \x01(\x0b\x32\x1f.trainerd.v1.TrainerSpawnFailedH\x00\x12\x38\n\x10trainer_attached\x18  \x01(\x0b\x32\x1c.trainerd.v1.TrainerAttachedH\x00\x12\x38\n\x10trainer_detached\x18! \x01(\x0b\x32\x1c.trainerd.v1.TrainerDetachedH\x00\x12\x34\n\x0etrainer_exited\x18\" \x01(\x0b\x32\x1a.trainerd.v1.TrainerExitedH\x00\x12\x32\n\rphase_entered\x18# \x01(\x0b\x32\x19.trainerd.v1.PhaseEnteredH\x00\x12.\n\x0bslots_fixed\x18$ \x01(\x0b\x32\x17.trainerd.v1.SlotsFixedH\x00\x12\x34\n\x0estate_restored\x18% \x01(\x0b\x32\x1a.trainerd.v1.StateRestoredH\x00\x12+\n\tevaluated\x18& \x01(\x0b\x32\x16.trainerd.v1.EvaluatedH\x00\x12\x38\n\x10\x63heckpoint_saved\x18\' \x01(\x0b\x32\x1c.trainerd.v1.CheckpointSavedH\x00\x12\x30\n\x0c\x66\x61ult_raised\x18( \x01(\x0b\x32\x18.trainerd.v1.FaultRaisedH\x00\x12\x34\n\x0etrainer_paused\x18) \x01(\x0b\x32\x1a.trainerd.v1.TrainerPausedH\x00\x12\x36\n\x0ftrainer_resumed\x18* \x01(\x0b\x32\x1b.trainerd.v1.TrainerResumedH\x00\x12\x38\n\x10trainer_finished\x18+ \x01(\x0b\x32\x1c.trainerd.v1.TrainerFinishedH\x00\x12.\n\x0btimer_fired\x18\x32 \x01(\x0b\x32\x17.trainerd.v1.TimerFiredH\x00\x12\x38\n\x10\x64\x65\x61\x64line_expired\x18\x33 \x01(\x0b\x32\x1c.trainerd.v1.DeadlineExpiredH\x00\x12\x32\n\rdecision_made\x18< \x01(\x0b\x32\x19.trainerd.v1.DecisionMadeH\x00\x12\x39\n\x11run_state_changed\x18= \x01(\x0b\x32\x1c.trainerd.v1.RunStateChangedH\x00\x12\x32\n\revent_ignored\x18> \x01(\x0b\x32\x19.trainerd.v1.EventIgnoredH\x00\x42\t\n\x07payload\"-\n\rDaemonStarted\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\x03\"<\n\x0bLiveTrainer\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x03\x12\x0b\n\x03pid\x18\x03 \x01(\x03\"]\n\x10LauncherAttached\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\x03\x12*\n\x08trainers\x18\x03 \x03(\x0b\x32\x18.trainerd.v1.LiveTrainer\"\x1e\n\x0cLauncherLost\x12\x0e\n\x06reason\x18\x01 \x01(\t\"x\n\x0cRunSubmitted\x12\"\n\x04spec\x18\x01 \x01(\x0b\x32\x14.trainerd.v1.RunSpec\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x13\n\x0bresumed_run\x18\x03 \x01(\t\x12\x1b\n\x13restore_directories\x18\x04 \x03(\t\"\x10\n\x0ePauseRequested\"\x11\n\x0fResumeRequested\"\x1d\n\rStopRequested\x12\x0c\n\x04save\x18\x01 \x01(\x08\")\n\x13\x43heckpointRequested\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x12\n\x10RestartRequested\"\x0c\n\nRunDeleted\"\x1d\n\x0eTrainerSpawned\x12\x0b\n\x03pid\x18\x01 \x01(\x03\"8\n\x12TrainerSpawnFailed\x12\x0f\n\x07message\x18\x01 \x01(\t\x12\x11\n\tpermanent\x18\x02 \x01(\x08\"[\n\x0fTrainerAttached\x12!\n\x05phase\x18\x01 \x01(\x0e\x32\x12.trainerd.v1.Phase\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\x17\n\x0f\x64ropped_reports\x18\x03 \x01(\x03\"!\n\x0fTrainerDetached\x12\x0e\n\x06reason\x18\x01 \x01(\t\"`\n\rTrainerExited\x12\x11\n\texit_code\x18\x01 \x01(\x05\x12\x0e\n\x06signal\x18\x02 \x01(\x05\x12\x1a\n\x12killed_by_launcher\x18\x03 \x01(\x08\x12\x10\n\x08log_tail\x18\x04 \x01(\t\"?\n\x0cPhaseEntered\x12!\n\x05phase\x18\x01 \x01(\x0e\x32\x12.trainerd.v1.Phase\x12\x0c\n\x04step\x18\x02 \x01(\x03\"\x1b\n\nSlotsFixed\x12\r\n\x05slots\x18\x01 \x01(\x05\"<\n\rStateRestored\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\r\n\x05\x62\x61tch\x18\x02 \x01(\x03\x12\x0e\n\x06source\x18\x03 \x01(\t\"8\n\tEvaluated\x12+\n\nevaluation\x18\x01 \x01(\x0b\x32\x17.trainerd.v1.Evaluation\"x\n\x0f\x43heckpointSaved\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\r\n\x05\x62ytes\x18\x03 \x01(\x03\x12\x11\n\tblocked_s\x18\x04 \x01(\x01\x12\x12\n\nduration_s\x18\x05 \x01(\x01\x12\x13\n\x0brequest_ids\x18\x06 \x03(\t\"E\n\x0b\x46\x61ultRaised\x12!\n\x05\x66\x61ult\x18\x01 \x01(\x0b\x32\x12.trainerd.v1.Fault\x12\x13\n\x0brequest_ids\x18\x02 \x03(\t\"\x1d\n\rTrainerPaused\x12\x0c\n\x04step\x18\x01 \x01(\x03\"\x1e\n\x0eTrainerResumed\x12\x0c\n\x04step\x18\x01 \x01(\x03\"u\n\x0fTrainerFinished\x12)\n\x06reason\x18\x01 \x01(\x0e\x32\x19.trainerd.v1.FinishReason\x12&\n\x06result\x18\x02 \x01(\x0b\x32\x16.trainerd.v1.RunResult\x12\x0f\n\x07\x64urable\x18\x03 \x01(\x08\"\x19\n\nTimerFired\x12\x0b\n\x03key\x18\x01 \x01(\t\"Z\n\x0f\x44\x65\x61\x64lineExpired\x12!\n\x05phase\x18\x01 \x01(\x0e\x32\x12.trainerd.v1.Phase\x12\x12\n\ndeadline_s\x18\x02 \x01(\x01\x12\x10\n\x08waited_s\x18\x03 \x01(\x01\"Z\n\x0c\x44\x65\x63isionMade\x12!\n\x05\x66\x61ult\x18\x01 \x01(\x0b\x32\x12.trainerd.v1.Fault\x12\'\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0b\x32\x15.trainerd.v1.Decision\"i\n\x0fRunStateChanged\x12#\n\x04\x66rom\x18\x01 \x01(\x0e\x32\x15.trainerd.v1.RunState\x12!\n\x02to\x18\x02 \x01(\x0e\x32\x15.trainerd.v1.RunState\x12\x0e\n\x06reason\x18\x03 \x01(\t\",\n\x0c\x45ventIgnored\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t*\x9d\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x46INISH_REASON_COMPLETED\x10\x01\x12\x19\n\x15\x46INISH_REASON_STOPPED\x10\x02\x12\x1b\n\x17\x46INISH_REASON_PREEMPTED\x10\x03\x12\x19\n\x15\x46INISH_REASON_DECIDED\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17trainerd/v1/event.proto\x12\x0btrainerd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17trainerd/v1/fault.proto\x1a\x15trainerd/v1/run.proto\"\xb9\r\n\x05\x45vent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0b\n\x03run\x18\x03 \x01(\t\x12\x13\n\x0bincarnation\x18\x04 \x01(\x03\x12\x0c\n\x04host\x18\x05 \x01(\t\x12\x34\n\x0e\x64\x61\x65mon_started\x18\n \x01(\x0b\x32\x1a.trainerd.v1.DaemonStartedH\x00\x12:\n\x11launcher_attached\x18\x0b \x01(\x0b\x32\x1d.trainerd.v1.LauncherAttachedH\x00\x12\x32\n\rlauncher_lost\x18\x0c \x01(\x0b\x32\x19.trainerd.v1.LauncherLostH\x00\x12\x32\n\rrun_submitted\x18\x14 \x01(\x0b\x32\x19.trainerd.v1.RunSubmittedH\x00\x12\x36\n\x0fpause_requested\x18\x15 \x01(\x0b\x32\x1b.trainerd.v1.PauseRequestedH\x00\x12\x38\n\x10resume_requested\x18\x16 \x01(\x0b\x32\x1c.trainerd.v1.ResumeRequestedH\x00\x12\x34\n\x0estop_requested\x18\x17 \x01(\x0b\x32\x1a.trainerd.v1.StopRequestedH\x00\x12@\n\x14\x63heckpoint_requested\x18\x18 \x01(\x0b\x32 .trainerd.v1.CheckpointRequestedH\x00\x12:\n\x11restart_requested\x18\x19 \x01(\x0b\x32\x1d.trainerd.v1.RestartRequestedH\x00\x12.\n\x0brun_deleted\x18\x1a \x01(\x0b\x32\x17.trainerd.v1.RunDeletedH\x00\x12\x36\n\x0ftrainer_spawned\x18\x1e \x01(\x0b\x32\x1b.trainerd.v1.TrainerSpawnedH\x00\x12?\n\x14trainer_spawn_failed\x18\x1f \x01(\x0b\x32\x1f.trainerd.v1.TrainerSpawnFailedH\x00\x12\x38\n\x10trainer_attached\x18  \x01(\x0b\x32\x1c.trainerd.v1.TrainerAttachedH\x00\x12\x38\n\x10trainer_detached\x18! \x01(\x0b\x32\x1c.trainerd.v1.TrainerDetachedH\x00\x12\x34\n\x0etrainer_exited\x18\" \x01(\x0b\x32\x1a.trainerd.v1.TrainerExitedH\x00\x12\x32\n\rphase_entered\x18# \x01(\x0b\x32\x19.trainerd.v1.PhaseEnteredH\x00\x12.\n\x0bslots_fixed\x18$ \x01(\x0b\x32\x17.trainerd.v1.SlotsFixedH\x00\x12\x34\n\x0estate_restored\x18% \x01(\x0b\x32\x1a.trainerd.v1.StateRestoredH\x00\x12+\n\tevaluated\x18& \x01(\x0b\x32\x16.trainerd.v1.EvaluatedH\x00\x12\x38\n\x10\x63heckpoint_saved\x18\' \x01(\x0b\x32\x1c.trainerd.v1.CheckpointSavedH\x00\x12\x30\n\x0c\x66\x61ult_raised\x18( \x01(\x0b\x32\x18.trainerd.v1.FaultRaisedH\x00\x12\x34\n\x0etrainer_paused\x18) \x01(\x0b\x32\x1a.trainerd.v1.TrainerPausedH\x00\x12\x36\n\x0ftrainer_resumed\x18* \x01(\x0b\x32\x1b.trainerd.v1.TrainerResumedH\x00\x12\x38\n\x10trainer_finished\x18+ \x01(\x0b\x32\x1c.trainerd.v1.TrainerFinishedH\x00\x12.\n\x0btimer_fired\x18\x32 \x01(\x0b\x32\x17.trainerd.v1.TimerFiredH\x00\x12\x38\n\x10\x64\x65\x61\x64line_expired\x18\x33 \x01(\x0b\x32\x1c.trainerd.v1.DeadlineExpiredH\x00\x12\x32\n\rdecision_made\x18< \x01(\x0b\x32\x19.trainerd.v1.DecisionMadeH\x00\x12\x39\n\x11run_state_changed\x18= \x01(\x0b\x32\x1c.trainerd.v1.RunStateChangedH\x00\x12\x32\n\revent_ignored\x18> \x01(\x0b\x32\x19.trainerd.v1.EventIgnoredH\x00\x42\t\n\x07payload\"-\n\rDaemonStarted\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\x03\"<\n\x0bLiveTrainer\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x03\x12\x0b\n\x03pid\x18\x03 \x01(\x03\"]\n\x10LauncherAttached\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\x03\x12*\n\x08trainers\x18\x03 \x03(\x0b\x32\x18.trainerd.v1.LiveTrainer\"\x1e\n\x0cLauncherLost\x12\x0e\n\x06reason\x18\x01 \x01(\t\"x\n\x0cRunSubmitted\x12\"\n\x04spec\x18\x01 \x01(\x0b\x32\x14.trainerd.v1.RunSpec\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x13\n\x0bresumed_run\x18\x03 \x01(\t\x12\x1b\n\x13restore_directories\x18\x04 \x03(\t\"\x10\n\x0ePauseRequested\"\x11\n\x0fResumeRequested\"\x1d\n\rStopRequested\x12\x0c\n\x04save\x18\x01 \x01(\x08\")\n\x13\x43heckpointRequested\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x12\n\x10RestartRequested\"\x0c\n\nRunDeleted\"\x1d\n\x0eTrainerSpawned\x12\x0b\n\x03pid\x18\x01 \x01(\x03\"8\n\x12TrainerSpawnFailed\x12\x0f\n\x07message\x18\x01 \x01(\t\x12\x11\n\tpermanent\x18\x02 \x01(\x08\"k\n\x0fTrainerAttached\x12!\n\x05phase\x18\x01 \x01(\x0e\x32\x12.trainerd.v1.Phase\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\x17\n\x0f\x64ropped_reports\x18\x03 \x01(\x03\x12\x0e\n\x06\x61waits\x18\x04 \x01(\x03\"!\n\x0fTrainerDetached\x12\x0e\n\x06reason\x18\x01 \x01(\t\"p\n\rTrainerExited\x12\x11\n\texit_code\x18\x01 \x01(\x05\x12\x0e\n\x06signal\x18\x02 \x01(\x05\x12\x1a\n\x12killed_by_launcher\x18\x03 \x01(\x08\x12\x10\n\x08log_tail\x18\x04 \x01(\t\x12\x0e\n\x06stacks\x18\x05 \x01(\t\"?\n\x0cPhaseEntered\x12!\n\x05phase\x18\x01 \x01(\x0e\x32\x12.trainerd.v1.Phase\x12\x0c\n\x04step\x18\x02 \x01(\x03\"\x1b\n\nSlotsFixed\x12\r\n\x05slots\x18\x01 \x01(\x05\"<\n\rStateRestored\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\r\n\x05\x62\x61tch\x18\x02 \x01(\x03\x12\x0e\n\x06source\x18\x03 \x01(\t\"8\n\tEvaluated\x12+\n\nevaluation\x18\x01 \x01(\x0b\x32\x17.trainerd.v1.Evaluation\"x\n\x0f\x43heckpointSaved\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\r\n\x05\x62ytes\x18\x03 \x01(\x03\x12\x11\n\tblocked_s\x18\x04 \x01(\x01\x12\x12\n\nduration_s\x18\x05 \x01(\x01\x12\x13\n\x0brequest_ids\x18\x06 \x03(\t\"W\n\x0b\x46\x61ultRaised\x12!\n\x05\x66\x61ult\x18\x01 \x01(\x0b\x32\x12.trainerd.v1.Fault\x12\x13\n\x0brequest_ids\x18\x02 \x03(\t\x12\x10\n\x08question\x18\x03 \x01(\x03\"\x1d\n\rTrainerPaused\x12\x0c\n\x04step\x18\x01 \x01(\x03\"\x1e\n\x0eTrainerResumed\x12\x0c\n\x04step\x18\x01 \x01(\x03\"u\n\x0fTrainerFinished\x12)\n\x06reason\x18\x01 \x01(\x0e\x32\x19.trainerd.v1.FinishReason\x12&\n\x06result\x18\x02 \x01(\x0b\x32\x16.trainerd.v1.RunResult\x12\x0f\n\x07\x64urable\x18\x03 \x01(\x08\"\x19\n\nTimerFired\x12\x0b\n\x03key\x18\x01 \x01(\t\"Z\n\x0f\x44\x65\x61\x64lineExpired\x12!\n\x05phase\x18\x01 \x01(\x0e\x32\x12.trainerd.v1.Phase\x12\x12\n\ndeadline_s\x18\x02 \x01(\x01\x12\x10\n\x08waited_s\x18\x03 \x01(\x01\"l\n\x0c\x44\x65\x63isionMade\x12!\n\x05\x66\x61ult\x18\x01 \x01(\x0b\x32\x12.trainerd.v1.Fault\x12\'\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0b\x32\x15.trainerd.v1.Decision\x12\x10\n\x08incident\x18\x03 \x01(\x03\"i\n\x0fRunStateChanged\x12#\n\x04\x66rom\x18\x01 \x01(\x0e\x32\x15.trainerd.v1.RunState\x12!\n\x02to\x18\x02 \x01(\x0e\x32\x15.trainerd.v1.RunState\x12\x0e\n\x06reason\x18\x03 \x01(\t\",\n\x0c\x45ventIgnored\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t*\x9d\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x46INISH_REASON_COMPLETED\x10\x01\x12\x19\n\x15\x46INISH_REASON_STOPPED\x10\x02\x12\x1b\n\x17\x46INISH_REASON_PREEMPTED\x10\x03\x12\x19\n\x15\x46INISH_REASON_DECIDED\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'trainerd.v1.event_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FINISHREASON']._serialized_start=3617
-  _globals['_FINISHREASON']._serialized_end=3774
+  _globals['_FINISHREASON']._serialized_start=3685
+  _globals['_FINISHREASON']._serialized_end=3842
   _globals['_EVENT']._serialized_start=122
   _globals['_EVENT']._serialized_end=1843
   _globals['_DAEMONSTARTED']._serialized_start=1845
@@ -65,37 +65,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRAINERSPAWNFAILED']._serialized_start=2379
   _globals['_TRAINERSPAWNFAILED']._serialized_end=2435
   _globals['_TRAINERATTACHED']._serialized_start=2437
-  _globals['_TRAINERATTACHED']._serialized_end=2528
-  _globals['_TRAINERDETACHED']._serialized_start=2530
-  _globals['_TRAINERDETACHED']._serialized_end=2563
-  _globals['_TRAINEREXITED']._serialized_start=2565
-  _globals['_TRAINEREXITED']._serialized_end=2661
-  _globals['_PHASEENTERED']._serialized_start=2663
-  _globals['_PHASEENTERED']._serialized_end=2726
-  _globals['_SLOTSFIXED']._serialized_start=2728
-  _globals['_SLOTSFIXED']._serialized_end=2755
-  _globals['_STATERESTORED']._serialized_start=2757
-  _globals['_STATERESTORED']._serialized_end=2817
-  _globals['_EVALUATED']._serialized_start=2819
-  _globals['_EVALUATED']._serialized_end=2875
-  _globals['_CHECKPOINTSAVED']._serialized_start=2877
-  _globals['_CHECKPOINTSAVED']._serialized_end=2997
-  _globals['_FAULTRAISED']._serialized_start=2999
-  _globals['_FAULTRAISED']._serialized_end=3068
-  _globals['_TRAINERPAUSED']._serialized_start=3070
-  _globals['_TRAINERPAUSED']._serialized_end=3099
-  _globals['_TRAINERRESUMED']._serialized_start=3101
-  _globals['_TRAINERRESUMED']._serialized_end=3131
-  _globals['_TRAINERFINISHED']._serialized_start=3133
-  _globals['_TRAINERFINISHED']._serialized_end=3250
-  _globals['_TIMERFIRED']._serialized_start=3252
-  _globals['_TIMERFIRED']._serialized_end=3277
-  _globals['_DEADLINEEXPIRED']._serialized_start=3279
-  _globals['_DEADLINEEXPIRED']._serialized_end=3369
-  _globals['_DECISIONMADE']._serialized_start=3371
-  _globals['_DECISIONMADE']._serialized_end=3461
-  _globals['_RUNSTATECHANGED']._serialized_start=3463
-  _globals['_RUNSTATECHANGED']._serialized_end=3568
-  _globals['_EVENTIGNORED']._serialized_start=3570
-  _globals['_EVENTIGNORED']._serialized_end=3614
+  _globals['_TRAINERATTACHED']._serialized_end=2544
+  _globals['_TRAINERDETACHED']._serialized_start=2546
+  _globals['_TRAINERDETACHED']._serialized_end=2579
+  _globals['_TRAINEREXITED']._serialized_start=2581
+  _globals['_TRAINEREXITED']._serialized_end=2693
+  _globals['_PHASEENTERED']._serialized_start=2695
+  _globals['_PHASEENTERED']._serialized_end=2758
+  _globals['_SLOTSFIXED']._serialized_start=2760
+  _globals['_SLOTSFIXED']._serialized_end=2787
+  _globals['_STATERESTORED']._serialized_start=2789
+  _globals['_STATERESTORED']._serialized_end=2849
+  _globals['_EVALUATED']._serialized_start=2851
+  _globals['_EVALUATED']._serialized_end=2907
+  _globals['_CHECKPOINTSAVED']._serialized_start=2909
+  _globals['_CHECKPOINTSAVED']._serialized_end=3029
+  _globals['_FAULTRAISED']._serialized_start=3031
+  _globals['_FAULTRAISED']._serialized_end=3118
+  _globals['_TRAINERPAUSED']._serialized_start=3120
+  _globals['_TRAINERPAUSED']._serialized_end=3149
+  _globals['_TRAINERRESUMED']._serialized_start=3151
+  _globals['_TRAINERRESUMED']._serialized_end=3181
+  _globals['_TRAINERFINISHED']._serialized_start=3183
+  _globals['_TRAINERFINISHED']._serialized_end=3300
+  _globals['_TIMERFIRED']._serialized_start=3302
+  _globals['_TIMERFIRED']._serialized_end=3327
+  _globals['_DEADLINEEXPIRED']._serialized_start=3329
+  _globals['_DEADLINEEXPIRED']._serialized_end=3419
+  _globals['_DECISIONMADE']._serialized_start=3421
+  _globals['_DECISIONMADE']._serialized_end=3529
+  _globals['_RUNSTATECHANGED']._serialized_start=3531
+  _globals['_RUNSTATECHANGED']._serialized_end=3636
+  _globals['_EVENTIGNORED']._serialized_start=3638
+  _globals['_EVENTIGNORED']._serialized_end=3682
 # @@protoc_insertion_point(module_scope)

@@ -186,14 +186,16 @@ class TrainerSpawnFailed(_message.Message):
     def __init__(self, message: _Optional[str] = ..., permanent: _Optional[bool] = ...) -> None: ...
 
 class TrainerAttached(_message.Message):
-    __slots__ = ("phase", "step", "dropped_reports")
+    __slots__ = ("phase", "step", "dropped_reports", "awaits")
     PHASE_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     DROPPED_REPORTS_FIELD_NUMBER: _ClassVar[int]
+    AWAITS_FIELD_NUMBER: _ClassVar[int]
     phase: _fault_pb2.Phase
     step: int
     dropped_reports: int
-    def __init__(self, phase: _Optional[_Union[_fault_pb2.Phase, str]] = ..., step: _Optional[int] = ..., dropped_reports: _Optional[int] = ...) -> None: ...
+    awaits: int
+    def __init__(self, phase: _Optional[_Union[_fault_pb2.Phase, str]] = ..., step: _Optional[int] = ..., dropped_reports: _Optional[int] = ..., awaits: _Optional[int] = ...) -> None: ...
 
 class TrainerDetached(_message.Message):
     __slots__ = ("reason",)
@@ -202,16 +204,18 @@ class TrainerDetached(_message.Message):
     def __init__(self, reason: _Optional[str] = ...) -> None: ...
 
 class TrainerExited(_message.Message):
-    __slots__ = ("exit_code", "signal", "killed_by_launcher", "log_tail")
+    __slots__ = ("exit_code", "signal", "killed_by_launcher", "log_tail", "stacks")
     EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
     SIGNAL_FIELD_NUMBER: _ClassVar[int]
     KILLED_BY_LAUNCHER_FIELD_NUMBER: _ClassVar[int]
     LOG_TAIL_FIELD_NUMBER: _ClassVar[int]
+    STACKS_FIELD_NUMBER: _ClassVar[int]
     exit_code: int
     signal: int
     killed_by_launcher: bool
     log_tail: str
-    def __init__(self, exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., killed_by_launcher: _Optional[bool] = ..., log_tail: _Optional[str] = ...) -> None: ...
+    stacks: str
+    def __init__(self, exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., killed_by_launcher: _Optional[bool] = ..., log_tail: _Optional[str] = ..., stacks: _Optional[str] = ...) -> None: ...
 
 class PhaseEntered(_message.Message):
     __slots__ = ("phase", "step")
@@ -260,12 +264,14 @@ class CheckpointSaved(_message.Message):
     def __init__(self, step: _Optional[int] = ..., path: _Optional[str] = ..., bytes: _Optional[int] = ..., blocked_s: _Optional[float] = ..., duration_s: _Optional[float] = ..., request_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class FaultRaised(_message.Message):
-    __slots__ = ("fault", "request_ids")
+    __slots__ = ("fault", "request_ids", "question")
     FAULT_FIELD_NUMBER: _ClassVar[int]
     REQUEST_IDS_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
     fault: _fault_pb2.Fault
     request_ids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, fault: _Optional[_Union[_fault_pb2.Fault, _Mapping]] = ..., request_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+    question: int
+    def __init__(self, fault: _Optional[_Union[_fault_pb2.Fault, _Mapping]] = ..., request_ids: _Optional[_Iterable[str]] = ..., question: _Optional[int] = ...) -> None: ...
 
 class TrainerPaused(_message.Message):
     __slots__ = ("step",)
@@ -306,12 +312,14 @@ class DeadlineExpired(_message.Message):
     def __init__(self, phase: _Optional[_Union[_fault_pb2.Phase, str]] = ..., deadline_s: _Optional[float] = ..., waited_s: _Optional[float] = ...) -> None: ...
 
 class DecisionMade(_message.Message):
-    __slots__ = ("fault", "decision")
+    __slots__ = ("fault", "decision", "incident")
     FAULT_FIELD_NUMBER: _ClassVar[int]
     DECISION_FIELD_NUMBER: _ClassVar[int]
+    INCIDENT_FIELD_NUMBER: _ClassVar[int]
     fault: _fault_pb2.Fault
     decision: _fault_pb2.Decision
-    def __init__(self, fault: _Optional[_Union[_fault_pb2.Fault, _Mapping]] = ..., decision: _Optional[_Union[_fault_pb2.Decision, _Mapping]] = ...) -> None: ...
+    incident: int
+    def __init__(self, fault: _Optional[_Union[_fault_pb2.Fault, _Mapping]] = ..., decision: _Optional[_Union[_fault_pb2.Decision, _Mapping]] = ..., incident: _Optional[int] = ...) -> None: ...
 
 class RunStateChanged(_message.Message):
     __slots__ = ("to", "reason")

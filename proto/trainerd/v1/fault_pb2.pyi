@@ -122,16 +122,18 @@ class Fault(_message.Message):
     def __init__(self, message: _Optional[str] = ..., suggestion: _Optional[str] = ..., detail: _Optional[str] = ..., step: _Optional[int] = ..., batch: _Optional[int] = ..., phase: _Optional[_Union[Phase, str]] = ..., state_intact: _Optional[bool] = ..., reason: _Optional[str] = ..., slots: _Optional[_Iterable[int]] = ..., delegated: _Optional[_Union[Action, str]] = ..., awaits_decision: _Optional[bool] = ..., **kwargs) -> None: ...
 
 class Decision(_message.Message):
-    __slots__ = ("action", "scope", "delay_s", "reason")
+    __slots__ = ("action", "scope", "delay_s", "reason", "answers")
     ACTION_FIELD_NUMBER: _ClassVar[int]
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     DELAY_S_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
     action: Action
     scope: str
     delay_s: float
     reason: str
-    def __init__(self, action: _Optional[_Union[Action, str]] = ..., scope: _Optional[str] = ..., delay_s: _Optional[float] = ..., reason: _Optional[str] = ...) -> None: ...
+    answers: int
+    def __init__(self, action: _Optional[_Union[Action, str]] = ..., scope: _Optional[str] = ..., delay_s: _Optional[float] = ..., reason: _Optional[str] = ..., answers: _Optional[int] = ...) -> None: ...
 
 class FaultRule(_message.Message):
     __slots__ = ("action", "limit", "window_s", "then", "consecutive")
@@ -148,12 +150,14 @@ class FaultRule(_message.Message):
     def __init__(self, action: _Optional[_Union[Action, str]] = ..., limit: _Optional[int] = ..., window_s: _Optional[float] = ..., then: _Optional[_Union[Action, str]] = ..., consecutive: _Optional[int] = ...) -> None: ...
 
 class Policy(_message.Message):
-    __slots__ = ("continue_on_error", "backoff_s", "backoff_max_s", "max_cycles_without_progress", "loss_spike_z", "non_finite_microbatch", "non_finite_step", "loss_spike", "data_error", "step_exception", "device_oom", "device_error", "crash", "hang")
+    __slots__ = ("continue_on_error", "backoff_s", "backoff_max_s", "max_cycles_without_progress", "loss_spike_z", "hang_factor", "hang_floor_s", "non_finite_microbatch", "non_finite_step", "loss_spike", "data_error", "step_exception", "device_oom", "device_error", "crash", "hang")
     CONTINUE_ON_ERROR_FIELD_NUMBER: _ClassVar[int]
     BACKOFF_S_FIELD_NUMBER: _ClassVar[int]
     BACKOFF_MAX_S_FIELD_NUMBER: _ClassVar[int]
     MAX_CYCLES_WITHOUT_PROGRESS_FIELD_NUMBER: _ClassVar[int]
     LOSS_SPIKE_Z_FIELD_NUMBER: _ClassVar[int]
+    HANG_FACTOR_FIELD_NUMBER: _ClassVar[int]
+    HANG_FLOOR_S_FIELD_NUMBER: _ClassVar[int]
     NON_FINITE_MICROBATCH_FIELD_NUMBER: _ClassVar[int]
     NON_FINITE_STEP_FIELD_NUMBER: _ClassVar[int]
     LOSS_SPIKE_FIELD_NUMBER: _ClassVar[int]
@@ -168,6 +172,8 @@ class Policy(_message.Message):
     backoff_max_s: float
     max_cycles_without_progress: int
     loss_spike_z: float
+    hang_factor: float
+    hang_floor_s: float
     non_finite_microbatch: FaultRule
     non_finite_step: FaultRule
     loss_spike: FaultRule
@@ -177,4 +183,4 @@ class Policy(_message.Message):
     device_error: FaultRule
     crash: FaultRule
     hang: FaultRule
-    def __init__(self, continue_on_error: _Optional[bool] = ..., backoff_s: _Optional[float] = ..., backoff_max_s: _Optional[float] = ..., max_cycles_without_progress: _Optional[int] = ..., loss_spike_z: _Optional[float] = ..., non_finite_microbatch: _Optional[_Union[FaultRule, _Mapping]] = ..., non_finite_step: _Optional[_Union[FaultRule, _Mapping]] = ..., loss_spike: _Optional[_Union[FaultRule, _Mapping]] = ..., data_error: _Optional[_Union[FaultRule, _Mapping]] = ..., step_exception: _Optional[_Union[FaultRule, _Mapping]] = ..., device_oom: _Optional[_Union[FaultRule, _Mapping]] = ..., device_error: _Optional[_Union[FaultRule, _Mapping]] = ..., crash: _Optional[_Union[FaultRule, _Mapping]] = ..., hang: _Optional[_Union[FaultRule, _Mapping]] = ...) -> None: ...
+    def __init__(self, continue_on_error: _Optional[bool] = ..., backoff_s: _Optional[float] = ..., backoff_max_s: _Optional[float] = ..., max_cycles_without_progress: _Optional[int] = ..., loss_spike_z: _Optional[float] = ..., hang_factor: _Optional[float] = ..., hang_floor_s: _Optional[float] = ..., non_finite_microbatch: _Optional[_Union[FaultRule, _Mapping]] = ..., non_finite_step: _Optional[_Union[FaultRule, _Mapping]] = ..., loss_spike: _Optional[_Union[FaultRule, _Mapping]] = ..., data_error: _Optional[_Union[FaultRule, _Mapping]] = ..., step_exception: _Optional[_Union[FaultRule, _Mapping]] = ..., device_oom: _Optional[_Union[FaultRule, _Mapping]] = ..., device_error: _Optional[_Union[FaultRule, _Mapping]] = ..., crash: _Optional[_Union[FaultRule, _Mapping]] = ..., hang: _Optional[_Union[FaultRule, _Mapping]] = ...) -> None: ...

@@ -1,5 +1,6 @@
 from trainerd.v1 import control_pb2 as _control_pb2
 from trainerd.v1 import event_pb2 as _event_pb2
+from trainerd.v1 import incident_pb2 as _incident_pb2
 from trainerd.v1 import link_pb2 as _link_pb2
 from trainerd.v1 import run_pb2 as _run_pb2
 from google.protobuf.internal import containers as _containers
@@ -107,14 +108,16 @@ class StartTrainerResponse(_message.Message):
     def __init__(self, pid: _Optional[int] = ...) -> None: ...
 
 class KillTrainerRequest(_message.Message):
-    __slots__ = ("run", "incarnation", "grace_s")
+    __slots__ = ("run", "incarnation", "grace_s", "collect_stacks")
     RUN_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     GRACE_S_FIELD_NUMBER: _ClassVar[int]
+    COLLECT_STACKS_FIELD_NUMBER: _ClassVar[int]
     run: str
     incarnation: int
     grace_s: float
-    def __init__(self, run: _Optional[str] = ..., incarnation: _Optional[int] = ..., grace_s: _Optional[float] = ...) -> None: ...
+    collect_stacks: bool
+    def __init__(self, run: _Optional[str] = ..., incarnation: _Optional[int] = ..., grace_s: _Optional[float] = ..., collect_stacks: _Optional[bool] = ...) -> None: ...
 
 class KillTrainerResponse(_message.Message):
     __slots__ = ("found",)
@@ -165,3 +168,45 @@ class RemoveRunRequest(_message.Message):
 class RemoveRunResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class WriteIncidentRequest(_message.Message):
+    __slots__ = ("incident", "evidence")
+    INCIDENT_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
+    incident: _incident_pb2.Incident
+    evidence: _incident_pb2.IncidentEvidence
+    def __init__(self, incident: _Optional[_Union[_incident_pb2.Incident, _Mapping]] = ..., evidence: _Optional[_Union[_incident_pb2.IncidentEvidence, _Mapping]] = ...) -> None: ...
+
+class WriteIncidentResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ReadIncidentsRequest(_message.Message):
+    __slots__ = ("run",)
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    def __init__(self, run: _Optional[str] = ...) -> None: ...
+
+class ReadIncidentsResponse(_message.Message):
+    __slots__ = ("incidents",)
+    INCIDENTS_FIELD_NUMBER: _ClassVar[int]
+    incidents: _containers.RepeatedCompositeFieldContainer[_incident_pb2.Incident]
+    def __init__(self, incidents: _Optional[_Iterable[_Union[_incident_pb2.Incident, _Mapping]]] = ...) -> None: ...
+
+class ReadIncidentRequest(_message.Message):
+    __slots__ = ("run", "number")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    number: int
+    def __init__(self, run: _Optional[str] = ..., number: _Optional[int] = ...) -> None: ...
+
+class ReadIncidentResponse(_message.Message):
+    __slots__ = ("incident", "evidence", "directory")
+    INCIDENT_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
+    DIRECTORY_FIELD_NUMBER: _ClassVar[int]
+    incident: _incident_pb2.Incident
+    evidence: _incident_pb2.IncidentEvidence
+    directory: str
+    def __init__(self, incident: _Optional[_Union[_incident_pb2.Incident, _Mapping]] = ..., evidence: _Optional[_Union[_incident_pb2.IncidentEvidence, _Mapping]] = ..., directory: _Optional[str] = ...) -> None: ...

@@ -60,6 +60,21 @@ class LauncherServiceStub:
                 request_serializer=trainerd_dot_v1_dot_launcher__pb2.ReadLogRequest.SerializeToString,
                 response_deserializer=trainerd_dot_v1_dot_launcher__pb2.ReadLogResponse.FromString,
                 _registered_method=True)
+        self.WriteIncident = channel.unary_unary(
+                '/trainerd.v1.LauncherService/WriteIncident',
+                request_serializer=trainerd_dot_v1_dot_launcher__pb2.WriteIncidentRequest.SerializeToString,
+                response_deserializer=trainerd_dot_v1_dot_launcher__pb2.WriteIncidentResponse.FromString,
+                _registered_method=True)
+        self.ReadIncidents = channel.unary_unary(
+                '/trainerd.v1.LauncherService/ReadIncidents',
+                request_serializer=trainerd_dot_v1_dot_launcher__pb2.ReadIncidentsRequest.SerializeToString,
+                response_deserializer=trainerd_dot_v1_dot_launcher__pb2.ReadIncidentsResponse.FromString,
+                _registered_method=True)
+        self.ReadIncident = channel.unary_unary(
+                '/trainerd.v1.LauncherService/ReadIncident',
+                request_serializer=trainerd_dot_v1_dot_launcher__pb2.ReadIncidentRequest.SerializeToString,
+                response_deserializer=trainerd_dot_v1_dot_launcher__pb2.ReadIncidentResponse.FromString,
+                _registered_method=True)
         self.RemoveRun = channel.unary_unary(
                 '/trainerd.v1.LauncherService/RemoveRun',
                 request_serializer=trainerd_dot_v1_dot_launcher__pb2.RemoveRunRequest.SerializeToString,
@@ -106,6 +121,27 @@ class LauncherServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WriteIncident(self, request, context):
+        """Keeps an incident beside the run's files. Idempotent by run and number.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadIncidents(self, request, context):
+        """The incidents of a run that are kept.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadIncident(self, request, context):
+        """One incident with its evidence.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RemoveRun(self, request, context):
         """Removes a run's files.
         """
@@ -140,6 +176,21 @@ def add_LauncherServiceServicer_to_server(servicer, server):
                     servicer.ReadLog,
                     request_deserializer=trainerd_dot_v1_dot_launcher__pb2.ReadLogRequest.FromString,
                     response_serializer=trainerd_dot_v1_dot_launcher__pb2.ReadLogResponse.SerializeToString,
+            ),
+            'WriteIncident': grpc.unary_unary_rpc_method_handler(
+                    servicer.WriteIncident,
+                    request_deserializer=trainerd_dot_v1_dot_launcher__pb2.WriteIncidentRequest.FromString,
+                    response_serializer=trainerd_dot_v1_dot_launcher__pb2.WriteIncidentResponse.SerializeToString,
+            ),
+            'ReadIncidents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadIncidents,
+                    request_deserializer=trainerd_dot_v1_dot_launcher__pb2.ReadIncidentsRequest.FromString,
+                    response_serializer=trainerd_dot_v1_dot_launcher__pb2.ReadIncidentsResponse.SerializeToString,
+            ),
+            'ReadIncident': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadIncident,
+                    request_deserializer=trainerd_dot_v1_dot_launcher__pb2.ReadIncidentRequest.FromString,
+                    response_serializer=trainerd_dot_v1_dot_launcher__pb2.ReadIncidentResponse.SerializeToString,
             ),
             'RemoveRun': grpc.unary_unary_rpc_method_handler(
                     servicer.RemoveRun,
@@ -283,6 +334,87 @@ class LauncherService:
             '/trainerd.v1.LauncherService/ReadLog',
             trainerd_dot_v1_dot_launcher__pb2.ReadLogRequest.SerializeToString,
             trainerd_dot_v1_dot_launcher__pb2.ReadLogResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WriteIncident(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trainerd.v1.LauncherService/WriteIncident',
+            trainerd_dot_v1_dot_launcher__pb2.WriteIncidentRequest.SerializeToString,
+            trainerd_dot_v1_dot_launcher__pb2.WriteIncidentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadIncidents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trainerd.v1.LauncherService/ReadIncidents',
+            trainerd_dot_v1_dot_launcher__pb2.ReadIncidentsRequest.SerializeToString,
+            trainerd_dot_v1_dot_launcher__pb2.ReadIncidentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadIncident(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trainerd.v1.LauncherService/ReadIncident',
+            trainerd_dot_v1_dot_launcher__pb2.ReadIncidentRequest.SerializeToString,
+            trainerd_dot_v1_dot_launcher__pb2.ReadIncidentResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,12 @@ class LauncherServiceStub:
     """Loads a program in the user's Python and says everything that is wrong with it."""
     ReadLog: _grpc.UnaryUnaryMultiCallable[_launcher_pb2.ReadLogRequest, _launcher_pb2.ReadLogResponse]
     """Reads a run's log."""
+    WriteIncident: _grpc.UnaryUnaryMultiCallable[_launcher_pb2.WriteIncidentRequest, _launcher_pb2.WriteIncidentResponse]
+    """Keeps an incident beside the run's files. Idempotent by run and number."""
+    ReadIncidents: _grpc.UnaryUnaryMultiCallable[_launcher_pb2.ReadIncidentsRequest, _launcher_pb2.ReadIncidentsResponse]
+    """The incidents of a run that are kept."""
+    ReadIncident: _grpc.UnaryUnaryMultiCallable[_launcher_pb2.ReadIncidentRequest, _launcher_pb2.ReadIncidentResponse]
+    """One incident with its evidence."""
     RemoveRun: _grpc.UnaryUnaryMultiCallable[_launcher_pb2.RemoveRunRequest, _launcher_pb2.RemoveRunResponse]
     """Removes a run's files."""
 
@@ -61,6 +67,12 @@ class LauncherServiceAsyncStub(LauncherServiceStub):
     """Loads a program in the user's Python and says everything that is wrong with it."""
     ReadLog: _aio.UnaryUnaryMultiCallable[_launcher_pb2.ReadLogRequest, _launcher_pb2.ReadLogResponse]  # type: ignore[assignment]
     """Reads a run's log."""
+    WriteIncident: _aio.UnaryUnaryMultiCallable[_launcher_pb2.WriteIncidentRequest, _launcher_pb2.WriteIncidentResponse]  # type: ignore[assignment]
+    """Keeps an incident beside the run's files. Idempotent by run and number."""
+    ReadIncidents: _aio.UnaryUnaryMultiCallable[_launcher_pb2.ReadIncidentsRequest, _launcher_pb2.ReadIncidentsResponse]  # type: ignore[assignment]
+    """The incidents of a run that are kept."""
+    ReadIncident: _aio.UnaryUnaryMultiCallable[_launcher_pb2.ReadIncidentRequest, _launcher_pb2.ReadIncidentResponse]  # type: ignore[assignment]
+    """One incident with its evidence."""
     RemoveRun: _aio.UnaryUnaryMultiCallable[_launcher_pb2.RemoveRunRequest, _launcher_pb2.RemoveRunResponse]  # type: ignore[assignment]
     """Removes a run's files."""
 
@@ -106,6 +118,30 @@ class LauncherServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_launcher_pb2.ReadLogResponse, _abc.Awaitable[_launcher_pb2.ReadLogResponse]]:
         """Reads a run's log."""
+
+    @_abc_1.abstractmethod
+    def WriteIncident(
+        self,
+        request: _launcher_pb2.WriteIncidentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_launcher_pb2.WriteIncidentResponse, _abc.Awaitable[_launcher_pb2.WriteIncidentResponse]]:
+        """Keeps an incident beside the run's files. Idempotent by run and number."""
+
+    @_abc_1.abstractmethod
+    def ReadIncidents(
+        self,
+        request: _launcher_pb2.ReadIncidentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_launcher_pb2.ReadIncidentsResponse, _abc.Awaitable[_launcher_pb2.ReadIncidentsResponse]]:
+        """The incidents of a run that are kept."""
+
+    @_abc_1.abstractmethod
+    def ReadIncident(
+        self,
+        request: _launcher_pb2.ReadIncidentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_launcher_pb2.ReadIncidentResponse, _abc.Awaitable[_launcher_pb2.ReadIncidentResponse]]:
+        """One incident with its evidence."""
 
     @_abc_1.abstractmethod
     def RemoveRun(

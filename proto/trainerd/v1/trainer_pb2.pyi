@@ -24,7 +24,7 @@ class AttachRequest(_message.Message):
     def __init__(self, envelope: _Optional[_Union[_link_pb2.Envelope, _Mapping]] = ..., hello: _Optional[_Union[TrainerHello, _Mapping]] = ..., step_report: _Optional[_Union[StepReport, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., event: _Optional[_Union[_event_pb2.Event, _Mapping]] = ...) -> None: ...
 
 class TrainerHello(_message.Message):
-    __slots__ = ("protocol", "token", "phase", "step", "pid", "dropped_reports", "versions")
+    __slots__ = ("protocol", "token", "phase", "step", "pid", "dropped_reports", "versions", "awaits")
     class VersionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -39,6 +39,7 @@ class TrainerHello(_message.Message):
     PID_FIELD_NUMBER: _ClassVar[int]
     DROPPED_REPORTS_FIELD_NUMBER: _ClassVar[int]
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    AWAITS_FIELD_NUMBER: _ClassVar[int]
     protocol: _link_pb2.ProtocolVersion
     token: str
     phase: _fault_pb2.Phase
@@ -46,7 +47,8 @@ class TrainerHello(_message.Message):
     pid: int
     dropped_reports: int
     versions: _containers.ScalarMap[str, str]
-    def __init__(self, protocol: _Optional[_Union[_link_pb2.ProtocolVersion, _Mapping]] = ..., token: _Optional[str] = ..., phase: _Optional[_Union[_fault_pb2.Phase, str]] = ..., step: _Optional[int] = ..., pid: _Optional[int] = ..., dropped_reports: _Optional[int] = ..., versions: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    awaits: int
+    def __init__(self, protocol: _Optional[_Union[_link_pb2.ProtocolVersion, _Mapping]] = ..., token: _Optional[str] = ..., phase: _Optional[_Union[_fault_pb2.Phase, str]] = ..., step: _Optional[int] = ..., pid: _Optional[int] = ..., dropped_reports: _Optional[int] = ..., versions: _Optional[_Mapping[str, str]] = ..., awaits: _Optional[int] = ...) -> None: ...
 
 class StepReport(_message.Message):
     __slots__ = ("step", "batch", "loss", "gradient_norm", "metrics", "durations_s", "examples", "skipped_batches", "masked_slots", "data_wait_s", "hyperparameters")

@@ -44,6 +44,7 @@ def trainer(
     token: str = SECRET,
     limit: int = 1024,
     clock: Callable[[], float] = time.monotonic,
+    awaited: Callable[[], int] = lambda: 0,
 ) -> Iterator[Trainer]:
     outbox: Outbox[trainer_pb2.AttachRequest] = Outbox(limit)
     situation = Situation()
@@ -67,6 +68,7 @@ def trainer(
         listener=listener,
         orphan_grace_s=orphan_grace_s,
         clock=clock,
+        awaited=awaited,
     )
     made = Trainer(link, outbox, situation, commands, orphaned, refused)
     link.start()
@@ -94,6 +96,15 @@ def test_the_greeting_states_who_and_where_it_is():
         daemon.cut()
         again = daemon.wait_streams(2).hello
         assert (again.phase, again.step) == (6, 17)
+
+
+def test_every_greeting_names_the_fault_that_waits_for_a_decision():
+    waits = [0]
+    with fake_daemon() as daemon, trainer(daemon, awaited=lambda: waits[0]):
+        assert daemon.wait_streams(1).hello.awaits == 0
+        waits[0] = 5
+        daemon.cut()
+        assert daemon.wait_streams(2).hello.awaits == 5
 
 
 def test_reports_arrive_in_order_and_are_acknowledged():

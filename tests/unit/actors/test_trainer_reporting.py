@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
@@ -63,14 +65,26 @@ class Desk:
         return telemetry[0].step_report if telemetry else None
 
     def decide(self, action: fault_pb2.Action, fault: Fault) -> Verdict:
+        with self.deciding(fault) as verdicts:
+            self.answer(action, self.decisions.awaited)
+        return verdicts[0]
+
+    @contextlib.contextmanager
+    def deciding(self, fault: Fault) -> Iterator[list[Verdict]]:
+        """The block runs while the loop waits for a decision; it ends with a verdict."""
         verdicts: list[Verdict] = []
         thread = threading.Thread(target=lambda: verdicts.append(self.reporter.decide(fault)))
         thread.start()
-        wait_until(lambda: len(self.outbox) > 0, "the fault to be raised")
-        decision = fault_pb2.Decision(action=action, reason="1 in 600 s, limit 10")
-        self.commands.obey(trainer_pb2.AttachResponse(decision=decision))
+        wait_until(lambda: self.decisions.awaited, "the fault to be raised")
+        yield verdicts
         thread.join(20.0)
-        return verdicts[0]
+        assert verdicts
+
+    def answer(self, action: fault_pb2.Action, question: int) -> None:
+        decision = fault_pb2.Decision(
+            action=action, reason="1 in 600 s, limit 10", answers=question
+        )
+        self.commands.obey(trainer_pb2.AttachResponse(decision=decision))
 
 
 def step(number: int, *, applied: bool = True, **changes: object) -> StepRecord:
@@ -200,6 +214,49 @@ def test_a_decision_that_nothing_waits_for_is_not_kept_for_the_next_fault():
     decision = fault_pb2.Decision(action=fault_pb2.ACTION_SKIP)
     desk.commands.obey(trainer_pb2.AttachResponse(decision=decision))
     assert desk.reporter.decide(FAULT) is Verdict.RESTART
+
+
+def test_an_answer_to_another_fault_is_ignored(capsys: pytest.CaptureFixture[str]):
+    desk = Desk()
+    assert desk.decide(fault_pb2.ACTION_SKIP, FAULT) is Verdict.SKIP
+    with desk.deciding(FAULT) as verdicts:
+        assert desk.decisions.awaited == 2
+        desk.answer(fault_pb2.ACTION_CONTINUE, 1)
+        desk.answer(fault_pb2.ACTION_CONTINUE, 0)
+        assert desk.decisions.awaited == 2
+        desk.answer(fault_pb2.ACTION_MASK, 2)
+        desk.answer(fault_pb2.ACTION_FAIL, 2)
+    assert verdicts == [Verdict.MASK]
+    assert desk.reporter.outcome is Outcome.NONE
+    assert desk.decisions.awaited == 0
+    assert capsys.readouterr().err.count("no fault waits for") >= 2
+
+
+def test_a_fault_that_is_dropped_with_other_reports_is_raised_again_under_its_name():
+    desk = Desk(limit=2)
+    with desk.deciding(FAULT) as verdicts:
+        question = desk.decisions.awaited
+        for slots in (1, 2):
+            desk.reporter.slots_fixed(slots)
+        newest, again = desk.events()
+        assert newest.slots_fixed.slots == 2
+        assert again.fault_raised.question == question == 1
+        assert again.fault_raised.fault.message == FAULT.message
+        desk.answer(fault_pb2.ACTION_SKIP, question)
+    assert verdicts == [Verdict.SKIP]
+    desk.outbox.acknowledge(10)
+    for slots in (3, 4, 5):
+        desk.reporter.slots_fixed(slots)
+    assert [event.WhichOneof("payload") for event in desk.events()] == ["slots_fixed"]
+
+
+def test_a_mailbox_of_one_report_keeps_the_newest():
+    desk = Desk(limit=1)
+    with desk.deciding(FAULT) as verdicts:
+        desk.reporter.slots_fixed(1)
+        assert [event.fault_raised.question for event in desk.events()] == [1]
+        desk.answer(fault_pb2.ACTION_SKIP, 1)
+    assert verdicts == [Verdict.SKIP]
 
 
 def test_a_link_that_is_refused_ends_the_wait():

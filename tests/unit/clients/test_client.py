@@ -48,6 +48,9 @@ CALLS: dict[str, Callable[[Client], object]] = {
     "CheckpointRun": lambda client: client.checkpoint_run("demo", no_wait=True),
     "WatchRun": lambda client: list(client.watch_run("demo")),
     "ListEvents": lambda client: list(client.list_events("demo", after_sequence=4, follow=True)),
+    "ExplainRun": lambda client: client.explain_run("demo"),
+    "ListIncidents": lambda client: client.list_incidents("demo"),
+    "GetIncident": lambda client: client.get_incident("demo", 3),
     "ReadRunLog": lambda client: client.read_run_log("demo", incarnation=2, offset=5, max_bytes=6),
 }
 

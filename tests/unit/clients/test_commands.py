@@ -97,14 +97,15 @@ def test_delete(fake: FakeControl, ctl: Ctl) -> None:
 )
 @pytest.mark.parametrize(
     "command",
-    ["status", "watch", "events", "logs", "pause", "resume", "restart", "checkpoint", "stop",
-     "delete"],
+    ["status", "watch", "why", "incidents", "incident", "events", "logs", "pause", "resume",
+     "restart", "checkpoint", "stop", "delete"],
 )  # fmt: skip
 def test_every_command_on_a_run_passes_refusals_on(
     fake: FakeControl, ctl: Ctl, command: str, status: grpc.StatusCode, code: int
 ) -> None:
-    for method in ("GetRun", "ListEvents", "ReadRunLog", "PauseRun", "ResumeRun", "RestartRun",
-                   "CheckpointRun", "StopRun", "DeleteRun", "WatchRun"):  # fmt: skip
+    for method in ("GetRun", "ExplainRun", "ListEvents", "ReadRunLog", "PauseRun", "ResumeRun",
+                   "RestartRun", "ListIncidents", "GetIncident", "CheckpointRun", "StopRun",
+                   "DeleteRun", "WatchRun"):  # fmt: skip
         fake.refuse(method, status, "the daemon says no")
     ended = ctl(command, "demo", "--address", fake.address)
     assert (ended.code, ended.out) == (code, "")

@@ -35,6 +35,8 @@ def effects_of(at: Parts, root: Path) -> Effects:
         links=at.links,
         launcher=LauncherLink(at.runtime, root / "none", None),
         tokens=at.tokens,
+        telemetry=at.telemetry,
+        clock=at.clock,
         attach_address="unix:/none",
     )
 

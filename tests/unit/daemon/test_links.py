@@ -312,3 +312,33 @@ def test_telemetry_reaches_the_view_and_not_the_journal(root: Path) -> None:
             assert await at.kinds() == before
 
     play(scene)
+
+
+def test_a_decision_names_its_fault_and_the_next_daemon_tells_it_to_who_still_waits(
+    root: Path,
+) -> None:
+    async def scene() -> None:
+        launcher = FakeLauncher()
+        async with house(root, launcher) as at:
+            run = await at.submit()
+            trainer = await at.training(run)
+            await trainer.report(slots_fixed=event_pb2.SlotsFixed(slots=4))
+            await trainer.fault("step_exception", batch=7, step=3, awaits_decision=True)
+            question = trainer.sequence
+            assert (await trainer.order("decision")).decision.answers == question
+        async with house(root, launcher) as at:
+            again = await at.trainer(run, phase=fault_pb2.PHASE_STEP, step=3, awaits=question)
+            order = await again.order("decision")
+            assert order.decision.answers == question
+            assert order.decision.action == fault_pb2.ACTION_RESTART
+            again.sequence = question
+            fault = fault_pb2.Fault(message="it broke", batch=7, step=3, awaits_decision=True)
+            setattr(fault, "class", fault_pb2.FAULT_CLASS_STEP_EXCEPTION)
+            raised = event_pb2.FaultRaised(fault=fault, question=question)
+            await again.report(fault_raised=raised)
+            assert (await again.order("decision")).decision == order.decision
+
+            assert (await at.kinds(run)).count("decision_made") == 1
+            assert (await at.get(run)).restarts == 1
+
+    play(scene)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from prometheus_client import generate_latest
 
-from trainerd.daemon.monitor import DEADLINES_S, STEP_FACTOR, Monitor
+from trainerd.daemon.deadlines import FLOORS_S, Deadlines
+from trainerd.daemon.monitor import Monitor
 from trainerd.daemon.supervision.events import (
     DeadlineExpired,
     PhaseEntered,
@@ -22,7 +23,7 @@ from unit.daemon.parts import Parts, parts
 
 
 def monitor_of(at: Parts) -> Monitor:
-    return Monitor(at.runtime, at.telemetry, at.metrics, at.clock)
+    return Monitor(at.runtime, at.telemetry, Deadlines(at.telemetry), at.metrics, at.clock)
 
 
 def heard(at: Parts, run: str) -> None:
@@ -40,7 +41,7 @@ def test_each_phase_has_its_deadline_but_a_held_trainer_has_none(
             run = await at.running_run()
             await at.runtime.post(PhaseEntered(run=run, incarnation=1, phase=phase))
             heard(at, run)
-            deadline_s = DEADLINES_S.get(phase, 1e9)
+            deadline_s = FLOORS_S.get(phase, 1e9)
             at.clock.at = 100.0 + deadline_s
             assert monitor_of(at).look() == []
             at.clock.at = 100.5 + deadline_s
@@ -67,14 +68,14 @@ def test_a_slow_step_has_more_time(tmp_path: Path) -> None:
         async with parts(tmp_path) as at:
             run = await at.running_run()
             at.telemetry.of(run).step_report(
-                trainer_pb2.StepReport(step=1, durations_s=[9.0, 10.0, 11.0]), 0.0
+                trainer_pb2.StepReport(step=1, durations_s=[9.0, 20.0, 11.0]), 0.0
             )
-            at.clock.at = STEP_FACTOR * 10.0
+            at.clock.at = 200.0
             assert monitor_of(at).look() == []
             at.clock.at += 1.0
             (expired,) = monitor_of(at).look()
 
-            assert expired.deadline_s == 500.0
+            assert (expired.deadline_s, expired.waited_s) == (200.0, 201.0)
 
     play(scene)
 

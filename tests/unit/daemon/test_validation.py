@@ -38,6 +38,24 @@ def test_a_good_specification_has_no_problem() -> None:
 @pytest.mark.parametrize(
     ("path", "value", "field", "message"),
     [
+        (
+            "train.clipNorm",
+            0.0,
+            "train.clip_norm",
+            "train.clip_norm must be a positive number, got 0",
+        ),
+        (
+            "policy.lossSpikeZ",
+            0.5,
+            "policy.loss_spike_z",
+            "policy.loss_spike_z must be ≥ 1, got 0.5",
+        ),
+        (
+            "train.precision",
+            7,
+            "train.precision",
+            'train.precision must be "float32" or "bfloat16", got 7',
+        ),
         ("name", "", "name", "it is missing"),
         ("name", "A", "name", 'got "A"'),
         ("name", "a" * 64, "name", "must be 1 to 63"),
@@ -73,6 +91,9 @@ def test_a_good_specification_has_no_problem() -> None:
         ("hosts.min", 0, "hosts.min", "must be 1 in this release, got 0"),
         ("policy.backoffS", -1.0, "policy.backoff_s", "must be ≥ 0, got -1"),
         ("policy.backoffS", "NaN", "policy.backoff_s", "must be ≥ 0, got nan"),
+        ("policy.hangFactor", 0.5, "policy.hang_factor", "must be ≥ 1, got 0.5"),
+        ("policy.hangFactor", "NaN", "policy.hang_factor", "must be ≥ 1, got nan"),
+        ("policy.hangFloorS", 0.0, "policy.hang_floor_s", "must be a positive number"),
         ("policy.backoffMaxS", 0.0, "policy.backoff_max_s", "must be a positive number"),
         (
             "policy.maxCyclesWithoutProgress",

@@ -33,6 +33,7 @@ from trainerd.daemon.supervision.commands import (
     StartTrainer,
     Stop,
     TellTrainer,
+    WriteIncident,
 )
 from trainerd.daemon.supervision.events import (
     DecisionMade,
@@ -118,7 +119,8 @@ def told(command: Command) -> str:
         case StartTrainer():
             return f"start {command.run} {command.incarnation} slots={command.slots}"
         case KillTrainer():
-            return f"kill {command.run} {command.incarnation}"
+            after = " after its stacks" if command.collect_stacks else ""
+            return f"kill {command.run} {command.incarnation}{after}"
         case TellTrainer():
             return f"tell {command.run} {command.incarnation} {_order(command.order)}"
         case StartTimer():
@@ -127,6 +129,8 @@ def told(command: Command) -> str:
             return f"cancel {command.key}"
         case RemoveFiles():
             return f"remove files of {command.run}"
+        case WriteIncident():
+            return f"incident {command.number} of {command.run}"
         case Record(event=RunStateChanged() as moved):
             before = moved.before.value if moved.before else "–"
             return f"{moved.run}: {before} → {moved.after.value} ({moved.reason})"
@@ -150,8 +154,8 @@ def _order(order: Pause | Resume | Save | Stop | Decision) -> str:
             return f"save {request_id}"
         case Stop(save=save, reason=reason):
             return f"stop {'with' if save else 'without'} a save, {reason.value}"
-        case Decision(action=action):
-            return f"decision {action.value}"
+        case Decision(action=action, answers=question):
+            return f"decision {action.value}" + (f" of question {question}" if question else "")
 
 
 def _field(text: str) -> tuple[str, str]:

@@ -31,6 +31,7 @@ class Exit:
     signal: int
     killed_by_launcher: bool
     log_tail: str
+    stacks: str = ""
     sequence: int = 0
 
     def to_proto(self) -> launcher_pb2.ExitRecord:
@@ -44,6 +45,7 @@ class Exit:
                 signal=self.signal,
                 killed_by_launcher=self.killed_by_launcher,
                 log_tail=self.log_tail,
+                stacks=self.stacks,
             ),
         )
 

@@ -59,6 +59,12 @@ class Child:
             self._stop_timer()
             self._kill_timer = loop.call_at(at_s, self.kill)
 
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the process, one that does not end it."""
+        if not self.ended.done():
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, number)
+
     def kill(self) -> None:
         """SIGKILL to the whole group."""
         if self.ended.done():

@@ -39,6 +39,11 @@ class RunFiles:
         return self.logs / f"{incarnation}.log"
 
     @property
+    def incidents(self) -> Path:
+        """One directory an incident, named by its number."""
+        return self.root / "incidents"
+
+    @property
     def checkpoints(self) -> Path:
         """Checkpoints of a run that names no directory of its own."""
         return self.root / "checkpoints"

@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import structlog
 
+from trainerd.actors.launcher import incidents
 from trainerd.actors.launcher.checks import Checks
 from trainerd.actors.launcher.exits import ExitStore
 from trainerd.actors.launcher.logs import read_part
@@ -41,6 +42,7 @@ class LauncherService(launcher_pb2_grpc.LauncherServiceServicer):
         self._exits = exits
         self._checks = checks
         self._ending = asyncio.Event()
+        self._writing = asyncio.Lock()
 
     def end(self) -> None:
         """Let the watchers' streams end once every exit has been sent."""
@@ -97,7 +99,12 @@ class LauncherService(launcher_pb2_grpc.LauncherServiceServicer):
         async with _refusals(context):
             if not (math.isfinite(request.grace_s) and request.grace_s >= 0):
                 raise _invalid(f"grace_s must be a finite number ≥ 0, got {request.grace_s}")
-            found = self._trainers.kill(request.run, request.incarnation, request.grace_s)
+            found = self._trainers.kill(
+                request.run,
+                request.incarnation,
+                request.grace_s,
+                collect_stacks=request.collect_stacks,
+            )
         return launcher_pb2.KillTrainerResponse(found=found)
 
     async def CheckProgram(  # noqa: N802
@@ -129,6 +136,57 @@ class LauncherService(launcher_pb2_grpc.LauncherServiceServicer):
                 ) from error
         return launcher_pb2.ReadLogResponse(
             data=part.data, next_offset=part.next_offset, incarnation=incarnation
+        )
+
+    async def WriteIncident(  # noqa: N802
+        self, request: launcher_pb2.WriteIncidentRequest, context: Context
+    ) -> launcher_pb2.WriteIncidentResponse:
+        """Keep an incident; whatever is wrong with it, no trainer is touched."""
+        async with _refusals(context):
+            incident = request.incident
+            if incident.number < 1 or incident.incarnation < 0:
+                raise _invalid(f"number must be ≥ 1, got {incident.number}")
+            files = self._trainers.files(incident.run)
+            async with self._writing:
+                try:
+                    await asyncio.to_thread(incidents.write, files, incident, request.evidence)
+                except ValueError as error:
+                    raise _invalid(str(error)) from error
+                except OSError as error:
+                    raise Refused(
+                        code=grpc.StatusCode.RESOURCE_EXHAUSTED,
+                        reason="INCIDENT_NOT_KEPT",
+                        message=f"the incident could not be written: {error}",
+                    ) from error
+        return launcher_pb2.WriteIncidentResponse()
+
+    async def ReadIncidents(  # noqa: N802
+        self, request: launcher_pb2.ReadIncidentsRequest, context: Context
+    ) -> launcher_pb2.ReadIncidentsResponse:
+        """The incidents of a run that are kept."""
+        async with _refusals(context):
+            files = self._trainers.files(request.run)
+            found = await asyncio.to_thread(incidents.read_all, files)
+        return launcher_pb2.ReadIncidentsResponse(incidents=found)
+
+    async def ReadIncident(  # noqa: N802
+        self, request: launcher_pb2.ReadIncidentRequest, context: Context
+    ) -> launcher_pb2.ReadIncidentResponse:
+        """One incident with its evidence."""
+        async with _refusals(context):
+            files = self._trainers.files(request.run)
+            try:
+                incident, evidence, place = await asyncio.to_thread(
+                    incidents.read, files, request.number
+                )
+            except incidents.NoIncident as error:
+                raise Refused(
+                    code=grpc.StatusCode.NOT_FOUND,
+                    reason="NO_INCIDENT",
+                    message=f"{request.run}: {error}",
+                ) from error
+        return launcher_pb2.ReadIncidentResponse(
+            incident=incident, evidence=evidence, directory=str(place)
         )
 
     async def RemoveRun(  # noqa: N802

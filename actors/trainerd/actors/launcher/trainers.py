@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import grpc
 import structlog
 
-from trainerd.actors.launcher import devices, environment, interpreter, process_identity
+from trainerd.actors.launcher import devices, environment, interpreter, process_identity, stacks
 from trainerd.actors.launcher.config import LauncherConfig
 from trainerd.actors.launcher.exits import Exit, ExitStore
 from trainerd.actors.launcher.live import LiveRecord, write_live
@@ -39,12 +39,13 @@ def trainer_command(python: str) -> list[str]:
     return [python, "-m", "trainerd.actors.trainer"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Trainer:
-    """A live trainer process."""
+    """A live trainer process. `stacks`: those of its threads, collected before it is killed."""
 
     live: LiveRecord
     child: Child
+    stacks: str = ""
 
 
 class Trainers:
@@ -67,6 +68,7 @@ class Trainers:
         self._live: dict[str, Trainer] = {}
         self._starting = asyncio.Lock()
         self._draining = False
+        self._collecting: set[asyncio.Task[None]] = set()
         # Newest (incarnation, pid) of a run: a repeated or late request starts nothing.
         self._started = {r.run: (r.incarnation, r.pid) for r in exits.after(0)}
 
@@ -104,14 +106,31 @@ class Trainers:
             except OSError as error:
                 raise _not_started(error) from error
 
-    def kill(self, run: str, incarnation: int, grace_s: float) -> bool:
-        """End a trainer; return whether it was alive."""
+    def kill(
+        self, run: str, incarnation: int, grace_s: float, *, collect_stacks: bool = False
+    ) -> bool:
+        """End a trainer, once its stacks are collected if asked; return whether it was alive."""
         trainer = self._live.get(run)
         if trainer is None or trainer.live.incarnation != incarnation:
             return False
         _log.info("trainer_killed", run=run, incarnation=incarnation, grace_s=grace_s)
-        trainer.child.terminate(grace_s)
+        if collect_stacks:
+            task = asyncio.create_task(self._kill_with_stacks(trainer, grace_s))
+            self._collecting.add(task)
+            task.add_done_callback(self._collecting.discard)
+        else:
+            trainer.child.terminate(grace_s)
         return True
+
+    async def _kill_with_stacks(self, trainer: Trainer, grace_s: float) -> None:
+        live = trainer.live
+        log = self.files(live.run).log(live.incarnation)
+        try:
+            trainer.stacks = await stacks.collect(trainer.child, log, self._children)
+        except OSError as error:
+            _log.warning("stacks_not_collected", run=live.run, error=str(error))
+        finally:
+            trainer.child.terminate(grace_s)
 
     async def remove(self, run: str) -> None:
         """Remove a run's files. Raise `Refused` while a trainer of it lives."""
@@ -282,6 +301,7 @@ class Trainers:
                 signal=ended.signal,
                 killed_by_launcher=ended.signal in trainer.child.signals_sent,
                 log_tail=tail(RunFiles.of(self._config.state, live.run).log(live.incarnation)),
+                stacks=trainer.stacks,
             )
         )
         del self._live[live.run]

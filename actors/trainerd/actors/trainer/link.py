@@ -51,7 +51,10 @@ class Listener:
 
 
 class Link:
-    """Keeps a trainer attached. `orphan_grace_s` without a daemon: `orphaned`, once."""
+    """Keeps a trainer attached. `orphan_grace_s` without a daemon: `orphaned`, once.
+
+    `awaited`: the question that waits for a decision now, or 0; the greeting says it.
+    """
 
     def __init__(
         self,
@@ -61,6 +64,7 @@ class Link:
         situation: Situation,
         listener: Listener,
         orphan_grace_s: float,
+        awaited: Callable[[], int] = lambda: 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._identity = identity
@@ -68,6 +72,7 @@ class Link:
         self._situation = situation
         self._listener = listener
         self._orphan_grace_s = orphan_grace_s
+        self._awaited = awaited
         self._clock = clock
         self._closing = threading.Event()
         self._reset = threading.Event()
@@ -180,6 +185,7 @@ class Link:
             pid=self._identity.pid,
             dropped_reports=dropped,
             versions=self._identity.versions,
+            awaits=self._awaited(),
         )
         return self._enveloped(trainer_pb2.AttachRequest(hello=hello), 0)
 

@@ -93,6 +93,7 @@ class TrainerProcess:
                 refused=self._on_refused,
             ),
             orphan_grace_s=assignment.orphan_grace_s,
+            awaited=lambda: self._decisions.awaited,
         )
         self._reporter = LinkReporter(
             outbox=outbox,

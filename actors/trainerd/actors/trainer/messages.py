@@ -39,12 +39,13 @@ def _bounded(text: str) -> str:
     return text if len(text) <= MAX_TEXT else "…" + text[-MAX_TEXT:]
 
 
-def fault_raised(fault: Fault, *, awaits_decision: bool) -> event_pb2.Event:
-    """A fault was seen."""
+def fault_raised(fault: Fault, *, awaits_decision: bool, question: int = 0) -> event_pb2.Event:
+    """A fault was seen. `question`: the same fault was raised under it before; 0: it was not."""
     return event_pb2.Event(
         fault_raised=event_pb2.FaultRaised(
             fault=fault_to_proto(fault, awaits_decision=awaits_decision),
             request_ids=fault.request_ids,
+            question=question,
         )
     )
 

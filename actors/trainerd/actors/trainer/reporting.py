@@ -99,8 +99,11 @@ class LinkReporter:
         """Ask the supervisor. Without an answer in time: RESTART, which the next daemon judges."""
         if fault.detail:
             print(fault.detail, file=sys.stderr)
-        self._decisions.expect()
-        self._post(messages.fault_raised(fault, awaits_decision=True))
+        self._decisions.ask(
+            lambda question: self._post(
+                messages.fault_raised(fault, awaits_decision=True, question=question)
+            )
+        )
         decision = self._decisions.wait(self._decision_timeout_s)
         if decision is None:
             print(f"trainerd: no decision came for: {fault.message}", file=sys.stderr)
@@ -142,13 +145,16 @@ class LinkReporter:
                 self.outcome = Outcome.RESTART
                 return Verdict.RESTART
 
-    def _post(self, event: event_pb2.Event) -> None:
+    def _post(self, event: event_pb2.Event) -> int:
+        """Queue a report; return its sequence."""
         message = trainer_pb2.AttachRequest(event=event)
         try:
-            self._outbox.post(message)
+            return self._outbox.post(message)
         except MailboxOverflow as overflow:
             # Everything is dropped, this report too. The next greeting states the situation; the
-            # newest report is not in it, so it is said again.
+            # newest report is not in it, so it is said again, and so is a fault that waits.
             print(f"trainerd: reports dropped: {overflow}", file=sys.stderr)
             self._reset_link()
-            self._outbox.post(message)
+            sequence = self._outbox.post(message)
+            self._decisions.ask_again()
+            return sequence

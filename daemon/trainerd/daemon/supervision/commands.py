@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trainerd.daemon.supervision.events import DerivedEvent, FinishReason
-from trainerd.daemon.supervision.faults import Decision
+from trainerd.daemon.supervision.faults import Decision, Fault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,11 +19,15 @@ class StartTrainer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KillTrainer:
-    """SIGTERM, and SIGKILL after `grace_s` seconds; answered by TrainerExited."""
+    """SIGTERM, and SIGKILL after `grace_s` seconds; answered by TrainerExited.
+
+    `collect_stacks`: it hangs, and its exit is to say where.
+    """
 
     run: str
     incarnation: int
     grace_s: float
+    collect_stacks: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,10 +90,31 @@ class RemoveFiles:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WriteIncident:
+    """Keep what is known of a fault that changes the run's course; nobody waits for it."""
+
+    run: str
+    incarnation: int
+    number: int
+    fault: Fault
+    decision: Decision
+    stacks: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """Journal a derived event beside the one that caused it."""
 
     event: DerivedEvent
 
 
-Command = StartTrainer | KillTrainer | TellTrainer | StartTimer | CancelTimer | RemoveFiles | Record
+Command = (
+    StartTrainer
+    | KillTrainer
+    | TellTrainer
+    | StartTimer
+    | CancelTimer
+    | RemoveFiles
+    | WriteIncident
+    | Record
+)

@@ -148,13 +148,14 @@ class TrainerSpawnFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerAttached:
-    """A trainer attached; its whole situation."""
+    """A trainer attached; its whole situation. `awaits`: the question it waits with, or 0."""
 
     run: str
     incarnation: int
     phase: Phase | None = None
     step: int = 0
     dropped_reports: int = 0
+    awaits: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +177,7 @@ class TrainerExited:
     signal: int = 0
     killed_by_launcher: bool = False
     log_tail: str = ""
+    stacks: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,12 +243,16 @@ class CheckpointSaved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultRaised:
-    """A trainer saw a fault."""
+    """A trainer saw a fault. `question` names one that waits for a decision, or is 0.
+
+    A fault that is raised again under the same question is the same fault.
+    """
 
     run: str
     incarnation: int
     fault: Fault
     request_ids: tuple[str, ...] = ()
+    question: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -312,12 +318,13 @@ class DeadlineExpired:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionMade:
-    """Derived: what the supervisor decided about which fault."""
+    """Derived: what the supervisor decided about which fault. `incident`: its number, or 0."""
 
     run: str
     incarnation: int
     fault: Fault
     decision: Decision
+    incident: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

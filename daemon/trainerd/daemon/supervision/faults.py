@@ -48,9 +48,13 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What is done, to what, after how many seconds, and why in one sentence with the numbers."""
+    """What is done, to what, after how many seconds, and why in one sentence with the numbers.
+
+    `answers`: the question of the fault that waits for it; 0: none does.
+    """
 
     action: Action
     scope: str
     delay_s: float = 0.0
     reason: str
+    answers: int = 0

@@ -97,7 +97,10 @@ ALLOWED_ACTIONS: Mapping[FaultClass, frozenset[Action]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """A run's whole policy. Rules that a run does not set are the defaults."""
+    """A run's whole policy. Rules that a run does not set are the defaults.
+
+    `hang_factor`, `hang_floor_s` (0: each phase's own): what the monitor makes deadlines of.
+    """
 
     rules: Mapping[FaultClass, Rule] = field(default_factory=lambda: DEFAULT_RULES)
     continue_on_error: bool = False
@@ -107,6 +110,8 @@ class Policy:
     checkpoint_action: Action = Action.CONTINUE
     max_checkpoint_failures: int = 0
     max_checkpoint_age_s: float = 0.0
+    hang_factor: float = 10.0
+    hang_floor_s: float = 0.0
 
     def rule(self, fault_class: FaultClass) -> Rule:
         """The rule for a class; a class without one fails the run."""

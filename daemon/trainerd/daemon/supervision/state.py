@@ -47,9 +47,9 @@ class IllegalTransitionError(Exception):
 class Trainer:
     """The one live incarnation of a run's trainer.
 
-    `decision`: about the fault it waits with, or that ends it; `asked_step`: the applied updates at
-    that fault. `finish`: it said it is done. `suspected`: the fault for which we kill it; its exit
-    is then charged to that, not to a signal. `killed`: a kill was ordered.
+    `decision`: about the fault it waits with, or that ends it. `finish`: it said it is done.
+    `suspected`: the fault for which we kill it; its exit is then charged to that, not to a signal.
+    `killed`: a kill was ordered.
     """
 
     incarnation: int
@@ -57,7 +57,6 @@ class Trainer:
     attached: bool = False
     phase: Phase | None = None
     decision: Decision | None = None
-    asked_step: int = -1
     finish: FinishReason | None = None
     suspected: Fault | None = None
     killed: bool = False
@@ -76,6 +75,7 @@ class Trainer:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """One run. `recoverable_step` -1: none yet. `saves`: checkpoint requests not answered yet.
+    `incidents`: how many were ever kept.
 
     `pausing`: it is to hold, for the reason `hold`, whichever process trains it.
     """
@@ -100,6 +100,7 @@ class Run:
     stop_saves: bool = True
     restarting: bool = False
     saves: tuple[str, ...] = ()
+    incidents: int = 0
 
     @property
     def terminal(self) -> bool:

@@ -139,7 +139,7 @@ def _timer(turn: Turn, event: TimerFired) -> None:
         case "kill" if trainer is not None and not _no_launcher(turn):
             lost(turn, run, trainer)
         case "exit" | "stop" if trainer is not None:
-            turn.kill(run)
+            turn.kill(run, collect_stacks=True)
 
 
 def _no_launcher(turn: Turn) -> bool:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
-from trainerd.daemon.supervision.commands import Pause, Record, Resume, Save, Stop
+from trainerd.daemon.supervision.commands import (
+    Pause,
+    Record,
+    Resume,
+    Save,
+    Stop,
+    WriteIncident,
+)
 from trainerd.daemon.supervision.decision import decide
 from trainerd.daemon.supervision.events import (
     CheckpointSaved,
@@ -88,8 +95,11 @@ def _attached(turn: Turn, run: Run, trainer: Trainer, event: TrainerAttached) ->
     # Reports may have been lost with the last link: what the trainer says of itself counts.
     run = _situated(turn, run, trainer, event.phase, event.step)
     # Orders may have been lost with it too; each of them is harmless when repeated.
-    if trainer.decision is not None and (trainer.ending or event.step <= trainer.asked_step):
-        turn.tell(run, trainer.decision)
+    decision = trainer.decision
+    if decision is not None and event.awaits == decision.answers != 0:
+        turn.tell(run, decision)
+    elif trainer.ending and not run.terminal:
+        turn.tell(run, Stop(save=False, reason=FinishReason.DECIDED))
     if run.terminal:
         if trainer.finish is None:
             turn.tell(run, Stop(save=False, reason=FinishReason.DECIDED))
@@ -138,15 +148,22 @@ def _fault(turn: Turn, run: Run, trainer: Trainer, event: FaultRaised) -> None:
     saves = tuple(save for save in run.saves if save not in event.request_ids)
     run = turn.put(replace(run, saves=saves))
     fault = event.fault
+    if event.question and trainer.decision and trainer.decision.answers == event.question:
+        # Its first report came, the acknowledgement was lost: the same fault is charged once.
+        turn.tell(run, trainer.decision)
+        return
     over = run.terminal or run.stopping
     if over and fault.awaits_decision:
         reason = f"the run is {run.state.value}: there is nothing to recover for"
         decision = Decision(action=Action.FAIL, scope="run", reason=reason)
-        turn.emit(_made(run, fault, decision))
+        made = DecisionMade(run=run.id, incarnation=run.incarnation, fault=fault, decision=decision)
+        turn.emit(Record(event=made))
     else:
         decision = _judge(turn, run, fault)
     run = turn.state.runs[run.id]
-    decided = replace(trainer, decision=decision, asked_step=fault.step)
+    if fault.awaits_decision:
+        decision = replace(decision, answers=event.question)
+    decided = replace(trainer, decision=decision)
     if fault.awaits_decision:
         run = turn.put(replace(run, trainer=decided))
         turn.tell(run, decision)
@@ -206,7 +223,8 @@ def _expired(turn: Turn, run: Run, trainer: Trainer, event: DeadlineExpired) -> 
 def suspect(turn: Turn, run: Run, trainer: Trainer, fault: Fault) -> None:
     """Kill a trainer for a fault; its exit is charged to that fault."""
     if trainer.suspected is None:
-        turn.kill(replace(run, trainer=replace(trainer, suspected=fault)))
+        run = replace(run, trainer=replace(trainer, suspected=fault))
+        turn.kill(run, collect_stacks=fault.fault_class is FaultClass.HANG)
 
 
 def _spawn_failed(turn: Turn, run: Run, trainer: Trainer, event: TrainerSpawnFailed) -> None:
@@ -229,7 +247,7 @@ def _spawn_failed(turn: Turn, run: Run, trainer: Trainer, event: TrainerSpawnFai
         decision = Decision(
             action=Action.FAIL, scope="run", reason="another try would end the same way"
         )
-        turn.emit(_made(run, fault, decision))
+        run = _record(turn, run, fault, decision)
         _fail(turn, run, fault.message)
         return
     recover(turn, run, fault)
@@ -250,16 +268,16 @@ def _exited(turn: Turn, run: Run, trainer: Trainer, event: TrainerExited) -> Non
     elif trainer.finish is FinishReason.PREEMPTED:
         turn.move(run, RunState.QUEUED, "preempted: the host asked the trainer to go; it resumes")
     elif trainer.suspected is not None:
-        recover(turn, run, trainer.suspected)
+        recover(turn, run, trainer.suspected, stacks=event.stacks)
     elif trainer.decision is not None and trainer.decision.action is Action.RESTART:
         _restart(turn, run, trainer.decision, f"{run.reason}")
     else:
         recover(turn, run, _crash(event, trainer))
 
 
-def recover(turn: Turn, run: Run, fault: Fault) -> None:
+def recover(turn: Turn, run: Run, fault: Fault, *, stacks: str = "") -> None:
     """The run's process is gone because of `fault`: decide, and act on the decision."""
-    decision = _judge(turn, run, fault)
+    decision = _judge(turn, run, fault, stacks=stacks)
     run = turn.state.runs[run.id]
     if decision.action is Action.RESTART:
         _restart(turn, run, decision, _because(fault, decision))
@@ -273,7 +291,7 @@ def lost(turn: Turn, run: Run, trainer: Trainer) -> None:
     _exited(turn, run, trainer, event)
 
 
-def _judge(turn: Turn, run: Run, fault: Fault) -> Decision:
+def _judge(turn: Turn, run: Run, fault: Fault, *, stacks: str = "") -> Decision:
     """Decide, record the decision, charge the budgets."""
     age_s = turn.now - run.recoverable_at
     decision = decide(
@@ -288,7 +306,7 @@ def _judge(turn: Turn, run: Run, fault: Fault) -> Decision:
     if decision.action is Action.RESTART:
         budgets = budgets.restarted()
     run = turn.put(replace(run, budgets=budgets))
-    turn.emit(_made(run, fault, decision))
+    _record(turn, run, fault, decision, stacks=stacks)
     return decision
 
 
@@ -331,6 +349,29 @@ def _because(fault: Fault, decision: Decision) -> str:
     return f"{fault.fault_class.value}: {fault.message} ({decision.reason})"
 
 
-def _made(run: Run, fault: Fault, decision: Decision) -> Record:
-    made = DecisionMade(run=run.id, incarnation=run.incarnation, fault=fault, decision=decision)
-    return Record(event=made)
+def _record(turn: Turn, run: Run, fault: Fault, decision: Decision, *, stacks: str = "") -> Run:
+    """Record a decision; one that changes the run's course is an incident."""
+    number = 0
+    if decision.action not in (Action.CONTINUE, Action.MASK, Action.SKIP):
+        number = run.incidents + 1
+        run = turn.put(replace(run, incidents=number))
+    made = DecisionMade(
+        run=run.id,
+        incarnation=run.incarnation,
+        fault=fault,
+        decision=decision,
+        incident=number,
+    )
+    turn.emit(Record(event=made))
+    if number:
+        turn.emit(
+            WriteIncident(
+                run=run.id,
+                incarnation=run.incarnation,
+                number=number,
+                fault=fault,
+                decision=decision,
+                stacks=stacks,
+            )
+        )
+    return run

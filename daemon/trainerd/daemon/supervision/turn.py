@@ -73,12 +73,19 @@ class Turn:
             incarnation = run.trainer.incarnation
             self.emit(TellTrainer(run=run.id, incarnation=incarnation, order=order))
 
-    def kill(self, run: Run) -> Run:
+    def kill(self, run: Run, *, collect_stacks: bool = False) -> Run:
         """Kill the run's trainer now. A launcher that comes back meanwhile is told again."""
         if run.trainer is None:
             return run
         run = self.put(replace(run, trainer=replace(run.trainer, killed=True)))
-        self.emit(KillTrainer(run=run.id, incarnation=run.incarnation, grace_s=0.0))
+        self.emit(
+            KillTrainer(
+                run=run.id,
+                incarnation=run.incarnation,
+                grace_s=0.0,
+                collect_stacks=collect_stacks,
+            )
+        )
         self.start_timer("kill", run, KILL_S)
         return run
 

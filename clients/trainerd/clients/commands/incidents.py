@@ -1,0 +1,31 @@
+"""incidents, incident: what is kept of the faults that changed a run's course."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from trainerd.clients.errors import ExitCode
+from trainerd.clients.incident_report import incident_line, incident_text
+from trainerd.clients.session import Session
+
+
+def incidents(args: Namespace, session: Session) -> int:
+    """A line an incident, oldest first."""
+    with session.client() as client:
+        response = client.list_incidents(args.run)
+    session.emit(response)
+    for each in response.incidents:
+        session.say(incident_line(each))
+    if not response.incidents:
+        session.say("no incidents")
+    return ExitCode.OK
+
+
+def incident(args: Namespace, session: Session) -> int:
+    """One incident with its evidence."""
+    with session.client() as client:
+        response = client.get_incident(args.run, args.number)
+    session.emit(response)
+    for line in incident_text(response):
+        session.say(line)
+    return ExitCode.OK
