@@ -140,3 +140,31 @@ def test_a_module_that_skips_itself_is_a_failure_too(tmp_path: Path) -> None:
 
     assert "skipped where nothing may be: no netns" in printed
     assert "1 error" in printed
+
+
+FORGOTTEN = """
+import asyncio, gc
+
+async def fails():
+    raise ValueError({message!r})
+
+async def forget():
+    task = asyncio.ensure_future(fails())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    del task
+
+def test_it():
+    asyncio.run(forget())
+    gc.collect()
+"""
+
+
+def test_a_forgotten_failure_counts_unless_it_is_one_of_tensorstores_own(tmp_path: Path) -> None:
+    for name, message, end in (
+        ("ours", "of our own", "1 passed, 1 error"),
+        ("theirs", "[tensorstore_spec='x']", "1 passed in"),
+    ):
+        (tmp_path / name).mkdir()
+        said = run_tests(tmp_path / name, FORGOTTEN.format(message=message))
+        assert end in said, said
