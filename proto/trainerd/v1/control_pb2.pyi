@@ -1,6 +1,10 @@
+import datetime
+
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from trainerd.v1 import event_pb2 as _event_pb2
 from trainerd.v1 import fault_pb2 as _fault_pb2
 from trainerd.v1 import incident_pb2 as _incident_pb2
+from trainerd.v1 import inject_pb2 as _inject_pb2
 from trainerd.v1 import link_pb2 as _link_pb2
 from trainerd.v1 import run_pb2 as _run_pb2
 from google.protobuf.internal import containers as _containers
@@ -347,3 +351,111 @@ class GetIncidentResponse(_message.Message):
     evidence: _incident_pb2.IncidentEvidence
     directory: str
     def __init__(self, incident: _Optional[_Union[_incident_pb2.Incident, _Mapping]] = ..., evidence: _Optional[_Union[_incident_pb2.IncidentEvidence, _Mapping]] = ..., directory: _Optional[str] = ...) -> None: ...
+
+class ReplayRunIncidentRequest(_message.Message):
+    __slots__ = ("run", "number", "cpu")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    CPU_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    number: int
+    cpu: bool
+    def __init__(self, run: _Optional[str] = ..., number: _Optional[int] = ..., cpu: _Optional[bool] = ...) -> None: ...
+
+class ReplayRunIncidentResponse(_message.Message):
+    __slots__ = ("incident", "happened", "fault", "source", "first_step", "last_step")
+    INCIDENT_FIELD_NUMBER: _ClassVar[int]
+    HAPPENED_FIELD_NUMBER: _ClassVar[int]
+    FAULT_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    FIRST_STEP_FIELD_NUMBER: _ClassVar[int]
+    LAST_STEP_FIELD_NUMBER: _ClassVar[int]
+    incident: _incident_pb2.Incident
+    happened: bool
+    fault: _fault_pb2.Fault
+    source: str
+    first_step: int
+    last_step: int
+    def __init__(self, incident: _Optional[_Union[_incident_pb2.Incident, _Mapping]] = ..., happened: _Optional[bool] = ..., fault: _Optional[_Union[_fault_pb2.Fault, _Mapping]] = ..., source: _Optional[str] = ..., first_step: _Optional[int] = ..., last_step: _Optional[int] = ...) -> None: ...
+
+class GetPolicyRequest(_message.Message):
+    __slots__ = ("run",)
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    def __init__(self, run: _Optional[str] = ...) -> None: ...
+
+class GetPolicyResponse(_message.Message):
+    __slots__ = ("policy", "version", "trial")
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    TRIAL_FIELD_NUMBER: _ClassVar[int]
+    policy: _fault_pb2.Policy
+    version: int
+    trial: _fault_pb2.Policy
+    def __init__(self, policy: _Optional[_Union[_fault_pb2.Policy, _Mapping]] = ..., version: _Optional[int] = ..., trial: _Optional[_Union[_fault_pb2.Policy, _Mapping]] = ...) -> None: ...
+
+class SetPolicyRequest(_message.Message):
+    __slots__ = ("run", "policy", "dry_run", "end_dry_run")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    END_DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    policy: _fault_pb2.Policy
+    dry_run: bool
+    end_dry_run: bool
+    def __init__(self, run: _Optional[str] = ..., policy: _Optional[_Union[_fault_pb2.Policy, _Mapping]] = ..., dry_run: _Optional[bool] = ..., end_dry_run: _Optional[bool] = ...) -> None: ...
+
+class SetPolicyResponse(_message.Message):
+    __slots__ = ("policy", "version", "trial")
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    TRIAL_FIELD_NUMBER: _ClassVar[int]
+    policy: _fault_pb2.Policy
+    version: int
+    trial: _fault_pb2.Policy
+    def __init__(self, policy: _Optional[_Union[_fault_pb2.Policy, _Mapping]] = ..., version: _Optional[int] = ..., trial: _Optional[_Union[_fault_pb2.Policy, _Mapping]] = ...) -> None: ...
+
+class SimulatePolicyRequest(_message.Message):
+    __slots__ = ("run", "policy")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    policy: _fault_pb2.Policy
+    def __init__(self, run: _Optional[str] = ..., policy: _Optional[_Union[_fault_pb2.Policy, _Mapping]] = ...) -> None: ...
+
+class SimulatePolicyResponse(_message.Message):
+    __slots__ = ("decisions", "left_out")
+    DECISIONS_FIELD_NUMBER: _ClassVar[int]
+    LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
+    decisions: _containers.RepeatedCompositeFieldContainer[SimulatedDecision]
+    left_out: int
+    def __init__(self, decisions: _Optional[_Iterable[_Union[SimulatedDecision, _Mapping]]] = ..., left_out: _Optional[int] = ...) -> None: ...
+
+class SimulatedDecision(_message.Message):
+    __slots__ = ("sequence", "time", "fault", "decision", "simulated")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    FAULT_FIELD_NUMBER: _ClassVar[int]
+    DECISION_FIELD_NUMBER: _ClassVar[int]
+    SIMULATED_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    time: _timestamp_pb2.Timestamp
+    fault: _fault_pb2.Fault
+    decision: _fault_pb2.Decision
+    simulated: _fault_pb2.Decision
+    def __init__(self, sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., fault: _Optional[_Union[_fault_pb2.Fault, _Mapping]] = ..., decision: _Optional[_Union[_fault_pb2.Decision, _Mapping]] = ..., simulated: _Optional[_Union[_fault_pb2.Decision, _Mapping]] = ...) -> None: ...
+
+class InjectFaultRequest(_message.Message):
+    __slots__ = ("run", "injection")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    INJECTION_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    injection: _inject_pb2.Injection
+    def __init__(self, run: _Optional[str] = ..., injection: _Optional[_Union[_inject_pb2.Injection, _Mapping]] = ...) -> None: ...
+
+class InjectFaultResponse(_message.Message):
+    __slots__ = ("number",)
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    def __init__(self, number: _Optional[int] = ...) -> None: ...

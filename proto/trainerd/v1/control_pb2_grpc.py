@@ -117,6 +117,31 @@ class ControlServiceStub:
                 request_serializer=trainerd_dot_v1_dot_control__pb2.GetIncidentRequest.SerializeToString,
                 response_deserializer=trainerd_dot_v1_dot_control__pb2.GetIncidentResponse.FromString,
                 _registered_method=True)
+        self.ReplayRunIncident = channel.unary_unary(
+                '/trainerd.v1.ControlService/ReplayRunIncident',
+                request_serializer=trainerd_dot_v1_dot_control__pb2.ReplayRunIncidentRequest.SerializeToString,
+                response_deserializer=trainerd_dot_v1_dot_control__pb2.ReplayRunIncidentResponse.FromString,
+                _registered_method=True)
+        self.GetPolicy = channel.unary_unary(
+                '/trainerd.v1.ControlService/GetPolicy',
+                request_serializer=trainerd_dot_v1_dot_control__pb2.GetPolicyRequest.SerializeToString,
+                response_deserializer=trainerd_dot_v1_dot_control__pb2.GetPolicyResponse.FromString,
+                _registered_method=True)
+        self.SetPolicy = channel.unary_unary(
+                '/trainerd.v1.ControlService/SetPolicy',
+                request_serializer=trainerd_dot_v1_dot_control__pb2.SetPolicyRequest.SerializeToString,
+                response_deserializer=trainerd_dot_v1_dot_control__pb2.SetPolicyResponse.FromString,
+                _registered_method=True)
+        self.SimulatePolicy = channel.unary_unary(
+                '/trainerd.v1.ControlService/SimulatePolicy',
+                request_serializer=trainerd_dot_v1_dot_control__pb2.SimulatePolicyRequest.SerializeToString,
+                response_deserializer=trainerd_dot_v1_dot_control__pb2.SimulatePolicyResponse.FromString,
+                _registered_method=True)
+        self.InjectFault = channel.unary_unary(
+                '/trainerd.v1.ControlService/InjectFault',
+                request_serializer=trainerd_dot_v1_dot_control__pb2.InjectFaultRequest.SerializeToString,
+                response_deserializer=trainerd_dot_v1_dot_control__pb2.InjectFaultResponse.FromString,
+                _registered_method=True)
         self.ReadRunLog = channel.unary_unary(
                 '/trainerd.v1.ControlService/ReadRunLog',
                 request_serializer=trainerd_dot_v1_dot_control__pb2.ReadRunLogRequest.SerializeToString,
@@ -242,6 +267,41 @@ class ControlServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReplayRunIncident(self, request, context):
+        """Trains again from an incident's checkpoint to its batch, and says whether the fault happens.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPolicy(self, request, context):
+        """A run's policy, and the one on trial.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetPolicy(self, request, context):
+        """Changes the policy of a live run, or puts another one on trial.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SimulatePolicy(self, request, context):
+        """Says what another policy would have decided about each fault of a run.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def InjectFault(self, request, context):
+        """Makes a fault happen on purpose, where the daemon's configuration allows it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReadRunLog(self, request, context):
         """Reads a run's log.
         """
@@ -331,6 +391,31 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     servicer.GetIncident,
                     request_deserializer=trainerd_dot_v1_dot_control__pb2.GetIncidentRequest.FromString,
                     response_serializer=trainerd_dot_v1_dot_control__pb2.GetIncidentResponse.SerializeToString,
+            ),
+            'ReplayRunIncident': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplayRunIncident,
+                    request_deserializer=trainerd_dot_v1_dot_control__pb2.ReplayRunIncidentRequest.FromString,
+                    response_serializer=trainerd_dot_v1_dot_control__pb2.ReplayRunIncidentResponse.SerializeToString,
+            ),
+            'GetPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPolicy,
+                    request_deserializer=trainerd_dot_v1_dot_control__pb2.GetPolicyRequest.FromString,
+                    response_serializer=trainerd_dot_v1_dot_control__pb2.GetPolicyResponse.SerializeToString,
+            ),
+            'SetPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetPolicy,
+                    request_deserializer=trainerd_dot_v1_dot_control__pb2.SetPolicyRequest.FromString,
+                    response_serializer=trainerd_dot_v1_dot_control__pb2.SetPolicyResponse.SerializeToString,
+            ),
+            'SimulatePolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.SimulatePolicy,
+                    request_deserializer=trainerd_dot_v1_dot_control__pb2.SimulatePolicyRequest.FromString,
+                    response_serializer=trainerd_dot_v1_dot_control__pb2.SimulatePolicyResponse.SerializeToString,
+            ),
+            'InjectFault': grpc.unary_unary_rpc_method_handler(
+                    servicer.InjectFault,
+                    request_deserializer=trainerd_dot_v1_dot_control__pb2.InjectFaultRequest.FromString,
+                    response_serializer=trainerd_dot_v1_dot_control__pb2.InjectFaultResponse.SerializeToString,
             ),
             'ReadRunLog': grpc.unary_unary_rpc_method_handler(
                     servicer.ReadRunLog,
@@ -773,6 +858,141 @@ class ControlService:
             '/trainerd.v1.ControlService/GetIncident',
             trainerd_dot_v1_dot_control__pb2.GetIncidentRequest.SerializeToString,
             trainerd_dot_v1_dot_control__pb2.GetIncidentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplayRunIncident(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trainerd.v1.ControlService/ReplayRunIncident',
+            trainerd_dot_v1_dot_control__pb2.ReplayRunIncidentRequest.SerializeToString,
+            trainerd_dot_v1_dot_control__pb2.ReplayRunIncidentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trainerd.v1.ControlService/GetPolicy',
+            trainerd_dot_v1_dot_control__pb2.GetPolicyRequest.SerializeToString,
+            trainerd_dot_v1_dot_control__pb2.GetPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trainerd.v1.ControlService/SetPolicy',
+            trainerd_dot_v1_dot_control__pb2.SetPolicyRequest.SerializeToString,
+            trainerd_dot_v1_dot_control__pb2.SetPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SimulatePolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trainerd.v1.ControlService/SimulatePolicy',
+            trainerd_dot_v1_dot_control__pb2.SimulatePolicyRequest.SerializeToString,
+            trainerd_dot_v1_dot_control__pb2.SimulatePolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def InjectFault(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trainerd.v1.ControlService/InjectFault',
+            trainerd_dot_v1_dot_control__pb2.InjectFaultRequest.SerializeToString,
+            trainerd_dot_v1_dot_control__pb2.InjectFaultResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -68,6 +68,16 @@ class ControlServiceStub:
     """The incidents of a run that are kept: the newest 50."""
     GetIncident: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetIncidentRequest, _control_pb2.GetIncidentResponse]
     """One incident with its evidence."""
+    ReplayRunIncident: _grpc.UnaryUnaryMultiCallable[_control_pb2.ReplayRunIncidentRequest, _control_pb2.ReplayRunIncidentResponse]
+    """Trains again from an incident's checkpoint to its batch, and says whether the fault happens."""
+    GetPolicy: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetPolicyRequest, _control_pb2.GetPolicyResponse]
+    """A run's policy, and the one on trial."""
+    SetPolicy: _grpc.UnaryUnaryMultiCallable[_control_pb2.SetPolicyRequest, _control_pb2.SetPolicyResponse]
+    """Changes the policy of a live run, or puts another one on trial."""
+    SimulatePolicy: _grpc.UnaryUnaryMultiCallable[_control_pb2.SimulatePolicyRequest, _control_pb2.SimulatePolicyResponse]
+    """Says what another policy would have decided about each fault of a run."""
+    InjectFault: _grpc.UnaryUnaryMultiCallable[_control_pb2.InjectFaultRequest, _control_pb2.InjectFaultResponse]
+    """Makes a fault happen on purpose, where the daemon's configuration allows it."""
     ReadRunLog: _grpc.UnaryUnaryMultiCallable[_control_pb2.ReadRunLogRequest, _control_pb2.ReadRunLogResponse]
     """Reads a run's log."""
 
@@ -111,6 +121,16 @@ class ControlServiceAsyncStub(ControlServiceStub):
     """The incidents of a run that are kept: the newest 50."""
     GetIncident: _aio.UnaryUnaryMultiCallable[_control_pb2.GetIncidentRequest, _control_pb2.GetIncidentResponse]  # type: ignore[assignment]
     """One incident with its evidence."""
+    ReplayRunIncident: _aio.UnaryUnaryMultiCallable[_control_pb2.ReplayRunIncidentRequest, _control_pb2.ReplayRunIncidentResponse]  # type: ignore[assignment]
+    """Trains again from an incident's checkpoint to its batch, and says whether the fault happens."""
+    GetPolicy: _aio.UnaryUnaryMultiCallable[_control_pb2.GetPolicyRequest, _control_pb2.GetPolicyResponse]  # type: ignore[assignment]
+    """A run's policy, and the one on trial."""
+    SetPolicy: _aio.UnaryUnaryMultiCallable[_control_pb2.SetPolicyRequest, _control_pb2.SetPolicyResponse]  # type: ignore[assignment]
+    """Changes the policy of a live run, or puts another one on trial."""
+    SimulatePolicy: _aio.UnaryUnaryMultiCallable[_control_pb2.SimulatePolicyRequest, _control_pb2.SimulatePolicyResponse]  # type: ignore[assignment]
+    """Says what another policy would have decided about each fault of a run."""
+    InjectFault: _aio.UnaryUnaryMultiCallable[_control_pb2.InjectFaultRequest, _control_pb2.InjectFaultResponse]  # type: ignore[assignment]
+    """Makes a fault happen on purpose, where the daemon's configuration allows it."""
     ReadRunLog: _aio.UnaryUnaryMultiCallable[_control_pb2.ReadRunLogRequest, _control_pb2.ReadRunLogResponse]  # type: ignore[assignment]
     """Reads a run's log."""
 
@@ -247,6 +267,46 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.GetIncidentResponse, _abc.Awaitable[_control_pb2.GetIncidentResponse]]:
         """One incident with its evidence."""
+
+    @_abc_1.abstractmethod
+    def ReplayRunIncident(
+        self,
+        request: _control_pb2.ReplayRunIncidentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ReplayRunIncidentResponse, _abc.Awaitable[_control_pb2.ReplayRunIncidentResponse]]:
+        """Trains again from an incident's checkpoint to its batch, and says whether the fault happens."""
+
+    @_abc_1.abstractmethod
+    def GetPolicy(
+        self,
+        request: _control_pb2.GetPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.GetPolicyResponse, _abc.Awaitable[_control_pb2.GetPolicyResponse]]:
+        """A run's policy, and the one on trial."""
+
+    @_abc_1.abstractmethod
+    def SetPolicy(
+        self,
+        request: _control_pb2.SetPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.SetPolicyResponse, _abc.Awaitable[_control_pb2.SetPolicyResponse]]:
+        """Changes the policy of a live run, or puts another one on trial."""
+
+    @_abc_1.abstractmethod
+    def SimulatePolicy(
+        self,
+        request: _control_pb2.SimulatePolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.SimulatePolicyResponse, _abc.Awaitable[_control_pb2.SimulatePolicyResponse]]:
+        """Says what another policy would have decided about each fault of a run."""
+
+    @_abc_1.abstractmethod
+    def InjectFault(
+        self,
+        request: _control_pb2.InjectFaultRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.InjectFaultResponse, _abc.Awaitable[_control_pb2.InjectFaultResponse]]:
+        """Makes a fault happen on purpose, where the daemon's configuration allows it."""
 
     @_abc_1.abstractmethod
     def ReadRunLog(

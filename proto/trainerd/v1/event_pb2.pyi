@@ -2,6 +2,7 @@ import datetime
 
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from trainerd.v1 import fault_pb2 as _fault_pb2
+from trainerd.v1 import inject_pb2 as _inject_pb2
 from trainerd.v1 import run_pb2 as _run_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -26,7 +27,7 @@ FINISH_REASON_PREEMPTED: FinishReason
 FINISH_REASON_DECIDED: FinishReason
 
 class Event(_message.Message):
-    __slots__ = ("sequence", "time", "run", "incarnation", "host", "daemon_started", "launcher_attached", "launcher_lost", "run_submitted", "pause_requested", "resume_requested", "stop_requested", "checkpoint_requested", "restart_requested", "run_deleted", "trainer_spawned", "trainer_spawn_failed", "trainer_attached", "trainer_detached", "trainer_exited", "phase_entered", "slots_fixed", "state_restored", "evaluated", "checkpoint_saved", "fault_raised", "trainer_paused", "trainer_resumed", "trainer_finished", "timer_fired", "deadline_expired", "decision_made", "run_state_changed", "event_ignored")
+    __slots__ = ("sequence", "time", "run", "incarnation", "host", "daemon_started", "launcher_attached", "launcher_lost", "run_submitted", "pause_requested", "resume_requested", "stop_requested", "checkpoint_requested", "restart_requested", "run_deleted", "policy_changed", "policy_trial_ended", "injection_requested", "trainer_spawned", "trainer_spawn_failed", "trainer_attached", "trainer_detached", "trainer_exited", "phase_entered", "slots_fixed", "state_restored", "evaluated", "checkpoint_saved", "fault_raised", "trainer_paused", "trainer_resumed", "trainer_finished", "fault_injected", "rolled_back", "progressed", "timer_fired", "deadline_expired", "decision_made", "run_state_changed", "event_ignored")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
@@ -42,6 +43,9 @@ class Event(_message.Message):
     CHECKPOINT_REQUESTED_FIELD_NUMBER: _ClassVar[int]
     RESTART_REQUESTED_FIELD_NUMBER: _ClassVar[int]
     RUN_DELETED_FIELD_NUMBER: _ClassVar[int]
+    POLICY_CHANGED_FIELD_NUMBER: _ClassVar[int]
+    POLICY_TRIAL_ENDED_FIELD_NUMBER: _ClassVar[int]
+    INJECTION_REQUESTED_FIELD_NUMBER: _ClassVar[int]
     TRAINER_SPAWNED_FIELD_NUMBER: _ClassVar[int]
     TRAINER_SPAWN_FAILED_FIELD_NUMBER: _ClassVar[int]
     TRAINER_ATTACHED_FIELD_NUMBER: _ClassVar[int]
@@ -56,6 +60,9 @@ class Event(_message.Message):
     TRAINER_PAUSED_FIELD_NUMBER: _ClassVar[int]
     TRAINER_RESUMED_FIELD_NUMBER: _ClassVar[int]
     TRAINER_FINISHED_FIELD_NUMBER: _ClassVar[int]
+    FAULT_INJECTED_FIELD_NUMBER: _ClassVar[int]
+    ROLLED_BACK_FIELD_NUMBER: _ClassVar[int]
+    PROGRESSED_FIELD_NUMBER: _ClassVar[int]
     TIMER_FIRED_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_EXPIRED_FIELD_NUMBER: _ClassVar[int]
     DECISION_MADE_FIELD_NUMBER: _ClassVar[int]
@@ -76,6 +83,9 @@ class Event(_message.Message):
     checkpoint_requested: CheckpointRequested
     restart_requested: RestartRequested
     run_deleted: RunDeleted
+    policy_changed: PolicyChanged
+    policy_trial_ended: PolicyTrialEnded
+    injection_requested: InjectionRequested
     trainer_spawned: TrainerSpawned
     trainer_spawn_failed: TrainerSpawnFailed
     trainer_attached: TrainerAttached
@@ -90,12 +100,15 @@ class Event(_message.Message):
     trainer_paused: TrainerPaused
     trainer_resumed: TrainerResumed
     trainer_finished: TrainerFinished
+    fault_injected: FaultInjected
+    rolled_back: RolledBack
+    progressed: Progressed
     timer_fired: TimerFired
     deadline_expired: DeadlineExpired
     decision_made: DecisionMade
     run_state_changed: RunStateChanged
     event_ignored: EventIgnored
-    def __init__(self, sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., run: _Optional[str] = ..., incarnation: _Optional[int] = ..., host: _Optional[str] = ..., daemon_started: _Optional[_Union[DaemonStarted, _Mapping]] = ..., launcher_attached: _Optional[_Union[LauncherAttached, _Mapping]] = ..., launcher_lost: _Optional[_Union[LauncherLost, _Mapping]] = ..., run_submitted: _Optional[_Union[RunSubmitted, _Mapping]] = ..., pause_requested: _Optional[_Union[PauseRequested, _Mapping]] = ..., resume_requested: _Optional[_Union[ResumeRequested, _Mapping]] = ..., stop_requested: _Optional[_Union[StopRequested, _Mapping]] = ..., checkpoint_requested: _Optional[_Union[CheckpointRequested, _Mapping]] = ..., restart_requested: _Optional[_Union[RestartRequested, _Mapping]] = ..., run_deleted: _Optional[_Union[RunDeleted, _Mapping]] = ..., trainer_spawned: _Optional[_Union[TrainerSpawned, _Mapping]] = ..., trainer_spawn_failed: _Optional[_Union[TrainerSpawnFailed, _Mapping]] = ..., trainer_attached: _Optional[_Union[TrainerAttached, _Mapping]] = ..., trainer_detached: _Optional[_Union[TrainerDetached, _Mapping]] = ..., trainer_exited: _Optional[_Union[TrainerExited, _Mapping]] = ..., phase_entered: _Optional[_Union[PhaseEntered, _Mapping]] = ..., slots_fixed: _Optional[_Union[SlotsFixed, _Mapping]] = ..., state_restored: _Optional[_Union[StateRestored, _Mapping]] = ..., evaluated: _Optional[_Union[Evaluated, _Mapping]] = ..., checkpoint_saved: _Optional[_Union[CheckpointSaved, _Mapping]] = ..., fault_raised: _Optional[_Union[FaultRaised, _Mapping]] = ..., trainer_paused: _Optional[_Union[TrainerPaused, _Mapping]] = ..., trainer_resumed: _Optional[_Union[TrainerResumed, _Mapping]] = ..., trainer_finished: _Optional[_Union[TrainerFinished, _Mapping]] = ..., timer_fired: _Optional[_Union[TimerFired, _Mapping]] = ..., deadline_expired: _Optional[_Union[DeadlineExpired, _Mapping]] = ..., decision_made: _Optional[_Union[DecisionMade, _Mapping]] = ..., run_state_changed: _Optional[_Union[RunStateChanged, _Mapping]] = ..., event_ignored: _Optional[_Union[EventIgnored, _Mapping]] = ...) -> None: ...
+    def __init__(self, sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., run: _Optional[str] = ..., incarnation: _Optional[int] = ..., host: _Optional[str] = ..., daemon_started: _Optional[_Union[DaemonStarted, _Mapping]] = ..., launcher_attached: _Optional[_Union[LauncherAttached, _Mapping]] = ..., launcher_lost: _Optional[_Union[LauncherLost, _Mapping]] = ..., run_submitted: _Optional[_Union[RunSubmitted, _Mapping]] = ..., pause_requested: _Optional[_Union[PauseRequested, _Mapping]] = ..., resume_requested: _Optional[_Union[ResumeRequested, _Mapping]] = ..., stop_requested: _Optional[_Union[StopRequested, _Mapping]] = ..., checkpoint_requested: _Optional[_Union[CheckpointRequested, _Mapping]] = ..., restart_requested: _Optional[_Union[RestartRequested, _Mapping]] = ..., run_deleted: _Optional[_Union[RunDeleted, _Mapping]] = ..., policy_changed: _Optional[_Union[PolicyChanged, _Mapping]] = ..., policy_trial_ended: _Optional[_Union[PolicyTrialEnded, _Mapping]] = ..., injection_requested: _Optional[_Union[InjectionRequested, _Mapping]] = ..., trainer_spawned: _Optional[_Union[TrainerSpawned, _Mapping]] = ..., trainer_spawn_failed: _Optional[_Union[TrainerSpawnFailed, _Mapping]] = ..., trainer_attached: _Optional[_Union[TrainerAttached, _Mapping]] = ..., trainer_detached: _Optional[_Union[TrainerDetached, _Mapping]] = ..., trainer_exited: _Optional[_Union[TrainerExited, _Mapping]] = ..., phase_entered: _Optional[_Union[PhaseEntered, _Mapping]] = ..., slots_fixed: _Optional[_Union[SlotsFixed, _Mapping]] = ..., state_restored: _Optional[_Union[StateRestored, _Mapping]] = ..., evaluated: _Optional[_Union[Evaluated, _Mapping]] = ..., checkpoint_saved: _Optional[_Union[CheckpointSaved, _Mapping]] = ..., fault_raised: _Optional[_Union[FaultRaised, _Mapping]] = ..., trainer_paused: _Optional[_Union[TrainerPaused, _Mapping]] = ..., trainer_resumed: _Optional[_Union[TrainerResumed, _Mapping]] = ..., trainer_finished: _Optional[_Union[TrainerFinished, _Mapping]] = ..., fault_injected: _Optional[_Union[FaultInjected, _Mapping]] = ..., rolled_back: _Optional[_Union[RolledBack, _Mapping]] = ..., progressed: _Optional[_Union[Progressed, _Mapping]] = ..., timer_fired: _Optional[_Union[TimerFired, _Mapping]] = ..., deadline_expired: _Optional[_Union[DeadlineExpired, _Mapping]] = ..., decision_made: _Optional[_Union[DecisionMade, _Mapping]] = ..., run_state_changed: _Optional[_Union[RunStateChanged, _Mapping]] = ..., event_ignored: _Optional[_Union[EventIgnored, _Mapping]] = ...) -> None: ...
 
 class DaemonStarted(_message.Message):
     __slots__ = ("version", "pid")
@@ -170,6 +183,24 @@ class RestartRequested(_message.Message):
 class RunDeleted(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class PolicyChanged(_message.Message):
+    __slots__ = ("policy", "trial")
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    TRIAL_FIELD_NUMBER: _ClassVar[int]
+    policy: _fault_pb2.Policy
+    trial: bool
+    def __init__(self, policy: _Optional[_Union[_fault_pb2.Policy, _Mapping]] = ..., trial: _Optional[bool] = ...) -> None: ...
+
+class PolicyTrialEnded(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class InjectionRequested(_message.Message):
+    __slots__ = ("injection",)
+    INJECTION_FIELD_NUMBER: _ClassVar[int]
+    injection: _inject_pb2.Injection
+    def __init__(self, injection: _Optional[_Union[_inject_pb2.Injection, _Mapping]] = ...) -> None: ...
 
 class TrainerSpawned(_message.Message):
     __slots__ = ("pid",)
@@ -295,6 +326,39 @@ class TrainerFinished(_message.Message):
     durable: bool
     def __init__(self, reason: _Optional[_Union[FinishReason, str]] = ..., result: _Optional[_Union[_run_pb2.RunResult, _Mapping]] = ..., durable: _Optional[bool] = ...) -> None: ...
 
+class FaultInjected(_message.Message):
+    __slots__ = ("injection", "step", "batch", "fault")
+    INJECTION_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    FAULT_FIELD_NUMBER: _ClassVar[int]
+    injection: int
+    step: int
+    batch: int
+    fault: _inject_pb2.InjectedFault
+    def __init__(self, injection: _Optional[int] = ..., step: _Optional[int] = ..., batch: _Optional[int] = ..., fault: _Optional[_Union[_inject_pb2.InjectedFault, str]] = ...) -> None: ...
+
+class RolledBack(_message.Message):
+    __slots__ = ("from_step", "step", "first_batch", "last_batch", "source")
+    FROM_STEP_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    FIRST_BATCH_FIELD_NUMBER: _ClassVar[int]
+    LAST_BATCH_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    CLASS_FIELD_NUMBER: _ClassVar[int]
+    from_step: int
+    step: int
+    first_batch: int
+    last_batch: int
+    source: str
+    def __init__(self, from_step: _Optional[int] = ..., step: _Optional[int] = ..., first_batch: _Optional[int] = ..., last_batch: _Optional[int] = ..., source: _Optional[str] = ..., **kwargs) -> None: ...
+
+class Progressed(_message.Message):
+    __slots__ = ("step",)
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    def __init__(self, step: _Optional[int] = ...) -> None: ...
+
 class TimerFired(_message.Message):
     __slots__ = ("key",)
     KEY_FIELD_NUMBER: _ClassVar[int]
@@ -312,14 +376,18 @@ class DeadlineExpired(_message.Message):
     def __init__(self, phase: _Optional[_Union[_fault_pb2.Phase, str]] = ..., deadline_s: _Optional[float] = ..., waited_s: _Optional[float] = ...) -> None: ...
 
 class DecisionMade(_message.Message):
-    __slots__ = ("fault", "decision", "incident")
+    __slots__ = ("fault", "decision", "incident", "trial", "policy_version")
     FAULT_FIELD_NUMBER: _ClassVar[int]
     DECISION_FIELD_NUMBER: _ClassVar[int]
     INCIDENT_FIELD_NUMBER: _ClassVar[int]
+    TRIAL_FIELD_NUMBER: _ClassVar[int]
+    POLICY_VERSION_FIELD_NUMBER: _ClassVar[int]
     fault: _fault_pb2.Fault
     decision: _fault_pb2.Decision
     incident: int
-    def __init__(self, fault: _Optional[_Union[_fault_pb2.Fault, _Mapping]] = ..., decision: _Optional[_Union[_fault_pb2.Decision, _Mapping]] = ..., incident: _Optional[int] = ...) -> None: ...
+    trial: bool
+    policy_version: int
+    def __init__(self, fault: _Optional[_Union[_fault_pb2.Fault, _Mapping]] = ..., decision: _Optional[_Union[_fault_pb2.Decision, _Mapping]] = ..., incident: _Optional[int] = ..., trial: _Optional[bool] = ..., policy_version: _Optional[int] = ...) -> None: ...
 
 class RunStateChanged(_message.Message):
     __slots__ = ("to", "reason")

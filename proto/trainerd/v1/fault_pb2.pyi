@@ -95,7 +95,7 @@ PHASE_PAUSED: Phase
 PHASE_EVALUATE: Phase
 
 class Fault(_message.Message):
-    __slots__ = ("message", "suggestion", "detail", "step", "batch", "phase", "state_intact", "reason", "slots", "delegated", "awaits_decision")
+    __slots__ = ("message", "suggestion", "detail", "step", "batch", "phase", "state_intact", "reason", "slots", "delegated", "awaits_decision", "policy_version")
     CLASS_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     SUGGESTION_FIELD_NUMBER: _ClassVar[int]
@@ -108,6 +108,7 @@ class Fault(_message.Message):
     SLOTS_FIELD_NUMBER: _ClassVar[int]
     DELEGATED_FIELD_NUMBER: _ClassVar[int]
     AWAITS_DECISION_FIELD_NUMBER: _ClassVar[int]
+    POLICY_VERSION_FIELD_NUMBER: _ClassVar[int]
     message: str
     suggestion: str
     detail: str
@@ -119,21 +120,26 @@ class Fault(_message.Message):
     slots: _containers.RepeatedScalarFieldContainer[int]
     delegated: Action
     awaits_decision: bool
-    def __init__(self, message: _Optional[str] = ..., suggestion: _Optional[str] = ..., detail: _Optional[str] = ..., step: _Optional[int] = ..., batch: _Optional[int] = ..., phase: _Optional[_Union[Phase, str]] = ..., state_intact: _Optional[bool] = ..., reason: _Optional[str] = ..., slots: _Optional[_Iterable[int]] = ..., delegated: _Optional[_Union[Action, str]] = ..., awaits_decision: _Optional[bool] = ..., **kwargs) -> None: ...
+    policy_version: int
+    def __init__(self, message: _Optional[str] = ..., suggestion: _Optional[str] = ..., detail: _Optional[str] = ..., step: _Optional[int] = ..., batch: _Optional[int] = ..., phase: _Optional[_Union[Phase, str]] = ..., state_intact: _Optional[bool] = ..., reason: _Optional[str] = ..., slots: _Optional[_Iterable[int]] = ..., delegated: _Optional[_Union[Action, str]] = ..., awaits_decision: _Optional[bool] = ..., policy_version: _Optional[int] = ..., **kwargs) -> None: ...
 
 class Decision(_message.Message):
-    __slots__ = ("action", "scope", "delay_s", "reason", "answers")
+    __slots__ = ("action", "scope", "delay_s", "reason", "answers", "rollback_steps", "slot_parts")
     ACTION_FIELD_NUMBER: _ClassVar[int]
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     DELAY_S_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    ROLLBACK_STEPS_FIELD_NUMBER: _ClassVar[int]
+    SLOT_PARTS_FIELD_NUMBER: _ClassVar[int]
     action: Action
     scope: str
     delay_s: float
     reason: str
     answers: int
-    def __init__(self, action: _Optional[_Union[Action, str]] = ..., scope: _Optional[str] = ..., delay_s: _Optional[float] = ..., reason: _Optional[str] = ..., answers: _Optional[int] = ...) -> None: ...
+    rollback_steps: int
+    slot_parts: int
+    def __init__(self, action: _Optional[_Union[Action, str]] = ..., scope: _Optional[str] = ..., delay_s: _Optional[float] = ..., reason: _Optional[str] = ..., answers: _Optional[int] = ..., rollback_steps: _Optional[int] = ..., slot_parts: _Optional[int] = ...) -> None: ...
 
 class FaultRule(_message.Message):
     __slots__ = ("action", "limit", "window_s", "then", "consecutive")
@@ -150,7 +156,7 @@ class FaultRule(_message.Message):
     def __init__(self, action: _Optional[_Union[Action, str]] = ..., limit: _Optional[int] = ..., window_s: _Optional[float] = ..., then: _Optional[_Union[Action, str]] = ..., consecutive: _Optional[int] = ...) -> None: ...
 
 class Policy(_message.Message):
-    __slots__ = ("continue_on_error", "backoff_s", "backoff_max_s", "max_cycles_without_progress", "loss_spike_z", "hang_factor", "hang_floor_s", "non_finite_microbatch", "non_finite_step", "loss_spike", "data_error", "step_exception", "device_oom", "device_error", "crash", "hang")
+    __slots__ = ("continue_on_error", "backoff_s", "backoff_max_s", "max_cycles_without_progress", "loss_spike_z", "hang_factor", "hang_floor_s", "rollback_steps", "non_finite_microbatch", "non_finite_step", "loss_spike", "data_error", "step_exception", "device_oom", "device_error", "crash", "hang")
     CONTINUE_ON_ERROR_FIELD_NUMBER: _ClassVar[int]
     BACKOFF_S_FIELD_NUMBER: _ClassVar[int]
     BACKOFF_MAX_S_FIELD_NUMBER: _ClassVar[int]
@@ -158,6 +164,7 @@ class Policy(_message.Message):
     LOSS_SPIKE_Z_FIELD_NUMBER: _ClassVar[int]
     HANG_FACTOR_FIELD_NUMBER: _ClassVar[int]
     HANG_FLOOR_S_FIELD_NUMBER: _ClassVar[int]
+    ROLLBACK_STEPS_FIELD_NUMBER: _ClassVar[int]
     NON_FINITE_MICROBATCH_FIELD_NUMBER: _ClassVar[int]
     NON_FINITE_STEP_FIELD_NUMBER: _ClassVar[int]
     LOSS_SPIKE_FIELD_NUMBER: _ClassVar[int]
@@ -174,6 +181,7 @@ class Policy(_message.Message):
     loss_spike_z: float
     hang_factor: float
     hang_floor_s: float
+    rollback_steps: int
     non_finite_microbatch: FaultRule
     non_finite_step: FaultRule
     loss_spike: FaultRule
@@ -183,4 +191,4 @@ class Policy(_message.Message):
     device_error: FaultRule
     crash: FaultRule
     hang: FaultRule
-    def __init__(self, continue_on_error: _Optional[bool] = ..., backoff_s: _Optional[float] = ..., backoff_max_s: _Optional[float] = ..., max_cycles_without_progress: _Optional[int] = ..., loss_spike_z: _Optional[float] = ..., hang_factor: _Optional[float] = ..., hang_floor_s: _Optional[float] = ..., non_finite_microbatch: _Optional[_Union[FaultRule, _Mapping]] = ..., non_finite_step: _Optional[_Union[FaultRule, _Mapping]] = ..., loss_spike: _Optional[_Union[FaultRule, _Mapping]] = ..., data_error: _Optional[_Union[FaultRule, _Mapping]] = ..., step_exception: _Optional[_Union[FaultRule, _Mapping]] = ..., device_oom: _Optional[_Union[FaultRule, _Mapping]] = ..., device_error: _Optional[_Union[FaultRule, _Mapping]] = ..., crash: _Optional[_Union[FaultRule, _Mapping]] = ..., hang: _Optional[_Union[FaultRule, _Mapping]] = ...) -> None: ...
+    def __init__(self, continue_on_error: _Optional[bool] = ..., backoff_s: _Optional[float] = ..., backoff_max_s: _Optional[float] = ..., max_cycles_without_progress: _Optional[int] = ..., loss_spike_z: _Optional[float] = ..., hang_factor: _Optional[float] = ..., hang_floor_s: _Optional[float] = ..., rollback_steps: _Optional[int] = ..., non_finite_microbatch: _Optional[_Union[FaultRule, _Mapping]] = ..., non_finite_step: _Optional[_Union[FaultRule, _Mapping]] = ..., loss_spike: _Optional[_Union[FaultRule, _Mapping]] = ..., data_error: _Optional[_Union[FaultRule, _Mapping]] = ..., step_exception: _Optional[_Union[FaultRule, _Mapping]] = ..., device_oom: _Optional[_Union[FaultRule, _Mapping]] = ..., device_error: _Optional[_Union[FaultRule, _Mapping]] = ..., crash: _Optional[_Union[FaultRule, _Mapping]] = ..., hang: _Optional[_Union[FaultRule, _Mapping]] = ...) -> None: ...

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from trainerd.v1 import fault_pb2 as trainerd_dot_v1_dot_fault__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atrainerd/v1/incident.proto\x12\x0btrainerd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17trainerd/v1/fault.proto\"\xcc\x02\n\x08Incident\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x0b\n\x03run\x18\x02 \x01(\t\x12\x13\n\x0bincarnation\x18\x03 \x01(\x03\x12\x0c\n\x04host\x18\x04 \x01(\t\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12!\n\x05\x66\x61ult\x18\x06 \x01(\x0b\x32\x12.trainerd.v1.Fault\x12\'\n\x08\x64\x65\x63ision\x18\x07 \x01(\x0b\x32\x15.trainerd.v1.Decision\x12\x0c\n\x04step\x18\x08 \x01(\x03\x12\x14\n\x0c\x64urable_step\x18\t \x01(\x03\x12\x35\n\x08versions\x18\n \x03(\x0b\x32#.trainerd.v1.Incident.VersionsEntry\x1a/\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x89\x01\n\x10IncidentEvidence\x12+\n\nlast_steps\x18\x01 \x03(\x0b\x32\x17.trainerd.v1.StepSample\x12&\n\x06memory\x18\x02 \x01(\x0b\x32\x16.trainerd.v1.MemoryUse\x12\x0e\n\x06stacks\x18\x03 \x01(\t\x12\x10\n\x08log_tail\x18\x04 \x01(\t\"S\n\nStepSample\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\x0c\n\x04loss\x18\x02 \x01(\x01\x12\x15\n\rgradient_norm\x18\x03 \x01(\x01\x12\x12\n\nduration_s\x18\x04 \x01(\x01\"9\n\tMemoryUse\x12\x16\n\x0eresident_bytes\x18\x01 \x01(\x03\x12\x14\n\x0c\x64\x65vice_bytes\x18\x02 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atrainerd/v1/incident.proto\x12\x0btrainerd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17trainerd/v1/fault.proto\"\xad\x03\n\x08Incident\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x0b\n\x03run\x18\x02 \x01(\t\x12\x13\n\x0bincarnation\x18\x03 \x01(\x03\x12\x0c\n\x04host\x18\x04 \x01(\t\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12!\n\x05\x66\x61ult\x18\x06 \x01(\x0b\x32\x12.trainerd.v1.Fault\x12\'\n\x08\x64\x65\x63ision\x18\x07 \x01(\x0b\x32\x15.trainerd.v1.Decision\x12\x0c\n\x04step\x18\x08 \x01(\x03\x12\x14\n\x0c\x64urable_step\x18\t \x01(\x03\x12\x35\n\x08versions\x18\n \x03(\x0b\x32#.trainerd.v1.Incident.VersionsEntry\x12\x12\n\ncheckpoint\x18\x0b \x01(\t\x12(\n\x06ledger\x18\x0c \x03(\x0b\x32\x18.trainerd.v1.LedgerEntry\x12\r\n\x05slots\x18\r \x01(\x05\x12\x12\n\nslot_parts\x18\x0e \x01(\x05\x1a/\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"l\n\x0bLedgerEntry\x12\x13\n\x0b\x66irst_batch\x18\x01 \x01(\x03\x12\x12\n\nlast_batch\x18\x02 \x01(\x03\x12\r\n\x05slots\x18\x03 \x03(\x05\x12\x13\n\x0b\x66\x61ult_class\x18\x04 \x01(\t\x12\x10\n\x08\x64\x65\x63ision\x18\x05 \x01(\t\"\x89\x01\n\x10IncidentEvidence\x12+\n\nlast_steps\x18\x01 \x03(\x0b\x32\x17.trainerd.v1.StepSample\x12&\n\x06memory\x18\x02 \x01(\x0b\x32\x16.trainerd.v1.MemoryUse\x12\x0e\n\x06stacks\x18\x03 \x01(\t\x12\x10\n\x08log_tail\x18\x04 \x01(\t\"S\n\nStepSample\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\x0c\n\x04loss\x18\x02 \x01(\x01\x12\x15\n\rgradient_norm\x18\x03 \x01(\x01\x12\x12\n\nduration_s\x18\x04 \x01(\x01\"9\n\tMemoryUse\x12\x16\n\x0eresident_bytes\x18\x01 \x01(\x03\x12\x14\n\x0c\x64\x65vice_bytes\x18\x02 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,13 +36,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INCIDENT_VERSIONSENTRY']._loaded_options = None
   _globals['_INCIDENT_VERSIONSENTRY']._serialized_options = b'8\001'
   _globals['_INCIDENT']._serialized_start=102
-  _globals['_INCIDENT']._serialized_end=434
-  _globals['_INCIDENT_VERSIONSENTRY']._serialized_start=387
-  _globals['_INCIDENT_VERSIONSENTRY']._serialized_end=434
-  _globals['_INCIDENTEVIDENCE']._serialized_start=437
-  _globals['_INCIDENTEVIDENCE']._serialized_end=574
-  _globals['_STEPSAMPLE']._serialized_start=576
-  _globals['_STEPSAMPLE']._serialized_end=659
-  _globals['_MEMORYUSE']._serialized_start=661
-  _globals['_MEMORYUSE']._serialized_end=718
+  _globals['_INCIDENT']._serialized_end=531
+  _globals['_INCIDENT_VERSIONSENTRY']._serialized_start=484
+  _globals['_INCIDENT_VERSIONSENTRY']._serialized_end=531
+  _globals['_LEDGERENTRY']._serialized_start=533
+  _globals['_LEDGERENTRY']._serialized_end=641
+  _globals['_INCIDENTEVIDENCE']._serialized_start=644
+  _globals['_INCIDENTEVIDENCE']._serialized_end=781
+  _globals['_STEPSAMPLE']._serialized_start=783
+  _globals['_STEPSAMPLE']._serialized_end=866
+  _globals['_MEMORYUSE']._serialized_start=868
+  _globals['_MEMORYUSE']._serialized_end=925
 # @@protoc_insertion_point(module_scope)

@@ -11,7 +11,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Incident(_message.Message):
-    __slots__ = ("number", "run", "incarnation", "host", "time", "fault", "decision", "step", "durable_step", "versions")
+    __slots__ = ("number", "run", "incarnation", "host", "time", "fault", "decision", "step", "durable_step", "versions", "checkpoint", "ledger", "slots", "slot_parts")
     class VersionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -29,6 +29,10 @@ class Incident(_message.Message):
     STEP_FIELD_NUMBER: _ClassVar[int]
     DURABLE_STEP_FIELD_NUMBER: _ClassVar[int]
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    LEDGER_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    SLOT_PARTS_FIELD_NUMBER: _ClassVar[int]
     number: int
     run: str
     incarnation: int
@@ -39,7 +43,25 @@ class Incident(_message.Message):
     step: int
     durable_step: int
     versions: _containers.ScalarMap[str, str]
-    def __init__(self, number: _Optional[int] = ..., run: _Optional[str] = ..., incarnation: _Optional[int] = ..., host: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., fault: _Optional[_Union[_fault_pb2.Fault, _Mapping]] = ..., decision: _Optional[_Union[_fault_pb2.Decision, _Mapping]] = ..., step: _Optional[int] = ..., durable_step: _Optional[int] = ..., versions: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    checkpoint: str
+    ledger: _containers.RepeatedCompositeFieldContainer[LedgerEntry]
+    slots: int
+    slot_parts: int
+    def __init__(self, number: _Optional[int] = ..., run: _Optional[str] = ..., incarnation: _Optional[int] = ..., host: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., fault: _Optional[_Union[_fault_pb2.Fault, _Mapping]] = ..., decision: _Optional[_Union[_fault_pb2.Decision, _Mapping]] = ..., step: _Optional[int] = ..., durable_step: _Optional[int] = ..., versions: _Optional[_Mapping[str, str]] = ..., checkpoint: _Optional[str] = ..., ledger: _Optional[_Iterable[_Union[LedgerEntry, _Mapping]]] = ..., slots: _Optional[int] = ..., slot_parts: _Optional[int] = ...) -> None: ...
+
+class LedgerEntry(_message.Message):
+    __slots__ = ("first_batch", "last_batch", "slots", "fault_class", "decision")
+    FIRST_BATCH_FIELD_NUMBER: _ClassVar[int]
+    LAST_BATCH_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    FAULT_CLASS_FIELD_NUMBER: _ClassVar[int]
+    DECISION_FIELD_NUMBER: _ClassVar[int]
+    first_batch: int
+    last_batch: int
+    slots: _containers.RepeatedScalarFieldContainer[int]
+    fault_class: str
+    decision: str
+    def __init__(self, first_batch: _Optional[int] = ..., last_batch: _Optional[int] = ..., slots: _Optional[_Iterable[int]] = ..., fault_class: _Optional[str] = ..., decision: _Optional[str] = ...) -> None: ...
 
 class IncidentEvidence(_message.Message):
     __slots__ = ("last_steps", "memory", "stacks", "log_tail")

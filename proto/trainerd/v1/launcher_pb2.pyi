@@ -1,6 +1,8 @@
 from trainerd.v1 import control_pb2 as _control_pb2
 from trainerd.v1 import event_pb2 as _event_pb2
+from trainerd.v1 import fault_pb2 as _fault_pb2
 from trainerd.v1 import incident_pb2 as _incident_pb2
+from trainerd.v1 import inject_pb2 as _inject_pb2
 from trainerd.v1 import link_pb2 as _link_pb2
 from trainerd.v1 import run_pb2 as _run_pb2
 from google.protobuf.internal import containers as _containers
@@ -52,7 +54,7 @@ class LauncherHello(_message.Message):
     def __init__(self, protocol: _Optional[_Union[_link_pb2.ProtocolVersion, _Mapping]] = ..., instance: _Optional[str] = ..., pid: _Optional[int] = ..., trainers: _Optional[_Iterable[_Union[_event_pb2.LiveTrainer, _Mapping]]] = ...) -> None: ...
 
 class Assignment(_message.Message):
-    __slots__ = ("run", "incarnation", "spec", "slots", "attach_address", "token", "run_directory", "checkpoint_directory", "restore_directories", "launcher_pid", "orphan_grace_s", "ledger", "host")
+    __slots__ = ("run", "incarnation", "spec", "slots", "attach_address", "token", "run_directory", "checkpoint_directory", "restore_directories", "launcher_pid", "orphan_grace_s", "ledger", "host", "policy_version", "slot_parts", "injections", "snapshot_directory", "snapshot_bytes", "executable_directory", "mean_time_between_crashes_s")
     RUN_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
@@ -66,6 +68,13 @@ class Assignment(_message.Message):
     ORPHAN_GRACE_S_FIELD_NUMBER: _ClassVar[int]
     LEDGER_FIELD_NUMBER: _ClassVar[int]
     HOST_FIELD_NUMBER: _ClassVar[int]
+    POLICY_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SLOT_PARTS_FIELD_NUMBER: _ClassVar[int]
+    INJECTIONS_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_DIRECTORY_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    EXECUTABLE_DIRECTORY_FIELD_NUMBER: _ClassVar[int]
+    MEAN_TIME_BETWEEN_CRASHES_S_FIELD_NUMBER: _ClassVar[int]
     run: str
     incarnation: int
     spec: _run_pb2.RunSpec
@@ -77,23 +86,16 @@ class Assignment(_message.Message):
     restore_directories: _containers.RepeatedScalarFieldContainer[str]
     launcher_pid: int
     orphan_grace_s: float
-    ledger: _containers.RepeatedCompositeFieldContainer[LedgerEntry]
+    ledger: _containers.RepeatedCompositeFieldContainer[_incident_pb2.LedgerEntry]
     host: str
-    def __init__(self, run: _Optional[str] = ..., incarnation: _Optional[int] = ..., spec: _Optional[_Union[_run_pb2.RunSpec, _Mapping]] = ..., slots: _Optional[int] = ..., attach_address: _Optional[str] = ..., token: _Optional[str] = ..., run_directory: _Optional[str] = ..., checkpoint_directory: _Optional[str] = ..., restore_directories: _Optional[_Iterable[str]] = ..., launcher_pid: _Optional[int] = ..., orphan_grace_s: _Optional[float] = ..., ledger: _Optional[_Iterable[_Union[LedgerEntry, _Mapping]]] = ..., host: _Optional[str] = ...) -> None: ...
-
-class LedgerEntry(_message.Message):
-    __slots__ = ("first_batch", "last_batch", "slots", "fault_class", "decision")
-    FIRST_BATCH_FIELD_NUMBER: _ClassVar[int]
-    LAST_BATCH_FIELD_NUMBER: _ClassVar[int]
-    SLOTS_FIELD_NUMBER: _ClassVar[int]
-    FAULT_CLASS_FIELD_NUMBER: _ClassVar[int]
-    DECISION_FIELD_NUMBER: _ClassVar[int]
-    first_batch: int
-    last_batch: int
-    slots: _containers.RepeatedScalarFieldContainer[int]
-    fault_class: str
-    decision: str
-    def __init__(self, first_batch: _Optional[int] = ..., last_batch: _Optional[int] = ..., slots: _Optional[_Iterable[int]] = ..., fault_class: _Optional[str] = ..., decision: _Optional[str] = ...) -> None: ...
+    policy_version: int
+    slot_parts: int
+    injections: _containers.RepeatedCompositeFieldContainer[_inject_pb2.ArmedInjection]
+    snapshot_directory: str
+    snapshot_bytes: int
+    executable_directory: str
+    mean_time_between_crashes_s: float
+    def __init__(self, run: _Optional[str] = ..., incarnation: _Optional[int] = ..., spec: _Optional[_Union[_run_pb2.RunSpec, _Mapping]] = ..., slots: _Optional[int] = ..., attach_address: _Optional[str] = ..., token: _Optional[str] = ..., run_directory: _Optional[str] = ..., checkpoint_directory: _Optional[str] = ..., restore_directories: _Optional[_Iterable[str]] = ..., launcher_pid: _Optional[int] = ..., orphan_grace_s: _Optional[float] = ..., ledger: _Optional[_Iterable[_Union[_incident_pb2.LedgerEntry, _Mapping]]] = ..., host: _Optional[str] = ..., policy_version: _Optional[int] = ..., slot_parts: _Optional[int] = ..., injections: _Optional[_Iterable[_Union[_inject_pb2.ArmedInjection, _Mapping]]] = ..., snapshot_directory: _Optional[str] = ..., snapshot_bytes: _Optional[int] = ..., executable_directory: _Optional[str] = ..., mean_time_between_crashes_s: _Optional[float] = ...) -> None: ...
 
 class StartTrainerRequest(_message.Message):
     __slots__ = ("assignment",)
@@ -102,10 +104,12 @@ class StartTrainerRequest(_message.Message):
     def __init__(self, assignment: _Optional[_Union[Assignment, _Mapping]] = ...) -> None: ...
 
 class StartTrainerResponse(_message.Message):
-    __slots__ = ("pid",)
+    __slots__ = ("pid", "warm")
     PID_FIELD_NUMBER: _ClassVar[int]
+    WARM_FIELD_NUMBER: _ClassVar[int]
     pid: int
-    def __init__(self, pid: _Optional[int] = ...) -> None: ...
+    warm: bool
+    def __init__(self, pid: _Optional[int] = ..., warm: _Optional[bool] = ...) -> None: ...
 
 class KillTrainerRequest(_message.Message):
     __slots__ = ("run", "incarnation", "grace_s", "collect_stacks")
@@ -210,3 +214,35 @@ class ReadIncidentResponse(_message.Message):
     evidence: _incident_pb2.IncidentEvidence
     directory: str
     def __init__(self, incident: _Optional[_Union[_incident_pb2.Incident, _Mapping]] = ..., evidence: _Optional[_Union[_incident_pb2.IncidentEvidence, _Mapping]] = ..., directory: _Optional[str] = ...) -> None: ...
+
+class ReplayIncidentRequest(_message.Message):
+    __slots__ = ("run", "number", "spec", "cpu", "restore_directories")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    CPU_FIELD_NUMBER: _ClassVar[int]
+    RESTORE_DIRECTORIES_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    number: int
+    spec: _run_pb2.RunSpec
+    cpu: bool
+    restore_directories: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, run: _Optional[str] = ..., number: _Optional[int] = ..., spec: _Optional[_Union[_run_pb2.RunSpec, _Mapping]] = ..., cpu: _Optional[bool] = ..., restore_directories: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ReplayIncidentResponse(_message.Message):
+    __slots__ = ("number", "happened", "fault", "source", "first_step", "last_step", "batch")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    HAPPENED_FIELD_NUMBER: _ClassVar[int]
+    FAULT_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    FIRST_STEP_FIELD_NUMBER: _ClassVar[int]
+    LAST_STEP_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    happened: bool
+    fault: _fault_pb2.Fault
+    source: str
+    first_step: int
+    last_step: int
+    batch: int
+    def __init__(self, number: _Optional[int] = ..., happened: _Optional[bool] = ..., fault: _Optional[_Union[_fault_pb2.Fault, _Mapping]] = ..., source: _Optional[str] = ..., first_step: _Optional[int] = ..., last_step: _Optional[int] = ..., batch: _Optional[int] = ...) -> None: ...

@@ -75,6 +75,11 @@ class LauncherServiceStub:
                 request_serializer=trainerd_dot_v1_dot_launcher__pb2.ReadIncidentRequest.SerializeToString,
                 response_deserializer=trainerd_dot_v1_dot_launcher__pb2.ReadIncidentResponse.FromString,
                 _registered_method=True)
+        self.ReplayIncident = channel.unary_unary(
+                '/trainerd.v1.LauncherService/ReplayIncident',
+                request_serializer=trainerd_dot_v1_dot_launcher__pb2.ReplayIncidentRequest.SerializeToString,
+                response_deserializer=trainerd_dot_v1_dot_launcher__pb2.ReplayIncidentResponse.FromString,
+                _registered_method=True)
         self.RemoveRun = channel.unary_unary(
                 '/trainerd.v1.LauncherService/RemoveRun',
                 request_serializer=trainerd_dot_v1_dot_launcher__pb2.RemoveRunRequest.SerializeToString,
@@ -142,6 +147,13 @@ class LauncherServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReplayIncident(self, request, context):
+        """Trains again from an incident's checkpoint to its batch, and says whether the fault happens.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RemoveRun(self, request, context):
         """Removes a run's files.
         """
@@ -191,6 +203,11 @@ def add_LauncherServiceServicer_to_server(servicer, server):
                     servicer.ReadIncident,
                     request_deserializer=trainerd_dot_v1_dot_launcher__pb2.ReadIncidentRequest.FromString,
                     response_serializer=trainerd_dot_v1_dot_launcher__pb2.ReadIncidentResponse.SerializeToString,
+            ),
+            'ReplayIncident': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplayIncident,
+                    request_deserializer=trainerd_dot_v1_dot_launcher__pb2.ReplayIncidentRequest.FromString,
+                    response_serializer=trainerd_dot_v1_dot_launcher__pb2.ReplayIncidentResponse.SerializeToString,
             ),
             'RemoveRun': grpc.unary_unary_rpc_method_handler(
                     servicer.RemoveRun,
@@ -415,6 +432,33 @@ class LauncherService:
             '/trainerd.v1.LauncherService/ReadIncident',
             trainerd_dot_v1_dot_launcher__pb2.ReadIncidentRequest.SerializeToString,
             trainerd_dot_v1_dot_launcher__pb2.ReadIncidentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplayIncident(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trainerd.v1.LauncherService/ReplayIncident',
+            trainerd_dot_v1_dot_launcher__pb2.ReplayIncidentRequest.SerializeToString,
+            trainerd_dot_v1_dot_launcher__pb2.ReplayIncidentResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,6 +49,8 @@ class LauncherServiceStub:
     """The incidents of a run that are kept."""
     ReadIncident: _grpc.UnaryUnaryMultiCallable[_launcher_pb2.ReadIncidentRequest, _launcher_pb2.ReadIncidentResponse]
     """One incident with its evidence."""
+    ReplayIncident: _grpc.UnaryUnaryMultiCallable[_launcher_pb2.ReplayIncidentRequest, _launcher_pb2.ReplayIncidentResponse]
+    """Trains again from an incident's checkpoint to its batch, and says whether the fault happens."""
     RemoveRun: _grpc.UnaryUnaryMultiCallable[_launcher_pb2.RemoveRunRequest, _launcher_pb2.RemoveRunResponse]
     """Removes a run's files."""
 
@@ -73,6 +75,8 @@ class LauncherServiceAsyncStub(LauncherServiceStub):
     """The incidents of a run that are kept."""
     ReadIncident: _aio.UnaryUnaryMultiCallable[_launcher_pb2.ReadIncidentRequest, _launcher_pb2.ReadIncidentResponse]  # type: ignore[assignment]
     """One incident with its evidence."""
+    ReplayIncident: _aio.UnaryUnaryMultiCallable[_launcher_pb2.ReplayIncidentRequest, _launcher_pb2.ReplayIncidentResponse]  # type: ignore[assignment]
+    """Trains again from an incident's checkpoint to its batch, and says whether the fault happens."""
     RemoveRun: _aio.UnaryUnaryMultiCallable[_launcher_pb2.RemoveRunRequest, _launcher_pb2.RemoveRunResponse]  # type: ignore[assignment]
     """Removes a run's files."""
 
@@ -142,6 +146,14 @@ class LauncherServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_launcher_pb2.ReadIncidentResponse, _abc.Awaitable[_launcher_pb2.ReadIncidentResponse]]:
         """One incident with its evidence."""
+
+    @_abc_1.abstractmethod
+    def ReplayIncident(
+        self,
+        request: _launcher_pb2.ReplayIncidentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_launcher_pb2.ReplayIncidentResponse, _abc.Awaitable[_launcher_pb2.ReplayIncidentResponse]]:
+        """Trains again from an incident's checkpoint to its batch, and says whether the fault happens."""
 
     @_abc_1.abstractmethod
     def RemoveRun(

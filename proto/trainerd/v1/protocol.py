@@ -17,6 +17,9 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_SOCKET_PATH = 107
 """Longest path of a Unix socket in bytes (`sun_path` without its final NUL)."""
 
+SNAPSHOT_SUFFIX = ".snapshot"
+"""How the path of a snapshot in memory ends, which is gone with its host: no durable state."""
+
 CHANNEL_OPTIONS: list[tuple[str, int]] = [
     # Without keepalive a cut stream is silent until TCP retransmits; see ops/docs/architecture.md.
     ("grpc.keepalive_time_ms", 1_000),

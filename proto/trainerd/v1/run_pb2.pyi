@@ -2,6 +2,7 @@ import datetime
 
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from trainerd.v1 import fault_pb2 as _fault_pb2
+from trainerd.v1 import inject_pb2 as _inject_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -55,7 +56,7 @@ RUN_STATE_COMPLETED: RunState
 RUN_STATE_FAILED: RunState
 
 class RunSpec(_message.Message):
-    __slots__ = ("name", "entry", "args", "train", "trainer", "checkpoint", "hosts", "policy")
+    __slots__ = ("name", "entry", "args", "train", "trainer", "checkpoint", "hosts", "policy", "inject")
     class ArgsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -71,6 +72,7 @@ class RunSpec(_message.Message):
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     HOSTS_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
+    INJECT_FIELD_NUMBER: _ClassVar[int]
     name: str
     entry: str
     args: _containers.MessageMap[str, Value]
@@ -79,7 +81,8 @@ class RunSpec(_message.Message):
     checkpoint: CheckpointSpec
     hosts: HostsSpec
     policy: _fault_pb2.Policy
-    def __init__(self, name: _Optional[str] = ..., entry: _Optional[str] = ..., args: _Optional[_Mapping[str, Value]] = ..., train: _Optional[_Union[TrainSpec, _Mapping]] = ..., trainer: _Optional[_Union[TrainerSpec, _Mapping]] = ..., checkpoint: _Optional[_Union[CheckpointSpec, _Mapping]] = ..., hosts: _Optional[_Union[HostsSpec, _Mapping]] = ..., policy: _Optional[_Union[_fault_pb2.Policy, _Mapping]] = ...) -> None: ...
+    inject: _inject_pb2.InjectSpec
+    def __init__(self, name: _Optional[str] = ..., entry: _Optional[str] = ..., args: _Optional[_Mapping[str, Value]] = ..., train: _Optional[_Union[TrainSpec, _Mapping]] = ..., trainer: _Optional[_Union[TrainerSpec, _Mapping]] = ..., checkpoint: _Optional[_Union[CheckpointSpec, _Mapping]] = ..., hosts: _Optional[_Union[HostsSpec, _Mapping]] = ..., policy: _Optional[_Union[_fault_pb2.Policy, _Mapping]] = ..., inject: _Optional[_Union[_inject_pb2.InjectSpec, _Mapping]] = ...) -> None: ...
 
 class Value(_message.Message):
     __slots__ = ("bool_value", "int_value", "double_value", "string_value", "list_value", "table_value")
@@ -221,7 +224,7 @@ class Evaluation(_message.Message):
     def __init__(self, step: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class Run(_message.Message):
-    __slots__ = ("id", "spec", "state", "reason", "incarnation", "restarts", "step", "loss", "first_loss", "steps_per_second", "examples_per_second", "eta_s", "skipped_batches", "masked_slots", "durable_step", "checkpoint_failures", "phase", "pid", "slots", "last_fault", "first_evaluation", "last_evaluation", "result", "submitted_at", "ended_at", "last_recovery_s", "attached", "resumed_run")
+    __slots__ = ("id", "spec", "state", "reason", "incarnation", "restarts", "step", "loss", "first_loss", "steps_per_second", "examples_per_second", "eta_s", "skipped_batches", "masked_slots", "durable_step", "checkpoint_failures", "phase", "pid", "slots", "last_fault", "first_evaluation", "last_evaluation", "result", "submitted_at", "ended_at", "last_recovery_s", "attached", "resumed_run", "rollbacks", "slot_parts", "policy_version", "snapshot_step", "snapshot_every")
     ID_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -250,6 +253,11 @@ class Run(_message.Message):
     LAST_RECOVERY_S_FIELD_NUMBER: _ClassVar[int]
     ATTACHED_FIELD_NUMBER: _ClassVar[int]
     RESUMED_RUN_FIELD_NUMBER: _ClassVar[int]
+    ROLLBACKS_FIELD_NUMBER: _ClassVar[int]
+    SLOT_PARTS_FIELD_NUMBER: _ClassVar[int]
+    POLICY_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_STEP_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_EVERY_FIELD_NUMBER: _ClassVar[int]
     id: str
     spec: RunSpec
     state: RunState
@@ -278,4 +286,9 @@ class Run(_message.Message):
     last_recovery_s: float
     attached: bool
     resumed_run: str
-    def __init__(self, id: _Optional[str] = ..., spec: _Optional[_Union[RunSpec, _Mapping]] = ..., state: _Optional[_Union[RunState, str]] = ..., reason: _Optional[str] = ..., incarnation: _Optional[int] = ..., restarts: _Optional[int] = ..., step: _Optional[int] = ..., loss: _Optional[float] = ..., first_loss: _Optional[float] = ..., steps_per_second: _Optional[float] = ..., examples_per_second: _Optional[float] = ..., eta_s: _Optional[float] = ..., skipped_batches: _Optional[int] = ..., masked_slots: _Optional[int] = ..., durable_step: _Optional[int] = ..., checkpoint_failures: _Optional[int] = ..., phase: _Optional[_Union[_fault_pb2.Phase, str]] = ..., pid: _Optional[int] = ..., slots: _Optional[int] = ..., last_fault: _Optional[_Union[_fault_pb2.Fault, _Mapping]] = ..., first_evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., last_evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., result: _Optional[_Union[RunResult, _Mapping]] = ..., submitted_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_recovery_s: _Optional[float] = ..., attached: _Optional[bool] = ..., resumed_run: _Optional[str] = ...) -> None: ...
+    rollbacks: int
+    slot_parts: int
+    policy_version: int
+    snapshot_step: int
+    snapshot_every: int
+    def __init__(self, id: _Optional[str] = ..., spec: _Optional[_Union[RunSpec, _Mapping]] = ..., state: _Optional[_Union[RunState, str]] = ..., reason: _Optional[str] = ..., incarnation: _Optional[int] = ..., restarts: _Optional[int] = ..., step: _Optional[int] = ..., loss: _Optional[float] = ..., first_loss: _Optional[float] = ..., steps_per_second: _Optional[float] = ..., examples_per_second: _Optional[float] = ..., eta_s: _Optional[float] = ..., skipped_batches: _Optional[int] = ..., masked_slots: _Optional[int] = ..., durable_step: _Optional[int] = ..., checkpoint_failures: _Optional[int] = ..., phase: _Optional[_Union[_fault_pb2.Phase, str]] = ..., pid: _Optional[int] = ..., slots: _Optional[int] = ..., last_fault: _Optional[_Union[_fault_pb2.Fault, _Mapping]] = ..., first_evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., last_evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., result: _Optional[_Union[RunResult, _Mapping]] = ..., submitted_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_recovery_s: _Optional[float] = ..., attached: _Optional[bool] = ..., resumed_run: _Optional[str] = ..., rollbacks: _Optional[int] = ..., slot_parts: _Optional[int] = ..., policy_version: _Optional[int] = ..., snapshot_step: _Optional[int] = ..., snapshot_every: _Optional[int] = ...) -> None: ...

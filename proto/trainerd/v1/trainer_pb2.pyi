@@ -1,5 +1,6 @@
 from trainerd.v1 import event_pb2 as _event_pb2
 from trainerd.v1 import fault_pb2 as _fault_pb2
+from trainerd.v1 import inject_pb2 as _inject_pb2
 from trainerd.v1 import link_pb2 as _link_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -51,7 +52,7 @@ class TrainerHello(_message.Message):
     def __init__(self, protocol: _Optional[_Union[_link_pb2.ProtocolVersion, _Mapping]] = ..., token: _Optional[str] = ..., phase: _Optional[_Union[_fault_pb2.Phase, str]] = ..., step: _Optional[int] = ..., pid: _Optional[int] = ..., dropped_reports: _Optional[int] = ..., versions: _Optional[_Mapping[str, str]] = ..., awaits: _Optional[int] = ...) -> None: ...
 
 class StepReport(_message.Message):
-    __slots__ = ("step", "batch", "loss", "gradient_norm", "metrics", "durations_s", "examples", "skipped_batches", "masked_slots", "data_wait_s", "hyperparameters")
+    __slots__ = ("step", "batch", "loss", "gradient_norm", "metrics", "durations_s", "examples", "skipped_batches", "masked_slots", "data_wait_s", "hyperparameters", "snapshot_step", "snapshot_every")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -77,6 +78,8 @@ class StepReport(_message.Message):
     MASKED_SLOTS_FIELD_NUMBER: _ClassVar[int]
     DATA_WAIT_S_FIELD_NUMBER: _ClassVar[int]
     HYPERPARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_STEP_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_EVERY_FIELD_NUMBER: _ClassVar[int]
     step: int
     batch: int
     loss: float
@@ -88,7 +91,9 @@ class StepReport(_message.Message):
     masked_slots: int
     data_wait_s: float
     hyperparameters: _containers.ScalarMap[str, float]
-    def __init__(self, step: _Optional[int] = ..., batch: _Optional[int] = ..., loss: _Optional[float] = ..., gradient_norm: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., durations_s: _Optional[_Iterable[float]] = ..., examples: _Optional[int] = ..., skipped_batches: _Optional[int] = ..., masked_slots: _Optional[int] = ..., data_wait_s: _Optional[float] = ..., hyperparameters: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    snapshot_step: int
+    snapshot_every: int
+    def __init__(self, step: _Optional[int] = ..., batch: _Optional[int] = ..., loss: _Optional[float] = ..., gradient_norm: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., durations_s: _Optional[_Iterable[float]] = ..., examples: _Optional[int] = ..., skipped_batches: _Optional[int] = ..., masked_slots: _Optional[int] = ..., data_wait_s: _Optional[float] = ..., hyperparameters: _Optional[_Mapping[str, float]] = ..., snapshot_step: _Optional[int] = ..., snapshot_every: _Optional[int] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
     __slots__ = ("phase", "step", "resident_bytes", "device_bytes")
@@ -103,7 +108,7 @@ class Heartbeat(_message.Message):
     def __init__(self, phase: _Optional[_Union[_fault_pb2.Phase, str]] = ..., step: _Optional[int] = ..., resident_bytes: _Optional[int] = ..., device_bytes: _Optional[int] = ...) -> None: ...
 
 class AttachResponse(_message.Message):
-    __slots__ = ("envelope", "welcome", "acknowledged", "pause", "resume", "save_checkpoint", "stop", "decision")
+    __slots__ = ("envelope", "welcome", "acknowledged", "pause", "resume", "save_checkpoint", "stop", "decision", "set_policy", "inject")
     ENVELOPE_FIELD_NUMBER: _ClassVar[int]
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
@@ -112,6 +117,8 @@ class AttachResponse(_message.Message):
     SAVE_CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     STOP_FIELD_NUMBER: _ClassVar[int]
     DECISION_FIELD_NUMBER: _ClassVar[int]
+    SET_POLICY_FIELD_NUMBER: _ClassVar[int]
+    INJECT_FIELD_NUMBER: _ClassVar[int]
     envelope: _link_pb2.Envelope
     welcome: TrainerWelcome
     acknowledged: Acknowledged
@@ -120,7 +127,9 @@ class AttachResponse(_message.Message):
     save_checkpoint: SaveCheckpoint
     stop: StopTrainer
     decision: _fault_pb2.Decision
-    def __init__(self, envelope: _Optional[_Union[_link_pb2.Envelope, _Mapping]] = ..., welcome: _Optional[_Union[TrainerWelcome, _Mapping]] = ..., acknowledged: _Optional[_Union[Acknowledged, _Mapping]] = ..., pause: _Optional[_Union[PauseTrainer, _Mapping]] = ..., resume: _Optional[_Union[ResumeTrainer, _Mapping]] = ..., save_checkpoint: _Optional[_Union[SaveCheckpoint, _Mapping]] = ..., stop: _Optional[_Union[StopTrainer, _Mapping]] = ..., decision: _Optional[_Union[_fault_pb2.Decision, _Mapping]] = ...) -> None: ...
+    set_policy: SetPolicy
+    inject: _inject_pb2.ArmedInjection
+    def __init__(self, envelope: _Optional[_Union[_link_pb2.Envelope, _Mapping]] = ..., welcome: _Optional[_Union[TrainerWelcome, _Mapping]] = ..., acknowledged: _Optional[_Union[Acknowledged, _Mapping]] = ..., pause: _Optional[_Union[PauseTrainer, _Mapping]] = ..., resume: _Optional[_Union[ResumeTrainer, _Mapping]] = ..., save_checkpoint: _Optional[_Union[SaveCheckpoint, _Mapping]] = ..., stop: _Optional[_Union[StopTrainer, _Mapping]] = ..., decision: _Optional[_Union[_fault_pb2.Decision, _Mapping]] = ..., set_policy: _Optional[_Union[SetPolicy, _Mapping]] = ..., inject: _Optional[_Union[_inject_pb2.ArmedInjection, _Mapping]] = ...) -> None: ...
 
 class TrainerWelcome(_message.Message):
     __slots__ = ("protocol", "acknowledged_sequence")
@@ -149,6 +158,14 @@ class SaveCheckpoint(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     def __init__(self, request_id: _Optional[str] = ...) -> None: ...
+
+class SetPolicy(_message.Message):
+    __slots__ = ("policy", "version")
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    policy: _fault_pb2.Policy
+    version: int
+    def __init__(self, policy: _Optional[_Union[_fault_pb2.Policy, _Mapping]] = ..., version: _Optional[int] = ...) -> None: ...
 
 class StopTrainer(_message.Message):
     __slots__ = ("save", "reason")
