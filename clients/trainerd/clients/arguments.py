@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, Protocol
@@ -17,12 +19,22 @@ Ctrl-C leaves watch, events -f and logs -f with 0; other commands end with 128 +
 RUN is a run's id or a unique beginning of it."""
 
 
+_WRONG_CHOICE = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose mistakes are `BadInput`, reported like every other error."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise it."""
-        raise BadInput(f"{message}; see '{self.prog} --help'")
+        """Raise it; a word that is nearly one of the choices gets a suggestion."""
+        wrong = _WRONG_CHOICE.search(message)
+        near = (
+            difflib.get_close_matches(wrong[1], re.findall(r"[\w-]+", wrong[2]), n=1)
+            if wrong
+            else []
+        )
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise BadInput(f"{message}{hint}; see '{self.prog} --help'")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +75,7 @@ def parser(version: str) -> argparse.ArgumentParser:
     _add_file_commands(command)
     _add_reading_commands(command)
     _add_control_commands(command)
+    _add_supervision_commands(command)
     return top
 
 
@@ -214,6 +227,81 @@ def _add_control_commands(command: _AddCommand) -> None:
         _with_run(each)
 
 
+def _add_supervision_commands(command: _AddCommand) -> None:
+    policy = command(
+        "policy",
+        "show or change the policy of a live run, or simulate another one",
+        "Shows the policy of RUN: what is done about each class of fault. --set changes it, with "
+        "keys as in the table [policy] of a run file; it counts from the next step on. With "
+        "--dry-run on the changed policy is only put on trial: what it would have decided is "
+        "recorded, nothing else. 'policy simulate RUN --policy FILE' says what the policy of FILE "
+        "would have decided about each fault so far.",
+    )
+    policy.usage = (
+        "trainerctl policy [options] RUN [--set KEY=VALUE …] [--dry-run on|off]\n"
+        "       trainerctl policy [options] simulate RUN --policy FILE"
+    )
+    policy.add_argument("words", metavar="[simulate] RUN", type=_run, nargs="+")
+    policy.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        nargs="+",
+        action="extend",
+        default=[],
+        dest="changes",
+        help="such as crash.limit=5 or hang.then=fail",
+    )
+    policy.add_argument(
+        "--dry-run", choices=("on", "off"), help="put the changes on trial, or end the trial"
+    )
+    policy.add_argument(
+        "--policy", metavar="FILE", help="a run file, or a file with the table [policy] alone"
+    )
+    inject = command(
+        "inject",
+        "make a fault happen on purpose",
+        "Makes FAULT happen in RUN, where the daemon's configuration allows it: at the next step, "
+        "at a step, or with a probability.",
+    )
+    _with_run(inject)
+    inject.add_argument("fault", metavar="FAULT", help="such as exception, nan, hang or sigkill")
+    when = inject.add_mutually_exclusive_group()
+    when.add_argument("--step", type=_count, metavar="N", help="at the N-th applied update")
+    when.add_argument(
+        "--probability", type=_probability, metavar="P", help="at each step with this probability"
+    )
+    inject.add_argument(
+        "--slots",
+        type=_slots,
+        default=(),
+        metavar="N,…",
+        help="of nan and loss_spike (default: all)",
+    )
+    inject.add_argument(
+        "--times", type=_count, default=0, metavar="N", help="how often at most (default: once)"
+    )
+    inject.add_argument(
+        "--seconds", type=_seconds, metavar="S", help="of slow_step: how much longer"
+    )
+    inject.add_argument(
+        "--exit-code", type=_count, default=0, metavar="N", help="of exit: its code"
+    )
+    replay = command(
+        "replay",
+        "train an incident's batch again: does the fault happen again?",
+        "Trains again from the checkpoint of an incident of RUN up to its batch, in a process of "
+        "its own, and says whether the fault happens again. The run's devices must be free, unless "
+        "--cpu is given.",
+    )
+    _with_run(replay)
+    replay.add_argument(
+        "number", metavar="N", type=_count, nargs="?", default=0, help="default: the newest"
+    )
+    replay.add_argument(
+        "--cpu", action="store_true", help="on the CPU, whatever the run trained on"
+    )
+
+
 def _with_run(command: argparse.ArgumentParser) -> None:
     command.add_argument("run", metavar="RUN", type=_run, help="the run's id or its beginning")
 
@@ -232,6 +320,24 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < math.inf:
         raise argparse.ArgumentTypeError(f"must be a number of seconds > 0, got {text!r}")
     return seconds
+
+
+def _probability(text: str) -> float:
+    try:
+        probability = float(text)
+    except ValueError:
+        probability = math.nan
+    if not 0 < probability <= 1:
+        raise argparse.ArgumentTypeError(f"must be above 0 and at most 1, got {text!r}")
+    return probability
+
+
+def _slots(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    # A slot's number has 32 bits.
+    if not all(part.isascii() and part.isdigit() and int(part) < 2**31 for part in parts):
+        raise argparse.ArgumentTypeError(f"must be slots such as 0,1, got {text!r}")
+    return tuple(int(part) for part in parts)
 
 
 def _count(text: str) -> int:

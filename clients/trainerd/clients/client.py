@@ -11,7 +11,7 @@ import grpc
 from trainerd.clients.address import Tls, normalised, open_channel
 from trainerd.clients.errors import ApiError
 from trainerd.clients.failures import from_rpc_error
-from trainerd.v1 import control_pb2, control_pb2_grpc, run_pb2
+from trainerd.v1 import control_pb2, control_pb2_grpc, fault_pb2, inject_pb2, run_pb2
 from trainerd.v1.protocol import default_control_address, protocol, refusal
 
 if TYPE_CHECKING:
@@ -81,11 +81,14 @@ class Client:
         `address`: `unix:PATH` or `host:port`; None: the daemon of this machine.
         `timeout_s`: deadline of a call that only reads.
         `work_timeout_s`: deadline of a call that waits for training to do something (check,
-        submit, pause, stop, …); default: 300, or `timeout_s` if that is longer.
+        submit, pause, stop, …); default: 300, or `timeout_s` if that is longer; twice that for a
+        replay.
         """
         self.address = normalised(address or default_control_address())
         self._timeout_s = timeout_s
         self._work_timeout_s = max(300.0, timeout_s) if work_timeout_s is None else work_timeout_s
+        replay_timeout_s = 2 * max(300.0, timeout_s)
+        self._replay_timeout_s = replay_timeout_s if work_timeout_s is None else work_timeout_s
         self._channel = open_channel(self.address, tls)
         self._stub = control_pb2_grpc.ControlServiceStub(self._channel)
         self._greeted = False
@@ -224,6 +227,50 @@ class Client:
         """One incident with its evidence; `number` 0: the newest."""
         request = control_pb2.GetIncidentRequest(run=run, number=number)
         return self._call(self._stub.GetIncident, request)
+
+    def replay_incident(
+        self, run: str, number: int = 0, *, cpu: bool = False
+    ) -> control_pb2.ReplayRunIncidentResponse:
+        """Train again up to an incident's batch; `number` 0: the newest; `cpu`: not on devices."""
+        request = control_pb2.ReplayRunIncidentRequest(run=run, number=number, cpu=cpu)
+        pending = f"the replay of an incident of {run} was asked for"
+        return self._call(self._stub.ReplayRunIncident, request, self._replay_timeout_s, pending)
+
+    def get_policy(self, run: str) -> control_pb2.GetPolicyResponse:
+        """A run's policy, and the one on trial."""
+        return self._call(self._stub.GetPolicy, control_pb2.GetPolicyRequest(run=run))
+
+    def set_policy(
+        self,
+        run: str,
+        policy: fault_pb2.Policy | None = None,
+        *,
+        dry_run: bool = False,
+        end_dry_run: bool = False,
+    ) -> control_pb2.SetPolicyResponse:
+        """Change what is set in `policy`, or only put the changed policy on trial (`dry_run`).
+
+        `end_dry_run`, alone: end the trial, if there is one. Raises `InvalidRun` with every
+        problem.
+        """
+        request = control_pb2.SetPolicyRequest(
+            run=run, policy=policy, dry_run=dry_run, end_dry_run=end_dry_run
+        )
+        return self._call(self._stub.SetPolicy, request)
+
+    def simulate_policy(
+        self, run: str, policy: fault_pb2.Policy
+    ) -> control_pb2.SimulatePolicyResponse:
+        """What the run's policy with these changes would have decided, fault by fault."""
+        request = control_pb2.SimulatePolicyRequest(run=run, policy=policy)
+        return self._call(self._stub.SimulatePolicy, request, self._work_timeout_s)
+
+    def inject_fault(
+        self, run: str, injection: inject_pb2.Injection
+    ) -> control_pb2.InjectFaultResponse:
+        """Make a fault happen, where the daemon's configuration allows it."""
+        request = control_pb2.InjectFaultRequest(run=run, injection=injection)
+        return self._call(self._stub.InjectFault, request)
 
     def read_run_log(
         self, run: str, *, incarnation: int = 0, offset: int = 0, max_bytes: int = 0

@@ -76,4 +76,7 @@ def _budgets(answer: control_pb2.ExplainRunResponse) -> Iterator[str]:
     if answer.cycles:
         newest = answer.run.durable_step
         since = f"since step {newest:,} was saved" if newest >= 0 else "without anything saved"
-        yield (f"{plural(answer.cycles, 'restart')} {since}; {answer.max_cycles} are allowed")
+        cycles = plural(answer.cycles, "restart")
+        if answer.run.rollbacks:
+            cycles = f"{answer.cycles:,} restarts and rollbacks"
+        yield f"{cycles} {since}; {answer.max_cycles} are allowed"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from trainerd.clients.sentences import class_word, decision_text, fault_sentence
 from trainerd.clients.wording import (
     date_and_clock,
@@ -15,6 +17,7 @@ from trainerd.clients.wording import (
 from trainerd.v1 import control_pb2, fault_pb2, incident_pb2
 
 LOG_LINES = 40
+MOST_ENTRIES = 12
 STEP_LINES = 10
 
 
@@ -41,6 +44,8 @@ def incident_text(answer: control_pb2.GetIncidentResponse) -> list[str]:
         ("what to do", incident.fault.suggestion),
         ("decision", decision_text(incident.decision)),
         ("step", f"{incident.step:,}, durable: {durable}"),
+        ("checkpoint", incident.checkpoint),
+        ("left out", ledger_text(incident.ledger)),
         ("memory", _memory(evidence.memory)),
         ("versions", versions),
         ("files", answer.directory),
@@ -52,8 +57,43 @@ def incident_text(answer: control_pb2.GetIncidentResponse) -> list[str]:
     return lines + _section("log", printable(evidence.log_tail).rstrip().splitlines()[-LOG_LINES:])
 
 
+def replay_text(answer: control_pb2.ReplayRunIncidentResponse) -> list[str]:
+    """Whether the fault happened again, and what was trained to see that."""
+    incident = answer.incident
+    again = "the fault happened again" if answer.happened else "the fault did not happen again"
+    batch = f" at batch {incident.fault.batch:,}" if incident.fault.batch >= 0 else ""
+    began = "a new state" if answer.source == "init" else answer.source
+    rows = [
+        ("incident", f"{incident.number} of {incident.run}"),
+        ("fault", fault_sentence(incident.fault)),
+        ("replayed", f"steps {answer.first_step:,} to {answer.last_step:,}, from {began}"),
+    ]
+    if answer.HasField("fault"):
+        rows.append(("it was" if answer.happened else "instead", fault_sentence(answer.fault)))
+    headline = f"{again}{batch if answer.happened else ''}"
+    return [headline, *(f"{label:<12}{one_line(text)}" for label, text in rows)]
+
+
 def _section(heading: str, lines: list[str]) -> list[str]:
     return ["", f"{heading}:", *(f"  {line}" for line in lines)] if lines else []
+
+
+def ledger_text(entries: Sequence[incident_pb2.LedgerEntry]) -> str:
+    """What was left out, such as `batches 3 to 7 (data_error), slot 1 of batch 9 (…)`."""
+    parts = [_left_out(entry) for entry in entries[:MOST_ENTRIES]]
+    if len(entries) > MOST_ENTRIES:
+        parts.append(f"{len(entries) - MOST_ENTRIES:,} more")
+    return ", ".join(parts)
+
+
+def _left_out(entry: incident_pb2.LedgerEntry) -> str:
+    batches = f"batch {entry.first_batch:,}"
+    if entry.last_batch > entry.first_batch:
+        batches = f"batches {entry.first_batch:,} to {entry.last_batch:,}"
+    if entry.slots:
+        slots = ", ".join(str(slot) for slot in entry.slots)
+        batches = f"{'slot' if len(entry.slots) == 1 else 'slots'} {slots} of {batches}"
+    return f"{batches} ({entry.fault_class})"
 
 
 def _memory(memory: incident_pb2.MemoryUse) -> str:

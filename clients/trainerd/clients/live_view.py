@@ -97,6 +97,7 @@ def _figures(run: run_pb2.Run) -> Table:
     evaluated = f"{metric[0]} {figure(metric[1])}" if metric else ""
     moves = run.state not in ENDED and run.steps_per_second > 0
     recovery = f" ({duration(run.last_recovery_s)})" if run.last_recovery_s else ""
+    rollbacks = f", rollbacks {run.rollbacks}" if run.rollbacks else ""
     table.add_row(
         f"loss {loss_text(run)}",
         f"{rate(run.steps_per_second) if moves else '-'} steps/s",
@@ -104,7 +105,7 @@ def _figures(run: run_pb2.Run) -> Table:
     )
     table.add_row(
         f"checkpoint: {checkpoint_text(run)}",
-        f"restarts {run.restarts}{recovery}",
+        f"restarts {run.restarts}{rollbacks}{recovery}",
         left_out(run.skipped_batches, run.masked_slots)
         if run.masked_slots
         else f"skipped {run.skipped_batches}",

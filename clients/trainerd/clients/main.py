@@ -41,6 +41,9 @@ _COMMANDS = {
     "checkpoint": ("control", "checkpoint"),
     "stop": ("control", "stop"),
     "delete": ("control", "delete"),
+    "policy": ("policy", "policy"),
+    "inject": ("inject", "inject"),
+    "replay": ("incidents", "replay"),
 }
 _VIEWERS = frozenset({"watch", "events", "logs"})
 

@@ -58,8 +58,11 @@ def detail(run: run_pb2.Run, now: datetime.datetime) -> list[str]:
         ("loss", _loss_history(run)),
         *_evaluations(run),
         ("restarts", _restarts(run)),
+        ("policy", f"version {run.policy_version}" if run.policy_version else ""),
+        ("memory", _split(run)),
         ("left out", left_out(run.skipped_batches, run.masked_slots)),
         ("checkpoint", checkpoint_text(run)),
+        *_snapshots(run),
         ("trainer", _trainer(run)),
         ("submitted", f"{date_and_clock(run.submitted_at)} ({age(run.submitted_at, now)} ago)"),
     ]
@@ -149,9 +152,23 @@ def _evaluations(run: run_pb2.Run) -> list[tuple[str, str]]:
     return rows
 
 
+def _snapshots(run: run_pb2.Run) -> list[tuple[str, str]]:
+    if not run.snapshot_every:
+        return []
+    newest = f", the newest of step {run.snapshot_step:,}" if run.snapshot_step else ""
+    return [("in memory", f"every {plural(run.snapshot_every, 'step')}{newest}")]
+
+
 def _restarts(run: run_pb2.Run) -> str:
     recovery = f", the last recovery took {duration(run.last_recovery_s)}"
-    return f"{run.restarts}{recovery if run.last_recovery_s else ''}"
+    rollbacks = f" and {plural(run.rollbacks, 'rollback')}" if run.rollbacks else ""
+    return f"{run.restarts}{rollbacks}{recovery if run.last_recovery_s else ''}"
+
+
+def _split(run: run_pb2.Run) -> str:
+    if run.slot_parts <= 1:
+        return ""
+    return f"each slot is computed in {run.slot_parts} parts: it did not suffice for a whole one"
 
 
 def _trainer(run: run_pb2.Run) -> str:

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable, Mapping
 
 from trainerd.clients.wording import duration, figure, one_line, plural, size, word
-from trainerd.v1 import event_pb2, fault_pb2, run_pb2
+from trainerd.v1 import event_pb2, fault_pb2, inject_pb2, run_pb2
 
 Event = event_pb2.Event
 
@@ -52,8 +52,33 @@ def decision_text(decision: fault_pb2.Decision) -> str:
     """What is done, to what, when, and why: `restart the process in 4 s: crash 3 in 600 s`."""
     scope = f" the {decision.scope}" if decision.scope else ""
     after = f" in {duration(decision.delay_s)}" if decision.delay_s else ""
+    if decision.slot_parts > 1:
+        after += f", each slot in {decision.slot_parts} parts"
     action = word(fault_pb2.Action, "ACTION_", decision.action)
+    if decision.action == fault_pb2.ACTION_ROLLBACK:
+        action, scope = "roll back", f" by at least {plural(decision.rollback_steps, 'update')}"
     return f"{action}{scope}{after}: {decision.reason}"
+
+
+def injection_text(injection: inject_pb2.Injection) -> str:
+    """What happens when: `nan in slots 0, 1 at step 50, at most 3 times`."""
+    text = _injected_word(injection.fault)
+    if injection.slots:
+        slots = ", ".join(str(slot) for slot in injection.slots)
+        text += f" in {'slot' if len(injection.slots) == 1 else 'slots'} {slots}"
+    if injection.seconds:
+        text += f" of {duration(injection.seconds)}"
+    if injection.fault == inject_pb2.INJECTED_FAULT_EXIT:
+        text += f" with code {injection.exit_code}"
+    if injection.probability:
+        text += f" at each step with probability {injection.probability:g}"
+    else:
+        text += f" at step {injection.step:,}" if injection.step > 1 else " at the next step"
+    return f"{text}, at most {injection.times:,} times" if injection.times > 1 else text
+
+
+def _injected_word(fault: inject_pb2.InjectedFault) -> str:
+    return word(inject_pb2.InjectedFault, "INJECTED_FAULT_", fault).replace("_", " ")
 
 
 def metrics_text(metrics: Mapping[str, float]) -> str:
@@ -151,8 +176,38 @@ def _deadline(event: Event) -> str:
     )
 
 
+def _injected(event: Event) -> str:
+    injected = event.fault_injected
+    return (
+        f"on purpose (injection {injected.injection}): {_injected_word(injected.fault)} "
+        f"at step {injected.step:,}, batch {injected.batch:,}"
+    )
+
+
+def _rolled_back(event: Event) -> str:
+    back = event.rolled_back
+    source = "the initial state" if back.source == "init" else back.source
+    batches = f"batch {back.first_batch:,} is"
+    if back.last_batch > back.first_batch:
+        batches = f"batches {back.first_batch:,} to {back.last_batch:,} are"
+    name = word(fault_pb2.FaultClass, "FAULT_CLASS_", getattr(back, "class"))
+    return (
+        f"rolled back from step {back.from_step:,} to step {back.step:,} for {name}: {source}; "
+        f"{batches} left out from now on"
+    )
+
+
+def _policy_changed(event: Event) -> str:
+    if event.policy_changed.trial:
+        return "another policy was put on trial: what it would decide is recorded, nothing else"
+    return "the policy was changed"
+
+
 def _decided(event: Event) -> str:
     made = event.decision_made
+    if made.trial:
+        text = decision_text(made.decision)
+        return f"the policy on trial would have decided on {class_word(made.fault)}: {text}"
     kept = f" (incident {made.incident})" if made.incident else ""
     return f"decision on {class_word(made.fault)}: {decision_text(made.decision)}{kept}"
 
@@ -185,6 +240,14 @@ _SENTENCES: Mapping[str, Callable[[Event], str]] = {
     "checkpoint_requested": lambda _: "a checkpoint was asked for",
     "restart_requested": lambda _: "a restart was asked for",
     "run_deleted": lambda _: "the deletion of the run was asked for",
+    "policy_changed": _policy_changed,
+    "policy_trial_ended": lambda _: "the trial of a policy was ended",
+    "injection_requested": lambda e: (
+        f"a fault was asked for: {injection_text(e.injection_requested.injection)}"
+    ),
+    "fault_injected": _injected,
+    "rolled_back": _rolled_back,
+    "progressed": lambda e: f"a snapshot holds step {e.progressed.step:,}: recoveries count anew",
     "trainer_spawned": lambda e: f"trainer {e.incarnation} started (pid {e.trainer_spawned.pid})",
     "trainer_spawn_failed": _spawn_failed,
     "trainer_attached": _attached,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 
 from google.protobuf.descriptor import FieldDescriptor
 
-from trainerd.v1 import control_pb2, run_pb2
+from trainerd.v1 import control_pb2, fault_pb2, run_pb2
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor, EnumDescriptor
@@ -47,6 +47,16 @@ def read_spec(
     spec = run_pb2.RunSpec()
     reader.table(spec, document, ())
     return spec, reader.problems
+
+
+def read_policy(
+    table: Mapping[str, object],
+) -> tuple[fault_pb2.Policy, list[control_pb2.Problem]]:
+    """The same for what the table `[policy]` holds."""
+    reader = _Reader()
+    policy = fault_pb2.Policy()
+    reader.table(policy, table, ("policy",))
+    return policy, reader.problems
 
 
 def key_text(path: KeyPath) -> str:
@@ -87,18 +97,24 @@ class _Reader:
                 self._wrong_type(path, "an array", value)
                 return
             for index, element in enumerate(value):
+                if field.message_type is not None:
+                    self._element(getattr(message, field.name).add(), element, (*path, index))
+                    continue
                 scalar = self._scalar(field, element, (*path, index))
                 if scalar is not None:
                     getattr(message, field.name).append(scalar)
         elif field.message_type is not None:
-            if isinstance(value, dict):
-                self.table(getattr(message, field.name), value, path)
-            else:
-                self._wrong_type(path, "a table", value)
+            self._element(getattr(message, field.name), value, path)
         else:
             scalar = self._scalar(field, value, path)
             if scalar is not None:
                 setattr(message, field.name, scalar)
+
+    def _element(self, message: Message, value: object, path: KeyPath) -> None:
+        if isinstance(value, dict):
+            self.table(message, value, path)
+        else:
+            self._wrong_type(path, "a table", value)
 
     def _map(self, message: Message, field: FieldDescriptor, value: object, path: KeyPath) -> None:
         if not isinstance(value, dict):
@@ -154,15 +170,15 @@ class _Reader:
 
     def _enum(self, enum_type: EnumDescriptor, value: object, path: KeyPath) -> int | None:
         words = _enum_words(enum_type)
-        wanted = "one of " + ", ".join(f'"{word}"' for word in words)
         if not isinstance(value, str):
-            self._wrong_type(path, wanted, value)
-            return None
-        if value not in words:
-            near = difflib.get_close_matches(value.lower(), words, n=1)
-            suggestion = f'did you mean "{near[0]}"?' if near else ""
-            self._problem(path, f"must be {wanted}, got {_shown(value)}", suggestion)
-        return words.get(value)
+            self._wrong_type(path, _one_of(words), value)
+        elif value not in words:
+            self._problem(
+                path, f"must be {_one_of(words)}, got {_shown(value)}", _near(value, words)
+            )
+        else:
+            return words[value]
+        return None
 
     def _fits(self, value: int, bits: int, path: KeyPath) -> bool:
         if -(2 ** (bits - 1)) <= value < 2 ** (bits - 1):
@@ -194,6 +210,25 @@ class _Reader:
         self.problems.append(
             control_pb2.Problem(field=field, message=f"{field} {what}", suggestion=suggestion)
         )
+
+
+def enum_number(enum_type: EnumDescriptor, text: str) -> tuple[int | None, str]:
+    """The number of a word; None and what is wrong with it, if it is not one of them."""
+    words = _enum_words(enum_type)
+    if text in words:
+        return words[text], ""
+    near = _near(text, words)
+    problem = f"must be {_one_of(words)}, got {_shown(text)}"
+    return None, f"{problem}; {near}" if near else problem
+
+
+def _one_of(words: Mapping[str, int]) -> str:
+    return "one of " + ", ".join(f'"{word}"' for word in words)
+
+
+def _near(text: str, words: Mapping[str, int]) -> str:
+    near = difflib.get_close_matches(text.lower(), words, n=1)
+    return f'did you mean "{near[0]}"?' if near else ""
 
 
 def _enum_words(enum_type: EnumDescriptor) -> dict[str, int]:

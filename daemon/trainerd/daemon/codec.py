@@ -16,12 +16,17 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from trainerd.daemon.drills import MAX_INJECTIONS, expanded
+from trainerd.daemon.supervision.drills import Injection
 from trainerd.daemon.supervision.events import (
     AnyEvent,
     CheckpointSaved,
     Evaluated,
+    FaultInjected,
     FaultRaised,
     PhaseEntered,
+    PolicyChanged,
+    RolledBack,
     RunSubmitted,
     SlotsFixed,
     StateRestored,
@@ -31,7 +36,7 @@ from trainerd.daemon.supervision.events import (
 )
 from trainerd.daemon.supervision.faults import Phase
 from trainerd.daemon.terms import policy_of
-from trainerd.v1 import event_pb2, fault_pb2, run_pb2
+from trainerd.v1 import event_pb2, fault_pb2, inject_pb2, run_pb2
 
 _RENAMED = {"fault_class": "class", "before": "from", "after": "to"}
 _HEADER = ("run", "incarnation")
@@ -51,6 +56,8 @@ Report = (
     | TrainerPaused
     | TrainerResumed
     | TrainerFinished
+    | FaultInjected
+    | RolledBack
 )
 """What a trainer may report. The rest is for clients, launcher and daemon to say."""
 
@@ -62,6 +69,11 @@ _REPORTS = {_FIELD_OF[cls] for cls in typing.get_args(Report)}
 def kind_of(event: AnyEvent) -> str:
     """The event's name, as in `trainerd.v1.Event` and in the journal."""
     return _FIELD_OF[type(event)]
+
+
+def kind_of_class(cls: type[AnyEvent]) -> str:
+    """The name of this class's events."""
+    return _FIELD_OF[cls]
 
 
 def encode(event: AnyEvent) -> event_pb2.Event:
@@ -76,6 +88,9 @@ def encode(event: AnyEvent) -> event_pb2.Event:
         payload.request_id = event.request_id
         payload.resumed_run = event.resumed_run
         payload.restore_directories.extend(event.restore_directories)
+    elif isinstance(event, PolicyChanged):
+        payload.policy.ParseFromString(event.message)
+        payload.trial = event.trial
     else:
         fill(payload, event)
     return message
@@ -96,6 +111,8 @@ def decode(message: event_pb2.Event) -> AnyEvent:
             resumed_run=payload.resumed_run,
             restore_directories=tuple(payload.restore_directories),
         )
+    if cls is PolicyChanged:
+        return policy_change(message.run, payload.policy, trial=payload.trial)
     header = {name: getattr(message, name) for name in _HEADER if name in _hints(cls)}
     return typing.cast(AnyEvent, _read(cls, payload, header))
 
@@ -124,10 +141,26 @@ def submission(
         name=spec.name,
         spec=spec.SerializeToString(deterministic=True),
         policy=policy_of(spec),
+        injections=tuple(injection_of(each) for each in expanded(spec)[:MAX_INJECTIONS]),
         request_id=request_id,
         resumed_run=resumed_run,
         restore_directories=restore_directories,
     )
+
+
+def policy_change(run: str, policy: fault_pb2.Policy, *, trial: bool) -> PolicyChanged:
+    """The event of a new policy whose defaults are filled in."""
+    return PolicyChanged(
+        run=run,
+        policy=policy_of(run_pb2.RunSpec(policy=policy)),
+        message=policy.SerializeToString(deterministic=True),
+        trial=trial,
+    )
+
+
+def injection_of(message: inject_pb2.Injection) -> Injection:
+    """The injection of a valid message."""
+    return typing.cast(Injection, _read(Injection, message, {}))
 
 
 def enum_value(
@@ -145,6 +178,12 @@ def phase_of(number: int) -> Phase | None:
     if number not in fault_pb2.Phase.values() or number == fault_pb2.PHASE_UNSPECIFIED:
         return None
     return Phase(fault_pb2.Phase.Name(number).removeprefix("PHASE_").lower())
+
+
+def class_name(message: Message) -> str:
+    """The fault class of a message that has one, in lower case."""
+    number = getattr(message, "class")
+    return fault_pb2.FaultClass.Name(number).removeprefix("FAULT_CLASS_").lower()
 
 
 def fill(message: Message, value: Any) -> None:  # noqa: ANN401 - any dataclass

@@ -81,6 +81,13 @@ class LogConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InjectionConfig:
+    """`[injection]`: allowed says whether clients may have faults happen on purpose."""
+
+    allowed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """The whole configuration."""
 
@@ -88,6 +95,7 @@ class Config:
     launcher: LauncherConfig = field(default_factory=LauncherConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    injection: InjectionConfig = field(default_factory=InjectionConfig)
 
 
 def load(path: Path | None) -> Config:

@@ -6,26 +6,29 @@ that changes a run answers when it is done, unless `no_wait`.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import secrets
 from collections.abc import AsyncIterator
-from pathlib import PurePosixPath
 from typing import Any
 
 import grpc
 
-from trainerd.daemon import codec
 from trainerd.daemon.changes import Changes
 from trainerd.daemon.checking import Checking
 from trainerd.daemon.clock import Clock
 from trainerd.daemon.deadlines import Deadlines
 from trainerd.daemon.explaining import explanation
+from trainerd.daemon.finding import find_run
 from trainerd.daemon.host_files import HostFiles
+from trainerd.daemon.injecting import Injecting
 from trainerd.daemon.launcher_link import LauncherLink
-from trainerd.daemon.refusals import refuse, refuse_invalid
+from trainerd.daemon.policies import Policies
+from trainerd.daemon.refusals import refuse
+from trainerd.daemon.replaying import Replaying
 from trainerd.daemon.runtime import Runtime
+from trainerd.daemon.simulating import simulated
+from trainerd.daemon.submitting import Submitting
 from trainerd.daemon.supervision.events import (
     CheckpointRequested,
     PauseRequested,
@@ -36,18 +39,14 @@ from trainerd.daemon.supervision.events import (
     StopRequested,
 )
 from trainerd.daemon.supervision.state import Run
-from trainerd.daemon.terms import with_defaults
 from trainerd.daemon.views import Views
 from trainerd.daemon.watchers import Watchers
 from trainerd.v1 import control_pb2, control_pb2_grpc, event_pb2, run_pb2
 from trainerd.v1.protocol import protocol, refusal
 
-MAX_RUNS = 1000
-"""Runs the daemon keeps; more are refused until old ones are deleted."""
 PAGE = 100
 MAX_PAGE = 1000
 EVENT_PAGE = 500
-MAX_REQUEST_ID = 128
 SNAPSHOT_S = 0.25
 """Seconds between two situations of a watched run when only telemetry changes."""
 
@@ -70,6 +69,7 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         launcher: LauncherLink,
         clock: Clock,
         metrics_address: str,
+        injection: bool,
     ) -> None:
         self._runtime = runtime
         self._views = views
@@ -81,8 +81,13 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         self._started = clock.now()
         self._changes = Changes(runtime, watchers)
         self._checking = Checking(launcher, watchers, clock)
+        self._injecting = Injecting(runtime, self._changes, allowed=injection)
+        self._submitting = Submitting(
+            runtime, views, self._changes, self._checking, self._injecting
+        )
+        self._policies = Policies(runtime, views, self._changes)
+        self._replaying = Replaying(views, launcher)
         self._files = HostFiles(launcher)
-        self._submitting = asyncio.Lock()
 
     async def GetDaemon(  # noqa: N802
         self, request: control_pb2.GetDaemonRequest, context: _Context
@@ -106,87 +111,16 @@ class Control(control_pb2_grpc.ControlServiceServicer):
     ) -> control_pb2.CheckRunResponse:
         """See control.proto."""
         problems = await self._checking.problems(request.spec, program=not request.skip_program)
-        return control_pb2.CheckRunResponse(problems=problems)
+        return control_pb2.CheckRunResponse(
+            problems=[*self._injecting.problems(request.spec), *problems]
+        )
 
     async def SubmitRun(  # noqa: N802
         self, request: control_pb2.SubmitRunRequest, context: _Context
     ) -> control_pb2.SubmitRunResponse:
         """See control.proto."""
-        if len(request.request_id) > MAX_REQUEST_ID:
-            await refuse(
-                context,
-                grpc.StatusCode.INVALID_ARGUMENT,
-                "REQUEST_ID_TOO_LONG",
-                f"request_id must have at most {MAX_REQUEST_ID} characters, "
-                f"got {len(request.request_id)}",
-            )
-        run = self._by_request_id(request.request_id)
-        if run is None:
-            program = not request.skip_program_check
-            problems = await self._checking.problems(request.spec, program=program)
-            if problems:
-                await refuse_invalid(context, problems)
-            # One at a time: two submits with one request id must become one run.
-            async with self._submitting:
-                run = self._by_request_id(request.request_id)
-                if run is None:
-                    run = await self._submit(context, request)
+        run = await self._submitting.submit(context, request)
         return control_pb2.SubmitRunResponse(run=self._view(run))
-
-    async def _submit(self, context: _Context, request: control_pb2.SubmitRunRequest) -> Run:
-        runs = self._runtime.state.runs
-        if len(runs) >= MAX_RUNS:
-            await refuse(
-                context,
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                "TOO_MANY_RUNS",
-                f"the daemon keeps {MAX_RUNS} runs already: delete ended ones first",
-            )
-        spec = with_defaults(request.spec)
-        resumed: str = ""
-        places: tuple[str, ...] = ()
-        if request.resume_run:
-            resumed, places = await self._resumption(context, spec, request.resume_run)
-        run = ""
-        while not run or run in runs:
-            run = f"{request.spec.name}-{secrets.token_hex(3)}"
-        event = codec.submission(
-            run, spec, request.request_id, resumed_run=resumed, restore_directories=places
-        )
-        await self._changes.post(context, event)
-        return self._runtime.state.runs[run]
-
-    async def _resumption(
-        self, context: _Context, spec: run_pb2.RunSpec, text: str
-    ) -> tuple[str, tuple[str, ...]]:
-        """The run whose state a new one begins with, and where that state is."""
-        old = await self._find(context, text)
-        before = self._views.spec(old.id)
-        problems = [
-            control_pb2.Problem(
-                field=f"train.{name}",
-                message=f"train.{name} must be that of {old.id}, {was}, got {now}",
-                suggestion="the order of the data and the cut of a batch depend on it",
-            )
-            for name in ("seed", "global_batch", "microbatch", "accumulate_steps")
-            if (was := getattr(before.train, name)) != (now := getattr(spec.train, name))
-        ]
-        if problems:
-            await refuse_invalid(context, problems)
-        save = self._views.saves().get(old.id)
-        places = self._views.restore_directories(old.id)
-        if save is not None:
-            places = (str(PurePosixPath(save.message.checkpoint_saved.path).parent), *places)
-        problem = ""
-        if not old.terminal:
-            problem = f"run {old.id} has not ended: it is {old.state.value}; stop it first"
-        elif not places:
-            problem = f"run {old.id} has no durable checkpoint to go on from"
-        if problem:
-            await refuse(
-                context, grpc.StatusCode.FAILED_PRECONDITION, "REFUSED_IN_THIS_STATE", problem
-            )
-        return old.id, places
 
     async def GetRun(  # noqa: N802
         self, request: control_pb2.GetRunRequest, context: _Context
@@ -355,6 +289,40 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         run = await self._find(context, request.run)
         return await self._files.incident(context, run.id, request.number)
 
+    async def ReplayRunIncident(  # noqa: N802
+        self, request: control_pb2.ReplayRunIncidentRequest, context: _Context
+    ) -> control_pb2.ReplayRunIncidentResponse:
+        """See control.proto."""
+        run = await self._find(context, request.run)
+        return await self._replaying.replay(context, run, request)
+
+    async def GetPolicy(  # noqa: N802
+        self, request: control_pb2.GetPolicyRequest, context: _Context
+    ) -> control_pb2.GetPolicyResponse:
+        """See control.proto."""
+        return self._policies.get(await self._find(context, request.run))
+
+    async def SetPolicy(  # noqa: N802
+        self, request: control_pb2.SetPolicyRequest, context: _Context
+    ) -> control_pb2.SetPolicyResponse:
+        """See control.proto."""
+        run = await self._find(context, request.run)
+        return await self._policies.set(context, run.id, request)
+
+    async def SimulatePolicy(  # noqa: N802
+        self, request: control_pb2.SimulatePolicyRequest, context: _Context
+    ) -> control_pb2.SimulatePolicyResponse:
+        """See control.proto."""
+        run = await self._find(context, request.run)
+        return await simulated(context, self._runtime, self._views, run, request.policy)
+
+    async def InjectFault(  # noqa: N802
+        self, request: control_pb2.InjectFaultRequest, context: _Context
+    ) -> control_pb2.InjectFaultResponse:
+        """See control.proto."""
+        run = await self._find(context, request.run)
+        return await self._injecting.inject(context, run.id, request.injection)
+
     async def ReadRunLog(  # noqa: N802
         self, request: control_pb2.ReadRunLogRequest, context: _Context
     ) -> control_pb2.ReadRunLogResponse:
@@ -368,23 +336,5 @@ class Control(control_pb2_grpc.ControlServiceServicer):
     def _now(self, run: Run) -> Run:
         return self._runtime.state.runs.get(run.id, run)
 
-    def _by_request_id(self, request_id: str) -> Run | None:
-        if not request_id:
-            return None
-        runs = self._runtime.state.runs.values()
-        return next((run for run in runs if run.request_id == request_id), None)
-
     async def _find(self, context: _Context, text: str) -> Run:
-        """The run of this id, or of this unique beginning of one."""
-        runs = self._runtime.state.runs
-        if text in runs:
-            return runs[text]
-        found = [run for run in runs.values() if text and run.id.startswith(text)]
-        if len(found) == 1:
-            return found[0]
-        if not found:
-            message = f'there is no run "{text}"'
-        else:
-            names = ", ".join(sorted(run.id for run in found)[:5])
-            message = f'"{text}" is the beginning of {len(found)} runs: {names}'
-        await refuse(context, grpc.StatusCode.NOT_FOUND, "RUN_NOT_FOUND", message)
+        return await find_run(self._runtime, context, text)

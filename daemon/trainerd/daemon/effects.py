@@ -13,10 +13,13 @@ from typing import assert_never
 import grpc
 import structlog
 
+from trainerd.daemon.assignments import assignment_of
 from trainerd.daemon.clock import Clock
 from trainerd.daemon.incidents import request_of
+from trainerd.daemon.journal import Stored
 from trainerd.daemon.launcher_link import LauncherLink
 from trainerd.daemon.links import TrainerLinks
+from trainerd.daemon.missed_incidents import missed_incidents
 from trainerd.daemon.refusals import reason_of
 from trainerd.daemon.runtime import JournalFullError, Runtime
 from trainerd.daemon.supervision.commands import (
@@ -36,6 +39,7 @@ from trainerd.daemon.supervision.events import (
     TrainerSpawned,
     TrainerSpawnFailed,
 )
+from trainerd.daemon.supervision.state import State
 from trainerd.daemon.telemetry import Telemetry
 from trainerd.daemon.tokens import Tokens
 from trainerd.daemon.views import Views
@@ -79,6 +83,7 @@ class Effects:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._looked_back = False
 
     def execute(self, command: Command) -> None:
         """Begin to carry out one command; after `close`, leave it to the next daemon."""
@@ -104,7 +109,11 @@ class Effects:
             case WriteIncident():
                 # What telemetry knows is that of the moment: the next trainer reports soon.
                 request = request_of(
-                    command, self._runtime.state, self._telemetry, wall=self._clock.wall()
+                    command,
+                    self._runtime.state,
+                    self._views,
+                    self._telemetry,
+                    wall=self._clock.wall(),
                 )
                 self._spawn(self._write_incident(request))
             case Record():
@@ -116,6 +125,12 @@ class Effects:
         """After a replay: start the timers that still run."""
         for key, due in self._runtime.state.timers.items():
             self.execute(StartTimer(key=key, delay_s=max(0.0, due - now)))
+
+    def record(self, stored: Stored, state: State) -> None:  # noqa: ARG002 - an observer
+        """A journal record: with the first launcher come the incidents that were missed."""
+        if stored.kind == "launcher_attached" and not self._looked_back:
+            self._looked_back = True
+            self._spawn(self._write_missed())
 
     async def close(self) -> None:
         """Forget timers, cancel calls, carry out nothing more."""
@@ -158,14 +173,15 @@ class Effects:
 
     async def _start_trainer(self, command: StartTrainer) -> None:
         run, incarnation = command.run, command.incarnation
-        assignment = launcher_pb2.Assignment(
-            run=run,
-            incarnation=incarnation,
-            spec=self._views.spec(run),
-            slots=command.slots,
-            attach_address=self._attach_address,
+        known = self._runtime.state.runs.get(run)
+        if known is None:
+            return  # Deleted meanwhile.
+        assignment = assignment_of(
+            command,
+            known,
+            self._views,
             token=self._tokens.of(run, incarnation),
-            restore_directories=self._views.restore_directories(run),
+            attach_address=self._attach_address,
         )
         event: Event
         try:
@@ -215,6 +231,16 @@ class Effects:
             await asyncio.sleep(RETRY_S)
         incident = request.incident
         log.warning("incident_not_kept", run=incident.run, number=incident.number, error=problem)
+
+    async def _write_missed(self) -> None:
+        """Incidents of the daemon before that their launcher was not told of."""
+        try:
+            missed = await missed_incidents(self._runtime, self._views, self._launcher)
+        except (grpc.aio.AioRpcError, OSError) as error:
+            log.warning("incidents_not_looked_at", error=str(error))
+            return
+        for request in missed:
+            await self._write_incident(request)
 
     async def _remove_files(self, command: RemoveFiles) -> None:
         await self._call(

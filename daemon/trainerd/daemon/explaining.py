@@ -25,8 +25,11 @@ STORY = frozenset(
         "trainer_exited",
         "trainer_finished",
         "fault_raised",
+        "fault_injected",
+        "rolled_back",
         "deadline_expired",
         "decision_made",
+        "policy_changed",
         "run_state_changed",
     }
 )

@@ -6,6 +6,7 @@ from trainerd.daemon import codec
 from trainerd.daemon.supervision.commands import WriteIncident
 from trainerd.daemon.supervision.state import State
 from trainerd.daemon.telemetry import Telemetry
+from trainerd.daemon.views import Views
 from trainerd.v1 import event_pb2, incident_pb2, launcher_pb2
 
 MAX_TEXT_BYTES = 16 * 1024
@@ -13,7 +14,7 @@ MAX_TEXT_BYTES = 16 * 1024
 
 
 def request_of(
-    command: WriteIncident, state: State, telemetry: Telemetry, *, wall: float
+    command: WriteIncident, state: State, views: Views, telemetry: Telemetry, *, wall: float
 ) -> launcher_pb2.WriteIncidentRequest:
     """The incident at wall time `wall` (seconds since the epoch), with the evidence there is."""
     pulse = telemetry.of(command.run)
@@ -21,6 +22,7 @@ def request_of(
     decided = event_pb2.DecisionMade()
     codec.fill(decided.fault, command.fault)
     codec.fill(decided.decision, command.decision)
+    durable_step, checkpoint = views.checkpoint(command.run)
     incident = incident_pb2.Incident(
         number=command.number,
         run=command.run,
@@ -29,7 +31,11 @@ def request_of(
         fault=decided.fault,
         decision=decided.decision,
         step=max(pulse.step, command.fault.step),
-        durable_step=run.recoverable_step if run is not None else -1,
+        durable_step=durable_step,
+        checkpoint=checkpoint,
+        ledger=views.ledger(command.run, without=decided.fault),
+        slots=run.slots if run is not None else 0,
+        slot_parts=run.slot_parts if run is not None else 0,
         versions=pulse.versions,
     )
     incident.time.FromNanoseconds(int(wall * 1e9))

@@ -39,6 +39,8 @@ KILL_S = 10.0
 CHECK_S = 150.0
 """Seconds a CheckProgram call may take; the launcher's own deadline is shorter."""
 FILES_S = 30.0
+REPLAY_S = 590.0
+"""Seconds a ReplayIncident call may take; the launcher's own deadline is shorter."""
 SPAWN_S = 20.0
 """Seconds a fresh launcher may take to serve its socket."""
 RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -135,6 +137,12 @@ class LauncherLink:
         """One incident with its evidence; number 0: the newest."""
         request = launcher_pb2.ReadIncidentRequest(run=run, number=number)
         return await self._linked().ReadIncident(request, timeout=FILES_S)
+
+    async def replay_incident(
+        self, request: launcher_pb2.ReplayIncidentRequest
+    ) -> launcher_pb2.ReplayIncidentResponse:
+        """Train again up to an incident's batch; takes minutes."""
+        return await self._linked().ReplayIncident(request, timeout=REPLAY_S)
 
     async def remove_run(self, run: str) -> None:
         """Remove a run's files."""

@@ -18,8 +18,17 @@ import structlog
 from trainerd.daemon import codec
 from trainerd.daemon.clock import Clock
 from trainerd.daemon.metrics import Metrics
+from trainerd.daemon.progress import progressed
 from trainerd.daemon.runtime import JournalFullError, Runtime
-from trainerd.daemon.supervision.commands import Order, Pause, Resume, Save, Stop
+from trainerd.daemon.supervision.commands import (
+    Inject,
+    Order,
+    Pause,
+    Resume,
+    Save,
+    SetPolicy,
+    Stop,
+)
 from trainerd.daemon.supervision.events import FinishReason, TrainerAttached, TrainerDetached
 from trainerd.daemon.supervision.faults import Decision
 from trainerd.daemon.telemetry import Telemetry
@@ -200,6 +209,7 @@ class TrainerLinks(trainer_pb2_grpc.TrainerServiceServicer):
                 await self._lifecycle(run, request, stream)
             case "step_report":
                 self._step_report(run, request.step_report)
+                await self._progress(run, request.step_report.snapshot_step)
             case "heartbeat":
                 pulse = self._telemetry.of(run)
                 pulse.heard_at = self._clock.now()
@@ -242,6 +252,16 @@ class TrainerLinks(trainer_pb2_grpc.TrainerServiceServicer):
         if recovery_s is not None:
             self._metrics.recovered(run, pulse.fault_class, recovery_s)
 
+    async def _progress(self, run: str, snapshot_step: int) -> None:
+        known = self._runtime.state.runs.get(run)
+        event = progressed(known, snapshot_step) if known is not None else None
+        if event is not None:
+            try:
+                await self._runtime.post(event)
+            except (MailboxOverflow, JournalFullError) as error:
+                # The next report says it again.
+                log.warning("progress_not_recorded", run=run, error=str(error))
+
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
@@ -274,6 +294,11 @@ def order_message(order: Order) -> trainer_pb2.AttachResponse:
         case Stop(save=save, reason=reason):
             message.stop.save = save
             message.stop.reason = _finish_reason(message.stop, reason)  # type: ignore[assignment]
+        case SetPolicy(message=policy, version=version):
+            message.set_policy.policy.ParseFromString(policy)
+            message.set_policy.version = version
+        case Inject(armed=armed):
+            codec.fill(message.inject, armed)
         case Decision():
             descriptor = message.decision.DESCRIPTOR.fields_by_name["action"]
             message.decision.action = codec.enum_value(descriptor, order.action)  # type: ignore[assignment]
@@ -281,6 +306,8 @@ def order_message(order: Order) -> trainer_pb2.AttachResponse:
             message.decision.delay_s = order.delay_s
             message.decision.reason = order.reason
             message.decision.answers = order.answers
+            message.decision.rollback_steps = order.rollback_steps
+            message.decision.slot_parts = order.slot_parts
     return message
 
 

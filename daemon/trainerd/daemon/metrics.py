@@ -27,7 +27,8 @@ from trainerd.daemon.supervision.faults import Phase
 from trainerd.daemon.supervision.policy import Action, FaultClass
 from trainerd.daemon.supervision.state import State
 from trainerd.daemon.telemetry import Pulse
-from trainerd.v1 import event_pb2, fault_pb2, trainer_pb2
+from trainerd.daemon.views import INIT
+from trainerd.v1 import event_pb2, fault_pb2, inject_pb2, trainer_pb2
 from trainerd.v1.protocol import SOFTWARE
 
 CHECKPOINT_REASONS = (
@@ -96,7 +97,10 @@ class Metrics:
             "step_errors", "Faults of a step by class and action.", "run", "class", "action"
         )
         self.skipped = counter("skipped_batches", "Batches left out.", "run", "class")
-        self.restarts = counter("restarts", "Restarts after a fault.", "run", "scope", "class")
+        self.restarts = counter(
+            "restarts", "Restarts and rollbacks after a fault.", "run", "scope", "class"
+        )
+        self.injected = counter("injected_faults", "Faults on purpose.", "run", "fault")
         self.recovery_s = histogram(
             "recovery_duration_seconds",
             "Fault seen to next new step.",
@@ -164,10 +168,18 @@ class Metrics:
                 self.forget(run)
             case "run_state_changed" if run in state.runs:
                 self.set_state(run, state.runs[run].state)
-            case "decision_made":
+            case "decision_made" if not message.decision_made.trial:
                 self._decided(run, message.decision_made)
             case "checkpoint_saved":
                 self._saved(run, message.checkpoint_saved, stored.wall)
+            case "fault_injected":
+                fault = inject_pb2.InjectedFault.Name(message.fault_injected.fault)
+                self.injected.labels(run, _name(fault, "INJECTED_FAULT_")).inc()
+            case "rolled_back":
+                # Newer ones are removed; an initial state is not a checkpoint.
+                restored = message.rolled_back.source != INIT
+                self.durable_step.labels(run).set(message.rolled_back.step if restored else -1)
+                self.run_step.labels(run).set(message.rolled_back.step)
             case "fault_raised":
                 self._save_failed(run, message.fault_raised.fault)
             case "launcher_attached":
@@ -254,6 +266,9 @@ class Metrics:
             self.skipped.labels(run, fault_class).inc()
         if action == Action.RESTART.value:
             self.restarts.labels(run, made.decision.scope, fault_class).inc()
+        elif action == Action.ROLLBACK.value:
+            # Back to an older state in the same process.
+            self.restarts.labels(run, action, fault_class).inc()
 
     def _saved(self, run: str, saved: event_pb2.CheckpointSaved, wall: float) -> None:
         self.saves.labels(run, "ok").inc()

@@ -41,8 +41,12 @@ async def refuse(
     raise AssertionError("abort does not return")
 
 
-async def refuse_invalid(context: _Context, problems: Sequence[control_pb2.Problem]) -> NoReturn:
+async def refuse_invalid(
+    context: _Context, problems: Sequence[control_pb2.Problem], *, what: str = "run specification"
+) -> NoReturn:
     """INVALID_ARGUMENT with a field violation for every problem, and the problems themselves.
+
+    `what` has the problems; the reason is INVALID_RUN, or INVALID_ and that word.
 
     A status travels in HTTP headers, of which 8 KiB are safe: texts are cut, evidence first, and
     what has no place at all is counted in the last violation.
@@ -61,8 +65,8 @@ async def refuse_invalid(context: _Context, problems: Sequence[control_pb2.Probl
     await refuse(
         context,
         grpc.StatusCode.INVALID_ARGUMENT,
-        "INVALID_RUN",
-        _cut(f"{count} in the run specification: {summary}", MOST_SUMMARY),
+        "INVALID_RUN" if what == "run specification" else f"INVALID_{what.upper()}",
+        _cut(f"{count} in the {what}: {summary}", MOST_SUMMARY),
         violations,
         _bounded(problems),
     )

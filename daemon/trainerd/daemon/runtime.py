@@ -17,18 +17,19 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
 
 from trainerd.daemon import codec
 from trainerd.daemon.clock import Clock
-from trainerd.daemon.journal import Entry, Journal, JournalError, Stored
+from trainerd.daemon.compaction import AT_START, EVERY, Compactor
+from trainerd.daemon.folding import fold, ignored_because, supervised
+from trainerd.daemon.journal import Entry, Journal, Stored
 from trainerd.daemon.supervision.commands import Command, Record
-from trainerd.daemon.supervision.events import AnyEvent, Event, EventIgnored
+from trainerd.daemon.supervision.events import AnyEvent, Event
 from trainerd.daemon.supervision.state import State
-from trainerd.daemon.supervision.supervisor import step
 from trainerd.v1.mailbox import MAILBOX_LIMIT, Inbox, MailboxOverflow
 
 log = structlog.get_logger()
@@ -98,7 +99,12 @@ class Runtime:
     """Owns the supervisor's state and its journal."""
 
     def __init__(
-        self, journal: Journal, clock: Clock, *, on_commit: Callable[[float], None] = lambda _: None
+        self,
+        journal: Journal,
+        clock: Clock,
+        *,
+        on_commit: Callable[[float], None] = lambda _: None,
+        compact_every: int = EVERY,
     ) -> None:
         self.state = State()
         self.inbox = Inbox()
@@ -108,6 +114,10 @@ class Runtime:
         # None wakes a runtime that has been closed.
         self._mailbox: asyncio.Queue[_Letter | None] = asyncio.Queue(MAILBOX_LIMIT)
         self._reading = asyncio.Lock()
+        self._compactor = Compactor(
+            journal, self._reading, every=compact_every, at_start=min(AT_START, compact_every)
+        )
+        self._sequence = 0
         self._on_commit = on_commit
         self._closed = False
         self._ended = asyncio.Event()
@@ -121,15 +131,17 @@ class Runtime:
 
         Raise `JournalError` for a record that this release does not know.
         """
-        stored = None
-        for stored in self._journal.read():
-            ignored = None
-            if not stored.derived:
-                self.state, commands = _supervised(self.state, _decoded(stored), stored.now)
-                ignored = _ignored(commands)
+
+        def tell(stored: Stored, state: State) -> None:
+            self.state = state
             self._heard(stored)
-            self._tell(replace(stored, ignored=ignored is not None))
-        return stored
+            self._tell(stored)
+
+        folded = fold(self._journal, tell)
+        self.state = folded.state
+        self._sequence = folded.last.sequence if folded.last is not None else 0
+        self._compactor.start(self._sequence, folded.stepped)
+        return folded.last
 
     async def post(self, event: Event, *, sender: tuple[int, int] = (0, 0)) -> Outcome:
         """Have an event journalled and acted on; return when it is on disk.
@@ -173,10 +185,12 @@ class Runtime:
         letters: list[_Letter] = []
         try:
             while not (self._closed and self._mailbox.empty()):
+                self._compactor.consider(self.state, self._sequence)
                 letters = await self._letters()
                 await self._take(letters, executor)
         finally:
             self._closed = True
+            await self._compactor.close()
             while not self._mailbox.empty():
                 letters += filter(None, [self._mailbox.get_nowait()])
             for letter in letters:
@@ -216,6 +230,7 @@ class Runtime:
                     letter.refuse(f"the journal cannot be written: {error}")
                 return
         self.state = batch.state
+        self._sequence = sequences[-1] if sequences else self._sequence
         ignored = {index for _, index, why in batch.answers if why is not None}
         for index, (sequence, entry) in enumerate(zip(sequences, batch.entries, strict=True)):
             stored = _stored(sequence, entry, ignored=index in ignored)
@@ -245,8 +260,8 @@ class Runtime:
             if sequence:
                 batch.heard[key] = sequence
             now, wall = self._clock.now(), self._clock.wall()
-            batch.state, commands = _supervised(batch.state, letter.event, now)
-            batch.answers.append((letter, len(batch.entries), _ignored(commands)))
+            batch.state, commands = supervised(batch.state, letter.event, now)
+            batch.answers.append((letter, len(batch.entries), ignored_because(commands)))
             batch.entries.append(_entry(letter.event, now, wall, letter.sender))
             for command in commands:
                 if isinstance(command, Record):
@@ -266,36 +281,6 @@ class Runtime:
     def _tell(self, stored: Stored) -> None:
         for observer in self._observers:
             observer(stored, self.state)
-
-
-def _supervised(state: State, event: Event, now: float) -> tuple[State, tuple[Command, ...]]:
-    """Step the supervisor. A defect of ours makes the event a recorded no-op, at replay as well."""
-    try:
-        return step(state, event, now=now)
-    except Exception as error:
-        # It is one run's: the daemon and every other run live on.
-        log.exception("supervisor_defect", event_kind=codec.kind_of(event))
-        reason = f"a defect of trainerd: {type(error).__name__}: {error}"
-        run, kind = getattr(event, "run", ""), type(event).__name__
-        return state, (Record(event=EventIgnored(run=run, kind=kind, reason=reason)),)
-
-
-def _ignored(commands: Sequence[Command]) -> str | None:
-    """Why nothing was done about an event, or None."""
-    for command in commands:
-        if isinstance(command, Record) and isinstance(command.event, EventIgnored):
-            return command.event.reason
-    return None
-
-
-def _decoded(stored: Stored) -> Event:
-    try:
-        return codec.decode(stored.message)  # type: ignore[return-value] # derived ones are not
-    except ValueError as error:
-        raise JournalError(
-            f"journal record {stored.sequence} ({stored.kind}) is not one that this release knows: "
-            f"{error}; use the trainerd release that wrote it"
-        ) from error
 
 
 def _entry(

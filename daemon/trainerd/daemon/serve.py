@@ -170,6 +170,7 @@ async def running(config: Config, journal: Journal, stop: asyncio.Event) -> Asyn
         clock=clock,
         attach_address=attach_address,
     )
+    runtime.observe(effects.record)
     tasks: list[asyncio.Task[None]] = []
 
     def begin(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
@@ -188,6 +189,7 @@ async def running(config: Config, journal: Journal, stop: asyncio.Event) -> Asyn
             launcher=launcher,
             clock=clock,
             metrics_address=metrics_address,
+            injection=config.injection.allowed,
         )
         begin(runtime.run(effects), "runtime")
         stack.push_async_callback(runtime.close)

@@ -10,12 +10,14 @@ import collections
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from trainerd.daemon import codec
 from trainerd.daemon.journal import Stored
 from trainerd.daemon.supervision.state import State
 from trainerd.v1 import fault_pb2, incident_pb2, trainer_pb2
 
 LAST_STEPS = 64
 """Newest step reports that are kept for an incident."""
+_RECOVERIES = (fault_pb2.ACTION_RESTART, fault_pb2.ACTION_ROLLBACK)
 RATE_WINDOW_S = 10.0
 """Seconds over which step rates are taken."""
 
@@ -25,8 +27,8 @@ class Pulse:
     """The newest telemetry of one run. Times are monotonic seconds of the daemon's clock.
 
     `advance`: updates applied since the report before the newest, repeated ones included.
-    `longest_step_s`: the longest step, or wait for one, so far. `host`, `versions`: as the trainer
-    greeted.
+    `snapshot_step`, `snapshot_every`: as reported; 0: there are no snapshots. `longest_step_s`: the
+    longest step, or wait for one, so far. `host`, `versions`: as the trainer greeted.
     """
 
     step: int = 0
@@ -44,6 +46,8 @@ class Pulse:
     fault_class: str = ""
     fault_step: int = 0
     last_recovery_s: float = 0.0
+    snapshot_step: int = 0
+    snapshot_every: int = 0
     advance: int = 0
     longest_step_s: float = 0.0
     host: str = ""
@@ -65,6 +69,8 @@ class Pulse:
         self.gradient_norm, self.metrics = report.gradient_norm, dict(report.metrics)
         self.skipped_batches = report.skipped_batches
         self.masked_slots = report.masked_slots
+        self.snapshot_step = report.snapshot_step
+        self.snapshot_every = report.snapshot_every
         if self.first_loss is None:
             self.first_loss = report.loss
         self.last_steps.append(
@@ -85,7 +91,7 @@ class Pulse:
         return None
 
     def fault(self, fault_class: str, now: float) -> None:
-        """A fault ended the trainer: time until the next new step counts as recovery."""
+        """A fault threw training back: time until the next new step counts as recovery."""
         self._marks.clear()
         if self.fault_at is None:
             self.fault_at, self.fault_class = now, fault_class
@@ -114,13 +120,13 @@ class Telemetry:
         return self._pulses.setdefault(run, Pulse())
 
     def record(self, stored: Stored, state: State) -> None:
-        """A journal record: a restart starts the recovery clock, a deleted run is forgotten."""
+        """A journal record: a recovery starts its clock, a deleted run is forgotten."""
         run = stored.message.run
         if run not in state.runs:
             self._pulses.pop(run, None)
         elif stored.kind == "decision_made":
             made = stored.message.decision_made
-            if made.decision.action == fault_pb2.ACTION_RESTART:
-                name = fault_pb2.FaultClass.Name(getattr(made.fault, "class"))
-                fault_class = name.removeprefix("FAULT_CLASS_").lower()
-                self.of(run).fault(fault_class, stored.now)
+            if made.decision.action in _RECOVERIES and not made.trial:
+                self.of(run).fault(codec.class_name(made.fault), stored.now)
+        elif stored.kind == "rolled_back" and not stored.ignored:
+            self.of(run).step = stored.message.rolled_back.step

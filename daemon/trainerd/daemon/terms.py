@@ -53,6 +53,7 @@ def with_defaults(spec: run_pb2.RunSpec) -> run_pb2.RunSpec:
         backoff_max_s=defaults.backoff_max_s,
         max_cycles_without_progress=defaults.max_cycles_without_progress,
         hang_factor=defaults.hang_factor,
+        rollback_steps=defaults.rollback_steps,
     )
     for fault_class in RULED:
         rule = getattr(full.policy, fault_class.value)
@@ -66,6 +67,11 @@ def with_defaults(spec: run_pb2.RunSpec) -> run_pb2.RunSpec:
         rule.action = rule.action or fault_pb2.Action.Value(f"ACTION_{default.action.name}")
         rule.then = rule.then or fault_pb2.Action.Value(f"ACTION_{default.then.name}")
     return full
+
+
+def policy_with_defaults(policy: fault_pb2.Policy) -> fault_pb2.Policy:
+    """A copy of a policy in which every setting that has a default is explicit."""
+    return with_defaults(run_pb2.RunSpec(policy=policy)).policy
 
 
 def policy_of(spec: run_pb2.RunSpec) -> Policy:
@@ -87,6 +93,7 @@ def policy_of(spec: run_pb2.RunSpec) -> Policy:
         max_checkpoint_age_s=full.checkpoint.max_age_s,
         hang_factor=full.policy.hang_factor,
         hang_floor_s=full.policy.hang_floor_s,
+        rollback_steps=full.policy.rollback_steps,
     )
 
 

@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
+from trainerd.daemon.drill_problems import inject_problems
+from trainerd.daemon.problem import problem
 from trainerd.daemon.supervision.policy import ALLOWED_ACTIONS, MAX_LIMIT
 from trainerd.daemon.terms import RULED, action_of
 from trainerd.v1 import control_pb2, fault_pb2, run_pb2
@@ -32,23 +34,20 @@ def problems_of(spec: run_pb2.RunSpec) -> list[control_pb2.Problem]:
         *_trainer(spec.trainer),
         *_checkpoint(spec.checkpoint),
         *_hosts(spec.hosts),
-        *_policy(spec.policy),
+        *policy_problems(spec.policy),
+        *inject_problems(spec),
     ]
-
-
-def _problem(field: str, message: str, suggestion: str = "") -> control_pb2.Problem:
-    return control_pb2.Problem(field=field, message=f"{field} {message}", suggestion=suggestion)
 
 
 def _identity(spec: run_pb2.RunSpec) -> _Problems:
     if not _NAME.fullmatch(spec.name):
-        yield _problem(
+        yield problem(
             "name",
             "must be 1 to 63 of a-z, 0-9 and '-', starting with a letter, "
             + (f'got "{spec.name}"' if spec.name else "it is missing"),
         )
     if not _ENTRY.fullmatch(spec.entry):
-        yield _problem(
+        yield problem(
             "entry",
             'must be "package.module:function", '
             + (f'got "{spec.entry}"' if spec.entry else "it is missing"),
@@ -60,7 +59,7 @@ def _train(train: run_pb2.TrainSpec) -> _Problems:
     yield from _at_least("train.steps", train.steps, 1, most=_MAX_STEPS)
     yield from _at_least("train.global_batch", train.global_batch, 1)
     if train.HasField("microbatch") and train.HasField("accumulate_steps"):
-        yield _problem(
+        yield problem(
             "train.accumulate_steps",
             "cannot be given together with train.microbatch: both say how a batch is cut",
             "keep one of the two",
@@ -78,9 +77,9 @@ def _train(train: run_pb2.TrainSpec) -> _Problems:
     yield from _at_least("train.seed", train.seed, 0)
     yield from _at_least("train.evaluate_every_steps", train.evaluate_every_steps, 0)
     if train.precision not in run_pb2.Precision.values():
-        yield _problem("train.precision", f'must be "float32" or "bfloat16", got {train.precision}')
+        yield problem("train.precision", f'must be "float32" or "bfloat16", got {train.precision}')
     if train.HasField("clip_norm") and not 0 < train.clip_norm < float("inf"):
-        yield _problem("train.clip_norm", f"must be a positive number, got {train.clip_norm:g}")
+        yield problem("train.clip_norm", f"must be a positive number, got {train.clip_norm:g}")
 
 
 def _trainer(trainer: run_pb2.TrainerSpec) -> _Problems:
@@ -91,9 +90,9 @@ def _trainer(trainer: run_pb2.TrainerSpec) -> _Problems:
             yield _relative(f"trainer.path[{index}]", entry)
     for name in sorted(trainer.env):
         if not _ENVIRONMENT.fullmatch(name):
-            yield _problem(f"trainer.env.{name}", "is not a name for an environment variable")
+            yield problem(f"trainer.env.{name}", "is not a name for an environment variable")
         elif name.startswith(_REFUSED_ENVIRONMENT):
-            yield _problem(
+            yield problem(
                 f"trainer.env.{name}",
                 "may not be set: LD_* and PYTHON* change what the interpreter itself loads",
                 "use trainer.path for import paths and trainer.python for the interpreter",
@@ -108,7 +107,7 @@ def _checkpoint(checkpoint: run_pb2.CheckpointSpec) -> _Problems:
         if value and not PurePosixPath(value).is_absolute():
             yield _relative(f"checkpoint.{field}", value)
     if checkpoint.fallback_directory:
-        yield _problem(
+        yield problem(
             "checkpoint.fallback_directory",
             "is not supported by this release",
             "leave it out; a failed save is retried at the next interval",
@@ -119,7 +118,7 @@ def _checkpoint(checkpoint: run_pb2.CheckpointSpec) -> _Problems:
     if checkpoint.HasField("max_age_s"):
         yield from _positive("checkpoint.max_age_s", checkpoint.max_age_s)
     if checkpoint.on_repeated_failure not in run_pb2.OnRepeatedFailure.values():
-        yield _problem(
+        yield problem(
             "checkpoint.on_repeated_failure",
             f'must be "continue", "pause" or "fail", got {checkpoint.on_repeated_failure}',
         )
@@ -129,7 +128,7 @@ def _checkpoint(checkpoint: run_pb2.CheckpointSpec) -> _Problems:
     )
     limited = checkpoint.HasField("max_failures") or checkpoint.HasField("max_age_s")
     if acts and not limited:
-        yield _problem(
+        yield problem(
             "checkpoint.on_repeated_failure",
             'is "pause" or "fail", but nothing says when',
             "set checkpoint.max_failures or checkpoint.max_age_s",
@@ -140,14 +139,15 @@ def _hosts(hosts: run_pb2.HostsSpec) -> _Problems:
     for field in ("count", "min"):
         value = getattr(hosts, field)
         if hosts.HasField(field) and value != 1:
-            yield _problem(f"hosts.{field}", f"must be 1 in this release, got {value}")
+            yield problem(f"hosts.{field}", f"must be 1 in this release, got {value}")
 
 
-def _policy(policy: fault_pb2.Policy) -> _Problems:
+def policy_problems(policy: fault_pb2.Policy) -> _Problems:
+    """What is wrong with a policy, whole or a part of one; key paths begin with `policy`."""
     if policy.HasField("backoff_s") and not policy.backoff_s >= 0:
-        yield _problem("policy.backoff_s", f"must be ≥ 0, got {policy.backoff_s:g}")
+        yield problem("policy.backoff_s", f"must be ≥ 0, got {policy.backoff_s:g}")
     if policy.HasField("loss_spike_z") and not 1 <= policy.loss_spike_z < float("inf"):
-        yield _problem("policy.loss_spike_z", f"must be ≥ 1, got {policy.loss_spike_z:g}")
+        yield problem("policy.loss_spike_z", f"must be ≥ 1, got {policy.loss_spike_z:g}")
     if policy.HasField("backoff_max_s"):
         yield from _positive("policy.backoff_max_s", policy.backoff_max_s)
     if policy.HasField("max_cycles_without_progress"):
@@ -155,9 +155,11 @@ def _policy(policy: fault_pb2.Policy) -> _Problems:
             "policy.max_cycles_without_progress", policy.max_cycles_without_progress, 1
         )
     if policy.HasField("hang_factor") and not 1 <= policy.hang_factor < math.inf:
-        yield _problem("policy.hang_factor", f"must be ≥ 1, got {policy.hang_factor:g}")
+        yield problem("policy.hang_factor", f"must be ≥ 1, got {policy.hang_factor:g}")
     if policy.HasField("hang_floor_s"):
         yield from _positive("policy.hang_floor_s", policy.hang_floor_s)
+    if policy.HasField("rollback_steps"):
+        yield from _at_least("policy.rollback_steps", policy.rollback_steps, 1)
     for fault_class in RULED:
         if not policy.HasField(fault_class.value):
             continue
@@ -171,7 +173,7 @@ def _policy(policy: fault_pb2.Policy) -> _Problems:
             if not known or (action is not None and action not in allowed):
                 names = ", ".join(sorted(f'"{each.value}"' for each in allowed))
                 got = f'"{action.value}"' if action else number
-                yield _problem(f"{path}.{field}", f"must be one of {names}, got {got}")
+                yield problem(f"{path}.{field}", f"must be one of {names}, got {got}")
         if rule.HasField("limit"):
             yield from _at_least(f"{path}.limit", rule.limit, 0, most=MAX_LIMIT)
         if rule.HasField("window_s"):
@@ -182,20 +184,20 @@ def _policy(policy: fault_pb2.Policy) -> _Problems:
 
 def _at_least(field: str, value: int, least: int, *, most: int | None = None) -> _Problems:
     if value < least:
-        yield _problem(field, f"must be ≥ {least}, got {value}")
+        yield problem(field, f"must be ≥ {least}, got {value}")
     elif most is not None and value > most:
-        yield _problem(field, f"must be ≤ {most}, got {value}")
+        yield problem(field, f"must be ≤ {most}, got {value}")
 
 
 def _positive(field: str, value: float) -> _Problems:
     if not 0 < value < float("inf"):
-        yield _problem(field, f"must be a positive number of seconds, got {value:g}")
+        yield problem(field, f"must be a positive number of seconds, got {value:g}")
 
 
 def _divides(field: str, value: int, batch: int) -> _Problems:
     if batch % value:
         near = max(each for each in _divisors(batch) if each <= value)
-        yield _problem(
+        yield problem(
             field,
             f"must divide train.global_batch = {batch}, got {value}",
             f"{near} does",
@@ -209,7 +211,7 @@ def _divisors(number: int) -> Iterator[int]:
 
 
 def _relative(field: str, value: str) -> control_pb2.Problem:
-    return _problem(
+    return problem(
         field,
         f'must be an absolute path, got "{value}"',
         "trainerctl resolves relative paths against the run file; other clients must do the same",

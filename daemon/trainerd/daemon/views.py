@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from trainerd.daemon import codec
 from trainerd.daemon.journal import Stored
+from trainerd.daemon.left_out import LeftOut
 from trainerd.daemon.supervision import state as supervision
 from trainerd.daemon.supervision.events import RunState
 from trainerd.daemon.supervision.policy import Action
 from trainerd.daemon.supervision.state import TERMINAL
 from trainerd.daemon.telemetry import Telemetry
-from trainerd.v1 import event_pb2, fault_pb2, run_pb2
+from trainerd.daemon.terms import policy_with_defaults
+from trainerd.v1 import event_pb2, fault_pb2, incident_pb2, run_pb2
+from trainerd.v1.protocol import SNAPSHOT_SUFFIX
 
 _RUN = run_pb2.Run.DESCRIPTOR.fields_by_name
 MILD = frozenset({fault_pb2.ACTION_CONTINUE, fault_pb2.ACTION_MASK, fault_pb2.ACTION_SKIP})
@@ -20,16 +24,28 @@ MILD = frozenset({fault_pb2.ACTION_CONTINUE, fault_pb2.ACTION_MASK, fault_pb2.AC
 _TERMINAL = {codec.enum_value(_RUN["state"], state) for state in TERMINAL}
 
 
+INIT = "init"
+"""Where a state came from that was made, not restored."""
+MAX_SAVES = 64
+"""Checkpoints of a run that are remembered: far more than are kept."""
+
+
 @dataclass(slots=True)
 class RunFacts:
     """Facts about one run that no decision rests on.
 
     Sequences of records: `cause` of the newest event, `expired` of the newest missed deadline,
-    `story` of what led to the newest decision that changed the run's course; 0: none.
+    `story` of what led to the newest decision that changed the run's course; 0: none. `saves`:
+    records of the newest durable checkpoints that a rollback has not removed, oldest first.
+    `restored`: where the state came from that this process trains on, and its step.
     """
 
     facts: run_pb2.Run = field(default_factory=run_pb2.Run)
-    last_save: Stored | None = None
+    saves: collections.deque[Stored] = field(
+        default_factory=lambda: collections.deque(maxlen=MAX_SAVES)
+    )
+    left_out: LeftOut = field(default_factory=LeftOut)
+    restored: tuple[int, str] = (-1, "")
     restore_directories: tuple[str, ...] = ()
     cause: int = 0
     expired: int = 0
@@ -79,7 +95,31 @@ class Views:
 
     def saves(self) -> Mapping[str, Stored]:
         """The record of each run's newest durable checkpoint."""
-        return {run: known.last_save for run, known in self._runs.items() if known.last_save}
+        return {run: known.saves[-1] for run, known in self._runs.items() if known.saves}
+
+    def checkpoint(self, run: str) -> tuple[int, str]:
+        """Step and path of the newest durable state to go on from; (-1, ""): there is none."""
+        known = self._runs.get(run)
+        if known is None:
+            return -1, ""
+        if not known.saves:
+            return known.restored
+        saved = known.saves[-1].message.checkpoint_saved
+        # One that is newer was durable, and its process died before it could say so.
+        return max((saved.step, saved.path), known.restored, key=lambda place: place[0])
+
+    def ledger(
+        self, run: str, *, without: fault_pb2.Fault | None = None
+    ) -> list[incident_pb2.LedgerEntry]:
+        """What the run has left out so far. `without`: but for what this fault led to."""
+        known = self._runs.get(run)
+        return list(known.left_out.entries(without=without)) if known is not None else []
+
+    def policy(self, run: supervision.Run) -> fault_pb2.Policy:
+        """The run's policy as it is now, defaults filled in."""
+        if run.policy_message:
+            return policy_with_defaults(fault_pb2.Policy.FromString(run.policy_message))
+        return policy_with_defaults(self.spec(run.id).policy)
 
     def snapshot(self, run: supervision.Run, now: float) -> run_pb2.Run:
         """The run as the API shows it, at monotonic time `now`."""
@@ -95,13 +135,20 @@ class Views:
         view.reason = run.reason
         view.incarnation = run.incarnation
         view.slots = run.slots
-        view.durable_step = run.recoverable_step
+        view.slot_parts = run.slot_parts
+        view.policy_version = run.policy_version
+        view.durable_step = -1
+        if known is not None and known.saves:
+            view.durable_step = known.saves[-1].message.checkpoint_saved.step
         view.step = max(view.step, pulse.step)
         view.loss = pulse.loss or view.loss
         view.first_loss = pulse.first_loss or 0.0
         view.skipped_batches = max(view.skipped_batches, pulse.skipped_batches)
         view.masked_slots = max(view.masked_slots, pulse.masked_slots)
         view.last_recovery_s = pulse.last_recovery_s
+        if not run.terminal:
+            view.snapshot_step = pulse.snapshot_step
+            view.snapshot_every = pulse.snapshot_every
         if run.trainer is not None:
             view.pid = run.trainer.pid
             view.attached = run.trainer.attached
@@ -117,7 +164,10 @@ class Views:
 def _fold(known: RunFacts, stored: Stored) -> None:
     facts, message = known.facts, stored.message
     match stored.kind:
+        case "decision_made" if message.decision_made.trial:
+            pass  # Nothing was done.
         case "decision_made":
+            known.left_out.decided(message.decision_made)
             facts.last_fault.CopyFrom(message.decision_made.fault)
             if message.decision_made.decision.action not in MILD:
                 hang = getattr(facts.last_fault, "class") == fault_pb2.FAULT_CLASS_HANG
@@ -134,13 +184,16 @@ def _fold(known: RunFacts, stored: Stored) -> None:
                 facts.first_evaluation.CopyFrom(evaluation)
             facts.last_evaluation.CopyFrom(evaluation)
         case "checkpoint_saved":
-            known.last_save = stored
+            known.saves.append(stored)
             facts.checkpoint_failures = 0
             facts.step = max(facts.step, message.checkpoint_saved.step)
         case "fault_raised":
             fault = message.fault_raised.fault
             failed = fault_pb2.FAULT_CLASS_CHECKPOINT_SAVE_FAILED
             facts.checkpoint_failures += getattr(fault, "class") == failed
+            known.left_out.raised(fault)
+        case "rolled_back":
+            _rolled_back(known, message.rolled_back)
         case "trainer_finished":
             result = message.trainer_finished.result
             facts.result.CopyFrom(result)
@@ -150,7 +203,7 @@ def _fold(known: RunFacts, stored: Stored) -> None:
                 facts.skipped_batches = result.skipped_batches
                 facts.masked_slots = result.masked_slots
         case "state_restored":
-            facts.step = message.state_restored.step
+            _went_back(known, message.state_restored.step, message.state_restored.source)
         case "trainer_attached":
             facts.step = max(facts.step, message.trainer_attached.step)
         case "run_state_changed":
@@ -158,3 +211,22 @@ def _fold(known: RunFacts, stored: Stored) -> None:
                 facts.ended_at.CopyFrom(message.time)
         case _:
             pass  # The other kinds add nothing to what the supervisor's state shows.
+
+
+def _rolled_back(known: RunFacts, event: event_pb2.RolledBack) -> None:
+    known.facts.rollbacks += 1
+    known.left_out.rolled_back(event)
+    _went_back(known, event.step, event.source)
+
+
+def _went_back(known: RunFacts, step: int, source: str) -> None:
+    """The trainer has the newest state there is to go on from; newer ones are gone or damaged."""
+    known.facts.step = step
+    if not source.endswith(SNAPSHOT_SUFFIX):
+        known.restored = _place(step, source)
+    while known.saves and known.saves[-1].message.checkpoint_saved.step > step:
+        known.saves.pop()
+
+
+def _place(step: int, source: str) -> tuple[int, str]:
+    return (-1, "") if source == INIT else (step, source)

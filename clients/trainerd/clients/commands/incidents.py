@@ -1,11 +1,11 @@
-"""incidents, incident: what is kept of the faults that changed a run's course."""
+"""incidents, incident, replay: what is kept of the faults that changed a run's course."""
 
 from __future__ import annotations
 
 from argparse import Namespace
 
 from trainerd.clients.errors import ExitCode
-from trainerd.clients.incident_report import incident_line, incident_text
+from trainerd.clients.incident_report import incident_line, incident_text, replay_text
 from trainerd.clients.session import Session
 
 
@@ -27,5 +27,15 @@ def incident(args: Namespace, session: Session) -> int:
         response = client.get_incident(args.run, args.number)
     session.emit(response)
     for line in incident_text(response):
+        session.say(line)
+    return ExitCode.OK
+
+
+def replay(args: Namespace, session: Session) -> int:
+    """Train an incident's batch again; 0 when that could be done, whatever came of it."""
+    with session.client() as client:
+        response = client.replay_incident(args.run, args.number, cpu=args.cpu)
+    session.emit(response)
+    for line in replay_text(response):
         session.say(line)
     return ExitCode.OK

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trainerd.daemon.supervision.drills import Armed
 from trainerd.daemon.supervision.events import DerivedEvent, FinishReason
 from trainerd.daemon.supervision.faults import Decision, Fault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartTrainer:
-    """Ask the launcher for a process; answered by TrainerSpawned or TrainerSpawnFailed."""
+    """Ask the launcher for a process; answered by TrainerSpawned or TrainerSpawnFailed.
+
+    `slot_parts`: parts that each slot is computed in; 0: one.
+    """
 
     run: str
     incarnation: int
     slots: int
+    slot_parts: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +60,22 @@ class Stop:
     reason: FinishReason
 
 
-Order = Pause | Resume | Save | Stop | Decision
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetPolicy:
+    """Train under this policy from the next step on. `message`: a serialised `v1.Policy`."""
+
+    message: bytes
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inject:
+    """Make a fault happen."""
+
+    armed: Armed
+
+
+Order = Pause | Resume | Save | Stop | Decision | SetPolicy | Inject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

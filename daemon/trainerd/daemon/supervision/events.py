@@ -10,8 +10,9 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from trainerd.daemon.supervision.drills import InjectedFault, Injection
 from trainerd.daemon.supervision.faults import Decision, Fault, Phase
-from trainerd.daemon.supervision.policy import Policy
+from trainerd.daemon.supervision.policy import FaultClass, Policy
 
 
 class RunState(enum.Enum):
@@ -72,12 +73,16 @@ class LauncherLost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSubmitted:
-    """A client submitted a run. `spec` is opaque here; `policy` and `name` are read from it."""
+    """A client submitted a run. `spec` is opaque here; the rest but the last three is read from it.
+
+    `injections`: the faults it asks for, those of its schedule drawn.
+    """
 
     run: str
     name: str
     spec: bytes
     policy: Policy
+    injections: tuple[Injection, ...] = ()
     request_id: str = ""
     resumed_run: str = ""
     restore_directories: tuple[str, ...] = ()
@@ -125,6 +130,35 @@ class RunDeleted:
     """A client deleted the run."""
 
     run: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyChanged:
+    """A client changed the policy, or put another one on `trial`.
+
+    `message`: the whole policy as a serialised `v1.Policy`, opaque here; `policy` is read from it,
+    but for what a run's checkpoint settings say.
+    """
+
+    run: str
+    policy: Policy
+    message: bytes
+    trial: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyTrialEnded:
+    """A client ended the trial of a policy."""
+
+    run: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InjectionRequested:
+    """A client asked for a fault."""
+
+    run: str
+    injection: Injection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -299,6 +333,44 @@ class TrainerFinished:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FaultInjected:
+    """A fault that was asked for is about to happen."""
+
+    run: str
+    incarnation: int
+    injection: int
+    step: int
+    batch: int
+    fault: InjectedFault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolledBack:
+    """The trainer went back from `from_step` to `step`.
+
+    The batches from `first_batch` to `last_batch`, the offending one, are left out from now on.
+    """
+
+    run: str
+    incarnation: int
+    from_step: int
+    step: int
+    first_batch: int
+    last_batch: int
+    source: str
+    fault_class: FaultClass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progressed:
+    """A memory snapshot holds `step`, above every earlier step that could be restored."""
+
+    run: str
+    incarnation: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TimerFired:
     """A timer that the supervisor started has run out."""
 
@@ -318,13 +390,18 @@ class DeadlineExpired:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionMade:
-    """Derived: what the supervisor decided about which fault. `incident`: its number, or 0."""
+    """Derived: what the supervisor decided about which fault. `incident`: its number, or 0.
+
+    `trial`: what the policy on trial would have decided; nothing was done.
+    """
 
     run: str
     incarnation: int
     fault: Fault
     decision: Decision
     incident: int = 0
+    trial: bool = False
+    policy_version: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -361,6 +438,9 @@ TrainerEvent = (
     | TrainerPaused
     | TrainerResumed
     | TrainerFinished
+    | FaultInjected
+    | RolledBack
+    | Progressed
     | DeadlineExpired
 )
 RequestEvent = (
@@ -370,6 +450,9 @@ RequestEvent = (
     | CheckpointRequested
     | RestartRequested
     | RunDeleted
+    | PolicyChanged
+    | PolicyTrialEnded
+    | InjectionRequested
 )
 HostEvent = DaemonStarted | LauncherAttached | LauncherLost
 Event = TrainerEvent | RequestEvent | HostEvent | RunSubmitted | TimerFired

@@ -79,7 +79,7 @@ def explain(state: State, run: Run, *, now: float) -> Explanation:
 def _budgets(run: Run, now: float) -> Iterator[BudgetUse]:
     for fault_class in FaultClass:
         rule = run.policy.rule(fault_class)
-        used = run.budgets.used(fault_class, window_s=rule.window_s, now=now)
+        used = _used(run, fault_class, rule.window_s, now)
         in_a_row = run.budgets.consecutive.get(fault_class, 0)
         if used or (in_a_row and rule.consecutive):
             yield BudgetUse(
@@ -90,6 +90,17 @@ def _budgets(run: Run, now: float) -> Iterator[BudgetUse]:
                 in_a_row=in_a_row,
                 consecutive=rule.consecutive,
             )
+
+
+def _used(run: Run, fault_class: FaultClass, window_s: float, now: float) -> int:
+    """Faults in the window; of hangs those of the phase that has used most of its own."""
+    accounts = [
+        of
+        for of in run.budgets.windows
+        if of is fault_class or (isinstance(of, tuple) and of[0] is fault_class)
+    ]
+    used = (run.budgets.used(of, window_s=window_s, now=now) for of in accounts)
+    return max(used, default=0)
 
 
 def _timers(state: State, run: Run, now: float) -> Iterator[Upcoming]:

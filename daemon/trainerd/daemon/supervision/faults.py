@@ -39,6 +39,13 @@ class Fault:
     slots: tuple[int, ...] = ()
     delegated: Action | None = None
     awaits_decision: bool = False
+    policy_version: int = 0
+
+    @property
+    def handled(self) -> bool:
+        """Whether the trainer has acted on it alone, as it may, and asks for nothing."""
+        mild = (Action.CONTINUE, Action.MASK, Action.SKIP)
+        return self.delegated in mild and not self.awaits_decision
 
     @property
     def root(self) -> tuple[str, int, str]:
@@ -50,7 +57,9 @@ class Fault:
 class Decision:
     """What is done, to what, after how many seconds, and why in one sentence with the numbers.
 
-    `answers`: the question of the fault that waits for it; 0: none does.
+    `answers`: the question of the fault that waits for it; 0: none does. `rollback_steps`: how much
+    older the state of a rollback must be. `slot_parts`: what a restart cuts each slot into; 0: as
+    before.
     """
 
     action: Action
@@ -58,3 +67,5 @@ class Decision:
     delay_s: float = 0.0
     reason: str
     answers: int = 0
+    rollback_steps: int = 0
+    slot_parts: int = 0

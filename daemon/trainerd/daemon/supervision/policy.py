@@ -63,36 +63,54 @@ class Rule:
     consecutive: int = 0
 
 
+UNLIMITED = 1_000_000_000
+"""The limit of a class that may come as often as it likes."""
+
 DEFAULT_RULES: Mapping[FaultClass, Rule] = MappingProxyType(
     {
-        FaultClass.NON_FINITE_MICROBATCH: Rule(action=Action.MASK, limit=8),
-        FaultClass.NON_FINITE_STEP: Rule(action=Action.SKIP, limit=10, consecutive=3),
-        FaultClass.LOSS_SPIKE: Rule(action=Action.SKIP, limit=5),
+        FaultClass.NON_FINITE_MICROBATCH: Rule(action=Action.MASK, limit=8, then=Action.SKIP),
+        FaultClass.NON_FINITE_STEP: Rule(
+            action=Action.SKIP, limit=10, consecutive=3, then=Action.ROLLBACK
+        ),
+        FaultClass.LOSS_SPIKE: Rule(action=Action.SKIP, limit=5, then=Action.ROLLBACK),
         FaultClass.DATA_ERROR: Rule(action=Action.SKIP, limit=10),
         FaultClass.STEP_EXCEPTION: Rule(action=Action.RESTART, limit=10),
-        FaultClass.DEVICE_OOM: Rule(action=Action.FAIL),
+        FaultClass.DEVICE_OOM: Rule(action=Action.RESTART, limit=2),
         FaultClass.DEVICE_ERROR: Rule(action=Action.RESTART, limit=3, window_s=3600.0),
         FaultClass.CRASH: Rule(action=Action.RESTART, limit=20),
         FaultClass.HANG: Rule(action=Action.RESTART, limit=3),
-        FaultClass.CHECKPOINT_SAVE_FAILED: Rule(action=Action.CONTINUE, limit=1_000_000_000),
-        FaultClass.CHECKPOINT_CORRUPT: Rule(action=Action.CONTINUE, limit=1_000_000_000),
+        FaultClass.CHECKPOINT_SAVE_FAILED: Rule(action=Action.CONTINUE, limit=UNLIMITED),
+        FaultClass.CHECKPOINT_CORRUPT: Rule(action=Action.CONTINUE, limit=UNLIMITED),
     }
 )
 
+_A = Action
 ALLOWED_ACTIONS: Mapping[FaultClass, frozenset[Action]] = MappingProxyType(
     {
-        FaultClass.NON_FINITE_MICROBATCH: frozenset({Action.MASK, Action.SKIP, Action.FAIL}),
-        FaultClass.NON_FINITE_STEP: frozenset({Action.SKIP, Action.FAIL}),
-        FaultClass.LOSS_SPIKE: frozenset({Action.SKIP, Action.FAIL}),
-        FaultClass.DATA_ERROR: frozenset({Action.SKIP, Action.FAIL}),
-        FaultClass.STEP_EXCEPTION: frozenset({Action.RESTART, Action.FAIL}),
-        FaultClass.DEVICE_OOM: frozenset({Action.RESTART, Action.FAIL}),
-        FaultClass.DEVICE_ERROR: frozenset({Action.RESTART, Action.FAIL}),
-        FaultClass.CRASH: frozenset({Action.RESTART, Action.FAIL}),
-        FaultClass.HANG: frozenset({Action.RESTART, Action.FAIL}),
+        FaultClass.NON_FINITE_MICROBATCH: frozenset({_A.MASK, _A.SKIP, _A.ROLLBACK, _A.FAIL}),
+        FaultClass.NON_FINITE_STEP: frozenset({_A.SKIP, _A.ROLLBACK, _A.FAIL}),
+        FaultClass.LOSS_SPIKE: frozenset({_A.SKIP, _A.ROLLBACK, _A.FAIL}),
+        FaultClass.DATA_ERROR: frozenset({_A.SKIP, _A.ROLLBACK, _A.FAIL}),
+        FaultClass.STEP_EXCEPTION: frozenset({_A.ROLLBACK, _A.RESTART, _A.FAIL}),
+        FaultClass.DEVICE_OOM: frozenset({_A.RESTART, _A.FAIL}),
+        FaultClass.DEVICE_ERROR: frozenset({_A.RESTART, _A.FAIL}),
+        FaultClass.CRASH: frozenset({_A.RESTART, _A.FAIL}),
+        FaultClass.HANG: frozenset({_A.RESTART, _A.FAIL}),
     }
 )
 """The actions that a run's policy may name for a class, as `action` or as `then`."""
+
+DELEGABLE = frozenset(
+    {
+        FaultClass.NON_FINITE_MICROBATCH,
+        FaultClass.NON_FINITE_STEP,
+        FaultClass.LOSS_SPIKE,
+        FaultClass.DATA_ERROR,
+    }
+)
+"""Classes that the compiled step masks or skips alone, until their allowance is spent."""
+
+_NO_RULE = Rule(action=Action.FAIL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +130,8 @@ class Policy:
     max_checkpoint_age_s: float = 0.0
     hang_factor: float = 10.0
     hang_floor_s: float = 0.0
+    rollback_steps: int = 20
 
     def rule(self, fault_class: FaultClass) -> Rule:
         """The rule for a class; a class without one fails the run."""
-        return self.rules.get(fault_class, Rule(action=Action.FAIL))
+        return self.rules.get(fault_class, _NO_RULE)

@@ -5,11 +5,24 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
-from trainerd.daemon.supervision.commands import Pause, Record, RemoveFiles, Resume, Save, Stop
+from trainerd.daemon.supervision.commands import (
+    Inject,
+    Pause,
+    Record,
+    RemoveFiles,
+    Resume,
+    Save,
+    SetPolicy,
+    Stop,
+)
+from trainerd.daemon.supervision.drills import Armed
 from trainerd.daemon.supervision.events import (
     CheckpointRequested,
     FinishReason,
+    InjectionRequested,
     PauseRequested,
+    PolicyChanged,
+    PolicyTrialEnded,
     RequestEvent,
     RestartRequested,
     ResumeRequested,
@@ -19,20 +32,26 @@ from trainerd.daemon.supervision.events import (
     RunSubmitted,
     StopRequested,
 )
-from trainerd.daemon.supervision.state import Run
+from trainerd.daemon.supervision.policy import Policy
+from trainerd.daemon.supervision.state import Run, Trial
 from trainerd.daemon.supervision.turn import STOP_NOW_S, STOP_S, Turn
 
 MAX_PENDING_SAVES = 64
 """Checkpoint requests of one run that may wait for their answer."""
+MAX_INJECTIONS = 1000
+"""Injections of one run."""
+MAX_PENDING_INJECTIONS = 64
+"""Those of one run that may wait to happen, asked for since its trainer was started: each link
+begins with all of them, and a mailbox is bounded."""
 
 
 def submitted(turn: Turn, event: RunSubmitted) -> None:
     """Queue a new run."""
-    if event.run in turn.state.runs:
+    if event.run in turn.runs:
         turn.ignore(event.run, event, "there is a run of this id")
         return
-    order = turn.state.submitted + 1
-    turn.state = replace(turn.state, submitted=order)
+    turn.submitted = order = turn.submitted + 1
+    turn.unsettled = True
     run = Run(
         id=event.run,
         name=event.name,
@@ -40,6 +59,10 @@ def submitted(turn: Turn, event: RunSubmitted) -> None:
         policy=event.policy,
         request_id=event.request_id,
         recoverable_at=turn.now,
+        injections=tuple(
+            Armed(number=number, injection=injection)
+            for number, injection in enumerate(event.injections, start=1)
+        ),
     )
     changed = RunStateChanged(run=run.id, before=None, after=run.state, reason=run.reason)
     turn.emit(Record(event=changed))
@@ -48,7 +71,7 @@ def submitted(turn: Turn, event: RunSubmitted) -> None:
 
 def request(turn: Turn, event: RequestEvent) -> None:
     """Take one request about an existing run; what cannot be done now is a recorded no-op."""
-    run = turn.state.runs.get(event.run)
+    run = turn.runs.get(event.run)
     if run is None:
         turn.ignore(event.run, event, f"there is no run {event.run}")
         return
@@ -68,6 +91,12 @@ def request(turn: Turn, event: RequestEvent) -> None:
             _restart(turn, run, event)
         case RunDeleted():
             _delete(turn, run, event)
+        case PolicyChanged():
+            _policy(turn, run, event)
+        case PolicyTrialEnded():
+            _trial_ended(turn, run, event)
+        case InjectionRequested():
+            _inject(turn, run, event)
         case _:
             assert_never(event)
 
@@ -78,7 +107,7 @@ def _pause(turn: Turn, run: Run, event: PauseRequested) -> None:
     elif run.state is RunState.QUEUED:
         turn.ignore(run.id, event, f"run {run.id} is queued: there is nothing to pause yet")
     elif not run.pausing:
-        run = turn.put(replace(run, pausing=True, hold="on request"))
+        run = turn.put(run._replace(pausing=True, hold="on request"))
         turn.tell(run, Pause())
 
 
@@ -86,14 +115,14 @@ def _resume(turn: Turn, run: Run, event: ResumeRequested) -> None:
     if not run.pausing:
         turn.ignore(run.id, event, f"run {run.id} is not paused: it is {run.state.value}")
         return
-    run = turn.put(replace(run, pausing=False))
+    run = turn.put(run._replace(pausing=False))
     turn.tell(run, Resume())
 
 
 def _stop(turn: Turn, run: Run, event: StopRequested) -> None:
     saves = event.save and (run.stop_saves or not run.stopping)
     again = run.stopping and saves == run.stop_saves
-    run = turn.put(replace(run, stopping=True, stop_saves=saves, pausing=False, restarting=False))
+    run = turn.put(run._replace(stopping=True, stop_saves=saves, pausing=False, restarting=False))
     if run.trainer is None:
         turn.cancel_timers(run)
         turn.move(run, RunState.STOPPED, "stopped on request; no trainer was alive")
@@ -111,7 +140,7 @@ def _checkpoint(turn: Turn, run: Run, event: CheckpointRequested) -> None:
     elif len(run.saves) >= MAX_PENDING_SAVES:
         turn.ignore(run.id, event, f"{len(run.saves)} checkpoint requests wait already")
     elif event.request_id not in run.saves:
-        run = turn.put(replace(run, saves=(*run.saves, event.request_id)))
+        run = turn.put(run._replace(saves=(*run.saves, event.request_id)))
         turn.tell(run, Save(request_id=event.request_id))
 
 
@@ -121,7 +150,7 @@ def _restart(turn: Turn, run: Run, event: RestartRequested) -> None:
     elif run.trainer is None:
         turn.ignore(run.id, event, f"run {run.id} is {run.state.value}: it has no trainer now")
     elif not run.restarting:
-        run = turn.put(replace(run, restarting=True))
+        run = turn.put(run._replace(restarting=True))
         run = turn.move(run, RunState.RECOVERING, "a restart was requested")
         turn.start_timer("stop", run, STOP_S)
         turn.tell(run, Stop(save=True, reason=FinishReason.PREEMPTED))
@@ -133,6 +162,50 @@ def _delete(turn: Turn, run: Run, event: RunDeleted) -> None:
     elif run.trainer is not None:
         turn.ignore(run.id, event, f"run {run.id} has ended, its process has not yet: try again")
     else:
-        kept = {key: value for key, value in turn.state.runs.items() if key != run.id}
-        turn.state = replace(turn.state, runs=kept)
+        turn.forget(run)
         turn.emit(RemoveFiles(run=run.id))
+
+
+def _policy(turn: Turn, run: Run, event: PolicyChanged) -> None:
+    policy = _with_checkpoint_rules_of(run.policy, event.policy)
+    if event.trial:
+        turn.put(run._replace(trial=Trial(policy=policy, message=event.message)))
+        return
+    run = turn.put(
+        run._replace(
+            policy=policy,
+            policy_message=event.message,
+            policy_version=run.policy_version + 1,
+        )
+    )
+    turn.tell(run, SetPolicy(message=run.policy_message, version=run.policy_version))
+
+
+def _with_checkpoint_rules_of(present: Policy, policy: Policy) -> Policy:
+    """What to do about failed saves is said beside the checkpoints, not in the policy."""
+    return replace(
+        policy,
+        checkpoint_action=present.checkpoint_action,
+        max_checkpoint_failures=present.max_checkpoint_failures,
+        max_checkpoint_age_s=present.max_checkpoint_age_s,
+    )
+
+
+def _trial_ended(turn: Turn, run: Run, event: PolicyTrialEnded) -> None:
+    if run.trial is None:
+        turn.ignore(run.id, event, f"no policy of run {run.id} is on trial")
+    else:
+        turn.put(run._replace(trial=None))
+
+
+def _inject(turn: Turn, run: Run, event: InjectionRequested) -> None:
+    if len(run.injections) >= MAX_INJECTIONS:
+        turn.ignore(run.id, event, f"run {run.id} has {MAX_INJECTIONS} injections already")
+        return
+    if len(run.untold_injections) >= MAX_PENDING_INJECTIONS:
+        reason = f"{MAX_PENDING_INJECTIONS} injections of run {run.id} have not happened yet"
+        turn.ignore(run.id, event, reason)
+        return
+    armed = Armed(number=len(run.injections) + 1, injection=event.injection)
+    run = turn.put(run._replace(injections=(*run.injections, armed)))
+    turn.tell(run, Inject(armed=armed))

@@ -7,7 +7,6 @@ edges are `state.EDGES`; the choice of an action is `decision.decide`.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import assert_never
 
 from trainerd.daemon.supervision.commands import Command, KillTrainer
@@ -27,60 +26,63 @@ from trainerd.daemon.supervision.faults import Fault
 from trainerd.daemon.supervision.policy import FaultClass
 from trainerd.daemon.supervision.requests import request, submitted
 from trainerd.daemon.supervision.state import Run, State, Trainer
-from trainerd.daemon.supervision.trainers import lost, suspect, trainer_event
+from trainerd.daemon.supervision.trainers import lost, trainer_event
 from trainerd.daemon.supervision.turn import ATTACH_S, MISSING_S, Turn
+from trainerd.daemon.supervision.verdicts import suspect
 
 
 def step(state: State, event: Event, *, now: float) -> tuple[State, tuple[Command, ...]]:
     """Take one event at time `now` (monotonic seconds); return the next state and the commands."""
     turn = Turn(state, now)
     match event:
-        case RunSubmitted():
-            submitted(turn, event)
+        case _ if isinstance(event, _Trainer):
+            trainer_event(turn, event)
         case TimerFired():
             _timer(turn, event)
+        case _ if isinstance(event, _Request):
+            request(turn, event)
+        case RunSubmitted():
+            submitted(turn, event)
         case DaemonStarted():
             _daemon_started(turn)
         case LauncherAttached():
             _launcher_attached(turn, event)
         case LauncherLost():
-            turn.state = replace(turn.state, launcher=None)
-        case _ if isinstance(event, _Request):
-            request(turn, event)
-        case _ if isinstance(event, _Trainer):
-            trainer_event(turn, event)
+            turn.launcher = None
         case _:
             assert_never(event)
-    _schedule(turn)
-    return turn.state, tuple(turn.commands)
+    if turn.unsettled and turn.launcher is not None:
+        _schedule(turn)
+    return turn.state(), tuple(turn.commands)
 
 
 def _schedule(turn: Turn) -> None:
     """Give the host's devices to the run that waits longest."""
-    if turn.state.launcher is None:
-        return
-    if any(run.holds_devices for run in turn.state.runs.values()):
-        return
-    waiting = [run for run in turn.state.runs.values() if run.state is RunState.QUEUED]
-    if waiting:
-        run = min(waiting, key=lambda each: each.order)
-        run = turn.move(run, RunState.STARTING, "its trainer is being started")
+    waiting: Run | None = None
+    for run in turn.runs.values():
+        if run.state is RunState.QUEUED:
+            if waiting is None or run.order < waiting.order:
+                waiting = run
+        elif run.holds_devices:
+            return
+    if waiting is not None:
+        run = turn.move(waiting, RunState.STARTING, "its trainer is being started")
         turn.start_trainer(run)
 
 
 def _daemon_started(turn: Turn) -> None:
     """No link is up: trainers have their time to attach, the launcher its to list them."""
-    turn.state = replace(turn.state, launcher=None)
-    for run in list(turn.state.runs.values()):
+    turn.launcher = None
+    for run in list(turn.runs.values()):
         if run.trainer is not None:
-            detached = turn.put(replace(run, trainer=replace(run.trainer, attached=False)))
+            detached = turn.put(run._replace(trainer=run.trainer._replace(attached=False)))
             turn.start_timer("attach", detached, ATTACH_S)
 
 
 def _launcher_attached(turn: Turn, event: LauncherAttached) -> None:
-    turn.state = replace(turn.state, launcher=event.instance)
+    turn.launcher, turn.unsettled = event.instance, True
     alive = {(live.run, live.incarnation): live for live in event.trainers}
-    for run in list(turn.state.runs.values()):
+    for run in list(turn.runs.values()):
         live = alive.pop((run.id, run.incarnation), None)
         if run.trainer is not None:
             _found(turn, run, run.trainer, live)
@@ -98,7 +100,7 @@ def _launcher_attached(turn: Turn, event: LauncherAttached) -> None:
 def _found(turn: Turn, run: Run, trainer: Trainer, live: LiveTrainer | None) -> None:
     """The launcher lists the run's trainer, or does not."""
     if live is not None:
-        run = turn.put(replace(run, trainer=replace(trainer, pid=live.pid)))
+        run = turn.put(run._replace(trainer=trainer._replace(pid=live.pid)))
         turn.cancel_timers(run, "missing")
         if trainer.killed:
             turn.kill(run)
@@ -113,12 +115,10 @@ def _found(turn: Turn, run: Run, trainer: Trainer, live: LiveTrainer | None) -> 
 
 
 def _timer(turn: Turn, event: TimerFired) -> None:
-    if event.key not in turn.state.timers:
+    if not turn.end_timer(event.key):
         return
-    kept = {key: due for key, due in turn.state.timers.items() if key != event.key}
-    turn.state = replace(turn.state, timers=kept)
     kind, run_id, incarnation = event.key.split(":")
-    run = turn.state.runs.get(run_id)
+    run = turn.runs.get(run_id)
     if run is None or run.incarnation != int(incarnation):
         return
     trainer = run.trainer
@@ -143,7 +143,7 @@ def _timer(turn: Turn, event: TimerFired) -> None:
 
 
 def _no_launcher(turn: Turn) -> bool:
-    return turn.state.launcher is None
+    return turn.launcher is None
 
 
 def _kill_leftover(turn: Turn, run: str, incarnation: int) -> None:

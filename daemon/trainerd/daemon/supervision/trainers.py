@@ -1,4 +1,4 @@
-"""Transitions caused by trainers: their life, their faults, their end."""
+"""Transitions caused by trainers: their life and their end. Their faults are in `verdicts`."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ from dataclasses import replace
 from typing import assert_never
 
 from trainerd.daemon.supervision.commands import (
+    Inject,
     Pause,
-    Record,
     Resume,
     Save,
+    SetPolicy,
     Stop,
-    WriteIncident,
 )
-from trainerd.daemon.supervision.decision import decide
 from trainerd.daemon.supervision.events import (
     CheckpointSaved,
     DeadlineExpired,
-    DecisionMade,
     Evaluated,
+    FaultInjected,
     FaultRaised,
     FinishReason,
     PhaseEntered,
+    Progressed,
+    RolledBack,
     RunState,
     SlotsFixed,
     StateRestored,
@@ -39,11 +40,12 @@ from trainerd.daemon.supervision.faults import Decision, Fault, Phase
 from trainerd.daemon.supervision.policy import Action, FaultClass
 from trainerd.daemon.supervision.state import Run, Trainer
 from trainerd.daemon.supervision.turn import ATTACH_S, EXIT_S, Turn
+from trainerd.daemon.supervision.verdicts import fail, raised, record, recover, restart, suspect
 
 
 def trainer_event(turn: Turn, event: TrainerEvent) -> None:
     """Take one event about a trainer; one of a past incarnation is a recorded no-op."""
-    run = turn.state.runs.get(event.run)
+    run = turn.runs.get(event.run)
     if run is None:
         turn.ignore(event.run, event, "no such run")
         return
@@ -53,26 +55,26 @@ def trainer_event(turn: Turn, event: TrainerEvent) -> None:
         turn.ignore(run.id, event, f"speaks of incarnation {event.incarnation}, {now}")
         return
     match event:
+        case FaultRaised():
+            raised(turn, run, trainer, event)
+        case CheckpointSaved():
+            _saved(turn, run, event)
+        case PhaseEntered():
+            _phase(turn, run, trainer, event)
         case TrainerSpawned():
-            turn.put(replace(run, trainer=replace(trainer, pid=event.pid)))
+            turn.put(run._replace(trainer=trainer._replace(pid=event.pid)))
         case TrainerSpawnFailed():
             _spawn_failed(turn, run, trainer, event)
         case TrainerAttached():
             _attached(turn, run, trainer, event)
         case TrainerDetached():
-            run = turn.put(replace(run, trainer=replace(trainer, attached=False)))
+            run = turn.put(run._replace(trainer=trainer._replace(attached=False)))
             if trainer.finish is None:
                 turn.start_timer("attach", run, ATTACH_S)
         case TrainerExited():
             _exited(turn, run, trainer, event)
-        case PhaseEntered():
-            _phase(turn, run, trainer, event)
         case SlotsFixed():
-            turn.put(replace(run, slots=event.slots))
-        case CheckpointSaved():
-            _saved(turn, run, event)
-        case FaultRaised():
-            _fault(turn, run, trainer, event)
+            turn.put(run._replace(slots=event.slots))
         case TrainerPaused():
             if run.pausing and not (run.terminal or run.stopping):
                 turn.move(run, RunState.PAUSED, f"paused at step {event.step}: {run.hold}")
@@ -83,6 +85,16 @@ def trainer_event(turn: Turn, event: TrainerEvent) -> None:
             _finished(turn, run, trainer, event)
         case DeadlineExpired():
             _expired(turn, run, trainer, event)
+        case FaultInjected():
+            _injected(turn, run, event)
+        case RolledBack():
+            # Counted when it was done: one that its trainer did not live to do may be tried again.
+            budgets = run.budgets.rolled_back(
+                event.fault_class, from_step=event.from_step, now=turn.now
+            )
+            turn.put(run._replace(budgets=budgets))
+        case Progressed():
+            _progressed(turn, run, event)
         case StateRestored() | Evaluated():
             pass  # Facts for people: the views keep them, no decision rests on them.
         case _:
@@ -90,13 +102,20 @@ def trainer_event(turn: Turn, event: TrainerEvent) -> None:
 
 
 def _attached(turn: Turn, run: Run, trainer: Trainer, event: TrainerAttached) -> None:
-    run = turn.put(replace(run, trainer=replace(trainer, attached=True, phase=event.phase)))
+    run = turn.put(run._replace(trainer=trainer._replace(attached=True, phase=event.phase)))
     turn.cancel_timers(run, "attach")
-    # Reports may have been lost with the last link: what the trainer says of itself counts.
-    run = _situated(turn, run, trainer, event.phase, event.step)
-    # Orders may have been lost with it too; each of them is harmless when repeated.
     decision = trainer.decision
-    if decision is not None and event.awaits == decision.answers != 0:
+    waits = decision is not None and event.awaits == decision.answers != 0
+    if not (waits and decision is not None and decision.action is Action.ROLLBACK):
+        # Reports may have been lost with the last link: what the trainer says of itself counts.
+        run = _situated(turn, run, trainer, event.phase, event.step)
+    # Orders may have been lost with it too; each of them is harmless when repeated.
+    if not (run.terminal or run.stopping):
+        if run.policy_version:
+            turn.tell(run, SetPolicy(message=run.policy_message, version=run.policy_version))
+        for armed in run.untold_injections:
+            turn.tell(run, Inject(armed=armed))
+    if waits and decision is not None:
         turn.tell(run, decision)
     elif trainer.ending and not run.terminal:
         turn.tell(run, Stop(save=False, reason=FinishReason.DECIDED))
@@ -118,7 +137,7 @@ def _attached(turn: Turn, run: Run, trainer: Trainer, event: TrainerAttached) ->
 def _phase(turn: Turn, run: Run, trainer: Trainer, event: PhaseEntered) -> None:
     # A new phase: it has gone on with the verdict it waited for, if there was one.
     decision = trainer.decision if trainer.ending else None
-    run = turn.put(replace(run, trainer=replace(trainer, phase=event.phase, decision=decision)))
+    run = turn.put(run._replace(trainer=trainer._replace(phase=event.phase, decision=decision)))
     _situated(turn, run, trainer, event.phase, event.step)
 
 
@@ -127,7 +146,8 @@ def _situated(turn: Turn, run: Run, trainer: Trainer, phase: Phase | None, step:
     if run.terminal or run.stopping or run.restarting or trainer.ending:
         return run
     if phase is Phase.STEP:
-        run = turn.put(replace(run, trained=True))
+        if not run.trained:
+            run = turn.put(run._replace(trained=True))
         resumed = run.state is RunState.PAUSED and not run.pausing
         if resumed or run.state in (RunState.STARTING, RunState.RECOVERING):
             run = turn.move(run, RunState.RUNNING, f"training since step {step}")
@@ -136,57 +156,52 @@ def _situated(turn: Turn, run: Run, trainer: Trainer, phase: Phase | None, step:
     return run
 
 
-def _saved(turn: Turn, run: Run, event: CheckpointSaved) -> None:
-    saves = tuple(save for save in run.saves if save not in event.request_ids)
-    run = replace(run, saves=saves, recoverable_at=turn.now, budgets=run.budgets.saved())
+def _progressed(turn: Turn, run: Run, event: Progressed) -> None:
     if event.step > run.recoverable_step:
-        run = replace(run, recoverable_step=event.step, budgets=run.budgets.progressed())
-    turn.put(run)
+        trial = run.trial
+        if trial is not None:
+            trial = trial._replace(budgets=trial.budgets.progressed(event.step))
+        budgets = run.budgets.progressed(event.step)
+        turn.put(run._replace(recoverable_step=event.step, budgets=budgets, trial=trial))
 
 
-def _fault(turn: Turn, run: Run, trainer: Trainer, event: FaultRaised) -> None:
-    saves = tuple(save for save in run.saves if save not in event.request_ids)
-    run = turn.put(replace(run, saves=saves))
-    fault = event.fault
-    if event.question and trainer.decision and trainer.decision.answers == event.question:
-        # Its first report came, the acknowledgement was lost: the same fault is charged once.
-        turn.tell(run, trainer.decision)
+def _saved(turn: Turn, run: Run, event: CheckpointSaved) -> None:
+    saves = run.saves
+    if saves and event.request_ids:
+        saves = tuple(save for save in saves if save not in event.request_ids)
+    progress = event.step > run.recoverable_step
+    budgets, trial = run.budgets.saved(), run.trial
+    if progress:
+        budgets = budgets.progressed(event.step)
+    if trial is not None:
+        theirs = trial.budgets.saved()
+        trial = trial._replace(budgets=theirs.progressed(event.step) if progress else theirs)
+    turn.put(
+        run._replace(
+            saves=saves,
+            recoverable_at=turn.now,
+            recoverable_step=event.step if progress else run.recoverable_step,
+            budgets=budgets,
+            trial=trial,
+        )
+    )
+
+
+def _injected(turn: Turn, run: Run, event: FaultInjected) -> None:
+    """It must not happen again at this batch, whichever process trains it next."""
+    index = event.injection - 1
+    if not 0 <= index < len(run.injections):
+        turn.ignore(run.id, event, f"run {run.id} has no injection {event.injection}")
         return
-    over = run.terminal or run.stopping
-    if over and fault.awaits_decision:
-        reason = f"the run is {run.state.value}: there is nothing to recover for"
-        decision = Decision(action=Action.FAIL, scope="run", reason=reason)
-        made = DecisionMade(run=run.id, incarnation=run.incarnation, fault=fault, decision=decision)
-        turn.emit(Record(event=made))
-    else:
-        decision = _judge(turn, run, fault)
-    run = turn.state.runs[run.id]
-    if fault.awaits_decision:
-        decision = replace(decision, answers=event.question)
-    decided = replace(trainer, decision=decision)
-    if fault.awaits_decision:
-        run = turn.put(replace(run, trainer=decided))
-        turn.tell(run, decision)
-    elif decided.ending and not over:
-        run = turn.put(replace(run, trainer=decided))
-        turn.tell(run, Stop(save=False, reason=FinishReason.DECIDED))
-    if over:
-        return
-    match decision.action:
-        case Action.PAUSE:
-            run = turn.put(replace(run, pausing=True, hold=decision.reason))
-            turn.tell(run, Pause())
-        case Action.FAIL:
-            _fail(turn, run, f"{fault.fault_class.value}: {fault.message} — {decision.reason}")
-        case Action.RESTART:
-            turn.move(run, RunState.RECOVERING, _because(fault, decision))
-            turn.start_timer("exit", run, EXIT_S)
-        case _:
-            pass  # It goes on.
+    armed = run.injections[index]
+    if event.batch not in armed.batches and not armed.spent:
+        armed = replace(armed, batches=(*armed.batches, event.batch))
+        injections = (*run.injections[:index], armed, *run.injections[index + 1 :])
+        turn.put(run._replace(injections=injections))
 
 
 def _finished(turn: Turn, run: Run, trainer: Trainer, event: TrainerFinished) -> None:
-    run = turn.put(replace(run, trainer=replace(trainer, finish=event.reason)))
+    run = turn.put(run._replace(trainer=trainer._replace(finish=event.reason)))
     turn.start_timer("exit", run, EXIT_S)
     if run.terminal:
         return
@@ -195,7 +210,7 @@ def _finished(turn: Turn, run: Run, trainer: Trainer, event: TrainerFinished) ->
         case FinishReason.COMPLETED if event.durable:
             turn.move(run, RunState.COMPLETED, f"{step} steps applied, the final state is durable")
         case FinishReason.COMPLETED:
-            _fail(turn, run, f"the final state of step {step} could not be made durable")
+            fail(turn, run, f"the final state of step {step} could not be made durable")
         case FinishReason.STOPPED:
             newest = event.result.durable_step
             since = f"not saved since step {newest}" if newest >= 0 else "never saved"
@@ -220,19 +235,11 @@ def _expired(turn: Turn, run: Run, trainer: Trainer, event: DeadlineExpired) -> 
     suspect(turn, run, trainer, fault)
 
 
-def suspect(turn: Turn, run: Run, trainer: Trainer, fault: Fault) -> None:
-    """Kill a trainer for a fault; its exit is charged to that fault."""
-    if trainer.suspected is None:
-        run = replace(run, trainer=replace(trainer, suspected=fault))
-        turn.kill(run, collect_stacks=fault.fault_class is FaultClass.HANG)
-
-
 def _spawn_failed(turn: Turn, run: Run, trainer: Trainer, event: TrainerSpawnFailed) -> None:
     if trainer.attached:
         turn.ignore(run.id, event, "the trainer is attached: it was started after all")
         return
-    run = turn.put(replace(run, trainer=None, saves=()))
-    turn.cancel_timers(run)
+    run = turn.gone(run)
     if run.terminal:
         return
     if run.stopping:
@@ -247,22 +254,21 @@ def _spawn_failed(turn: Turn, run: Run, trainer: Trainer, event: TrainerSpawnFai
         decision = Decision(
             action=Action.FAIL, scope="run", reason="another try would end the same way"
         )
-        run = _record(turn, run, fault, decision)
-        _fail(turn, run, fault.message)
+        run = record(turn, run, fault, decision)
+        fail(turn, run, fault.message)
         return
     recover(turn, run, fault)
 
 
 def _exited(turn: Turn, run: Run, trainer: Trainer, event: TrainerExited) -> None:
-    run = turn.put(replace(run, trainer=None, saves=()))
-    turn.cancel_timers(run)
+    run = turn.gone(run)
     how = _how(event)
     if run.terminal:
         return
     if run.stopping:
         turn.move(run, RunState.STOPPED, f"stopped on request; the trainer {how}")
     elif run.restarting:
-        run = turn.put(replace(run, restarting=False))
+        run = turn.put(run._replace(restarting=False))
         run = turn.move(run, RunState.RECOVERING, f"restarted on request; the trainer {how}")
         turn.start_trainer(run)
     elif trainer.finish is FinishReason.PREEMPTED:
@@ -270,59 +276,15 @@ def _exited(turn: Turn, run: Run, trainer: Trainer, event: TrainerExited) -> Non
     elif trainer.suspected is not None:
         recover(turn, run, trainer.suspected, stacks=event.stacks)
     elif trainer.decision is not None and trainer.decision.action is Action.RESTART:
-        _restart(turn, run, trainer.decision, f"{run.reason}")
+        restart(turn, run, trainer.decision, f"{run.reason}")
     else:
         recover(turn, run, _crash(event, trainer))
-
-
-def recover(turn: Turn, run: Run, fault: Fault, *, stacks: str = "") -> None:
-    """The run's process is gone because of `fault`: decide, and act on the decision."""
-    decision = _judge(turn, run, fault, stacks=stacks)
-    run = turn.state.runs[run.id]
-    if decision.action is Action.RESTART:
-        _restart(turn, run, decision, _because(fault, decision))
-    else:
-        _fail(turn, run, f"{fault.fault_class.value}: {fault.message} — {decision.reason}")
 
 
 def lost(turn: Turn, run: Run, trainer: Trainer) -> None:
     """The launcher neither lists this trainer nor reports its exit."""
     event = TrainerExited(run=run.id, incarnation=trainer.incarnation, exit_code=-1)
     _exited(turn, run, trainer, event)
-
-
-def _judge(turn: Turn, run: Run, fault: Fault, *, stacks: str = "") -> Decision:
-    """Decide, record the decision, charge the budgets."""
-    age_s = turn.now - run.recoverable_at
-    decision = decide(
-        run.policy,
-        run.budgets,
-        fault,
-        now=turn.now,
-        trained=run.trained,
-        checkpoint_age_s=age_s,
-    )
-    budgets = run.budgets.charged(fault, run.policy.rule(fault.fault_class), now=turn.now)
-    if decision.action is Action.RESTART:
-        budgets = budgets.restarted()
-    run = turn.put(replace(run, budgets=budgets))
-    _record(turn, run, fault, decision, stacks=stacks)
-    return decision
-
-
-def _restart(turn: Turn, run: Run, decision: Decision, reason: str) -> None:
-    run = turn.move(run, RunState.RECOVERING, reason)
-    if decision.delay_s > 0:
-        turn.start_timer("restart", run, decision.delay_s)
-    else:
-        turn.start_trainer(run)
-
-
-def _fail(turn: Turn, run: Run, reason: str) -> None:
-    if not run.terminal:
-        turn.move(run, RunState.FAILED, reason)
-    if run.trainer is not None:
-        turn.start_timer("exit", run, EXIT_S)
 
 
 def _crash(event: TrainerExited, trainer: Trainer) -> Fault:
@@ -343,35 +305,3 @@ def _how(event: TrainerExited) -> str:
     if event.exit_code < 0:
         return "is gone, and its launcher does not know how it ended"
     return f"exited with code {event.exit_code}"
-
-
-def _because(fault: Fault, decision: Decision) -> str:
-    return f"{fault.fault_class.value}: {fault.message} ({decision.reason})"
-
-
-def _record(turn: Turn, run: Run, fault: Fault, decision: Decision, *, stacks: str = "") -> Run:
-    """Record a decision; one that changes the run's course is an incident."""
-    number = 0
-    if decision.action not in (Action.CONTINUE, Action.MASK, Action.SKIP):
-        number = run.incidents + 1
-        run = turn.put(replace(run, incidents=number))
-    made = DecisionMade(
-        run=run.id,
-        incarnation=run.incarnation,
-        fault=fault,
-        decision=decision,
-        incident=number,
-    )
-    turn.emit(Record(event=made))
-    if number:
-        turn.emit(
-            WriteIncident(
-                run=run.id,
-                incarnation=run.incarnation,
-                number=number,
-                fault=fault,
-                decision=decision,
-                stacks=stacks,
-            )
-        )
-    return run

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
 
 from trainerd.daemon.supervision.commands import (
     CancelTimer,
@@ -31,13 +31,40 @@ MISSING_S = 1.0
 """Seconds a launcher that does not list a trainer has to report its exit."""
 
 
+TIMERS = ("attach", "exit", "kill", "missing", "restart", "stop")
+"""The kinds of timers."""
+
+
 class Turn:
-    """The working copy of one `step`. Lives for one event; nothing escapes but its results."""
+    """The working copy of one `step`. Lives for one event; nothing escapes but its results.
+
+    `unsettled`: the devices may have become free, or someone waits for them.
+    """
 
     def __init__(self, state: State, now: float) -> None:
-        self.state = state
         self.now = now
         self.commands: list[Command] = []
+        self.runs: Mapping[str, Run] = state.runs
+        self.launcher = state.launcher
+        self.submitted = state.submitted
+        self.timers: Mapping[str, float] = state.timers
+        self.unsettled = False
+        self._before = state
+        # Copies that are ours to change; most events need none or one of them.
+        self._runs: dict[str, Run] | None = None
+        self._timers: dict[str, float] | None = None
+
+    def state(self) -> State:
+        """The state that has become of it."""
+        before = self._before
+        if (
+            self._runs is None
+            and self._timers is None
+            and self.launcher == before.launcher
+            and self.submitted == before.submitted
+        ):
+            return before
+        return State(self.runs, self.launcher, self.submitted, self.timers)
 
     def emit(self, command: Command) -> None:
         """Carry out this command after the event is journalled."""
@@ -45,13 +72,26 @@ class Turn:
 
     def put(self, run: Run) -> Run:
         """Keep this version of the run."""
-        self.state = replace(self.state, runs={**self.state.runs, run.id: run})
+        if self._runs is None:
+            self.runs = self._runs = dict(self.runs)
+        self._runs[run.id] = run
         return run
+
+    def forget(self, run: Run) -> None:
+        """Forget the run."""
+        self.runs = self._runs = dict(self.runs)
+        del self._runs[run.id]
+
+    def gone(self, run: Run) -> Run:
+        """The run's process is no more: nothing that was asked of it will be answered."""
+        self.cancel_timers(run)
+        self.unsettled = True
+        return self.put(run._replace(trainer=None, saves=()))
 
     def move(self, run: Run, after: RunState, reason: str) -> Run:
         """Change the run's state along a legal edge, and record it."""
         if run.state is after:
-            return self.put(replace(run, reason=reason))
+            return self.put(run._replace(reason=reason))
         if after not in EDGES[run.state]:
             raise IllegalTransitionError(
                 f"run {run.id}: {run.state.value} → {after.value} ({reason}); "
@@ -60,7 +100,9 @@ class Turn:
         self.emit(
             Record(event=RunStateChanged(run=run.id, before=run.state, after=after, reason=reason))
         )
-        return self.put(replace(run, state=after, reason=reason))
+        if after is RunState.QUEUED or not EDGES[after]:
+            self.unsettled = True
+        return self.put(run._replace(state=after, reason=reason))
 
     def ignore(self, run: str, event: object, reason: str) -> None:
         """Record that the event is a no-op."""
@@ -77,7 +119,7 @@ class Turn:
         """Kill the run's trainer now. A launcher that comes back meanwhile is told again."""
         if run.trainer is None:
             return run
-        run = self.put(replace(run, trainer=replace(run.trainer, killed=True)))
+        run = self.put(run._replace(trainer=run.trainer._replace(killed=True)))
         self.emit(
             KillTrainer(
                 run=run.id,
@@ -92,35 +134,35 @@ class Turn:
     def start_timer(self, kind: str, run: Run, delay_s: float) -> None:
         """Start the run's timer of this kind; it speaks of the present incarnation."""
         key = f"{kind}:{run.id}:{run.incarnation}"
-        self.state = replace(self.state, timers={**self.state.timers, key: self.now + delay_s})
+        self._own_timers()[key] = self.now + delay_s
         self.emit(StartTimer(key=key, delay_s=delay_s))
+
+    def end_timer(self, key: str) -> bool:
+        """Forget a timer that has fired; say whether it ran."""
+        return key in self.timers and self._own_timers().pop(key, None) is not None
 
     def timer_runs(self, kind: str, run: Run) -> bool:
         """Whether the run's timer of this kind runs."""
-        return f"{kind}:{run.id}:{run.incarnation}" in self.state.timers
+        return f"{kind}:{run.id}:{run.incarnation}" in self.timers
 
     def cancel_timers(self, run: Run, *kinds: str) -> None:
         """Forget the run's timers of these kinds, or of all."""
-        keys = [
-            key
-            for key in self.state.timers
-            if (parts := key.split(":"))[1] == run.id and (not kinds or parts[0] in kinds)
-        ]
-        if not keys:
+        if not self.timers:
             return
-        kept = {key: due for key, due in self.state.timers.items() if key not in keys}
-        self.state = replace(self.state, timers=kept)
-        for key in keys:
-            self.emit(CancelTimer(key=key))
+        for kind in kinds or TIMERS:
+            key = f"{kind}:{run.id}:{run.incarnation}"
+            if key in self.timers:
+                del self._own_timers()[key]
+                self.emit(CancelTimer(key=key))
 
     def start_trainer(self, run: Run) -> Run:
         """Ask for the next incarnation; without a launcher the run waits until one is back."""
-        if self.state.launcher is None:
+        if self.launcher is None:
             return run
-        run = replace(
-            run,
-            incarnation=run.incarnation + 1,
-            trainer=Trainer(incarnation=run.incarnation + 1),
+        incarnation = run.incarnation + 1
+        run = run._replace(
+            incarnation=incarnation,
+            trainer=Trainer(incarnation=incarnation, injections=len(run.injections)),
             restarting=False,
         )
         self.put(run)
@@ -129,6 +171,18 @@ class Turn:
 
     def ask_for_trainer(self, run: Run) -> None:
         """Ask for the present incarnation: once more where the first answer never came."""
-        self.emit(StartTrainer(run=run.id, incarnation=run.incarnation, slots=run.slots))
+        self.emit(
+            StartTrainer(
+                run=run.id,
+                incarnation=run.incarnation,
+                slots=run.slots,
+                slot_parts=run.slot_parts,
+            )
+        )
         if not self.timer_runs("attach", run):
             self.start_timer("attach", run, ATTACH_S)
+
+    def _own_timers(self) -> dict[str, float]:
+        if self._timers is None:
+            self.timers = self._timers = dict(self.timers)
+        return self._timers
