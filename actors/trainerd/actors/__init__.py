@@ -39,13 +39,13 @@ if TYPE_CHECKING:
     from trainerd.actors.loggers import LoggingError as LoggingError
     from trainerd.actors.loggers import MetricError as MetricError
     from trainerd.actors.plan import Plan as Plan
-    from trainerd.actors.plan import Rule as Rule
     from trainerd.actors.program import Program as Program
     from trainerd.actors.program import load_entry as load_entry
     from trainerd.actors.program_loop import run_loop as run_loop
     from trainerd.actors.reports import Controls as Controls
     from trainerd.actors.reports import Reporter as Reporter
     from trainerd.actors.reports import Result as Result
+    from trainerd.actors.rules import Rule as Rule
     from trainerd.actors.settings import CheckpointSettings as CheckpointSettings
     from trainerd.actors.settings import FaultBudget as FaultBudget
     from trainerd.actors.settings import Validation as Validation
@@ -86,10 +86,11 @@ _NAMES = {
         "LoggingError",
         "MetricError",
     ),
-    "plan": ("Plan", "Rule"),
+    "plan": ("Plan",),
     "program": ("Program", "load_entry"),
     "program_loop": ("run_loop",),
     "reports": ("Controls", "Reporter", "Result"),
+    "rules": ("Rule",),
     "settings": ("CheckpointSettings", "FaultBudget", "Validation"),
     "state": ("TrainState",),
 }

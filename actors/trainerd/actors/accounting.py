@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from trainerd.actors.budget import Budget
+from trainerd.actors.delegation import Delegation, Incident
 from trainerd.actors.ledger import Entry, Ledger, Omission
 from trainerd.actors.pipeline import Landing
-from trainerd.actors.plan import Plan, Rule
+from trainerd.actors.plan import Plan
 from trainerd.actors.reports import Fault, FaultClass, Phase, StepRecord, Verdict
+from trainerd.actors.rules import Rules
 from trainerd.actors.spikes import LossHistory
 from trainerd.actors.step import Settings
 from trainerd.actors.work import Position
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Incident:
-    """A fault that the step dealt with itself. `why_asked`: it needs a decision all the same."""
-
-    fault: Fault
-    why_asked: str = ""
 
 
 class Account:
@@ -37,25 +29,19 @@ class Account:
     ) -> None:
         for entry in position.entries:
             ledger.add(entry)
-        self.step, self.cursor, self.loss = position.step, position.cursor, position.loss
-        # The totals follow from the ledger.
-        self.masked_slots = ledger.masked_before(position.cursor)
-        self.skipped_batches = ledger.skipped_before(position.cursor)
         self.ledger = ledger
         self._slot_examples = slot_examples
-        self._history = LossHistory(plan.spike, position.losses) if plan.spike else None
-        self._rules: dict[FaultClass, tuple[Rule, Budget]] = {
-            kind: (rule, Budget(rule))
-            for kind, rule in (
-                (FaultClass.NON_FINITE_MICROBATCH, plan.non_finite_microbatch),
-                (FaultClass.NON_FINITE_STEP, plan.non_finite_step),
-                (FaultClass.LOSS_SPIKE, plan.loss_spike),
-                (FaultClass.DATA_ERROR, plan.data_error),
-                (FaultClass.STEP_EXCEPTION, plan.step_exception),
-            )
-        }
-        self._masks = plan.non_finite_microbatch.action is Verdict.MASK
+        self._history: LossHistory | None = None
+        self._delegation = Delegation(plan.rules)
+        self._masks = self._delegation.masks(0.0)
         self._settings = Settings.of(steps=plan.steps, mask=self._masks)
+        self._stand(position)
+        self._watch(plan.rules, position.losses)
+
+    @property
+    def continues_on_error(self) -> bool:
+        """Whether a batch whose step raises is skipped without asking."""
+        return self._delegation.continues_on_error
 
     @property
     def losses(self) -> tuple[float, ...]:
@@ -76,13 +62,10 @@ class Account:
     def settle(self, landing: Landing, now: float) -> tuple[StepRecord, Incident | None]:
         """Book a landed step that was within the run's steps."""
         outputs, batch = landing.outputs, landing.loaded.batch
-        applied = bool(outputs.applied)
-        weights = landing.loaded.weights
-        counted = np.asarray(outputs.counted)
-        count = int(np.count_nonzero(counted))
+        applied, weights, count = outputs.applied, landing.loaded.weights, int(outputs.count)
         absent: tuple[int, ...] = ()
         if count != np.count_nonzero(weights):
-            absent = _slots((weights > 0) & ~counted)
+            absent = _slots((weights > 0) & ~np.asarray(outputs.counted))
         incident = None
         if applied:
             self.step += 1
@@ -94,12 +77,13 @@ class Account:
                 incident = self._masked(batch, fresh, now)
             self._pass_over(batch)
             self.masked_slots += len(absent)
-            for _, budget in self._rules.values():
-                budget.progressed()
+            self._delegation.applied()
         else:
             incident = self._skipped(landing, now)
             self._pass_over(batch)
             self.skipped_batches += 1
+        if self._delegation.unsettled:
+            self._choose(now)
         record = StepRecord(
             step=self.step,
             batch=batch,
@@ -117,15 +101,68 @@ class Account:
         return record, incident
 
     def give_up(self, batch: int, fault: Fault, now: float) -> Incident:
-        """Skip a batch whose step raised and left the state whole."""
-        incident = self._skip(batch, fault, now)
+        """Skip a batch whose step raised and left the state whole, as the rules allow."""
+        self._leave_out(batch, fault.fault_class)
+        return self._delegation.skipped(fault, now)
+
+    def told_to_skip(self, batch: int, fault_class: FaultClass) -> None:
+        """The same, as somebody decided."""
+        self._leave_out(batch, fault_class)
+
+    def decided(self, fault: Fault, verdict: Verdict, now: float) -> None:
+        """Somebody looked at a fault whose allowance was spent: the run goes on."""
+        self._delegation.decided(fault, verdict, now)
+        self._choose(now)
+
+    def again(self, incident: Incident, now: float) -> Incident:
+        """The same incident, now that somebody has looked at its class since."""
+        return self._delegation.again(incident, now)
+
+    def adopt(self, rules: Rules, now: float) -> None:
+        """Go by other rules from the next step on. No step is in flight."""
+        losses = self.losses
+        self._delegation.adopt(rules)
+        self._choose(now)
+        self._watch(rules, losses)
+
+    def left_out_with(self, batch: int, fault_class: FaultClass) -> tuple[Entry, ...]:
+        """All that is left out, and `batch` as a whole."""
+        return (*self.ledger.entries, _left_out(batch, batch, fault_class))
+
+    def go_back(self, position: Position, last_batch: int, fault_class: FaultClass) -> Entry:
+        """Stand at an older state; leave out what was fed since, up to `last_batch`.
+
+        Return the ledger entry that says so. Allowances begin anew.
+        """
+        entry = _left_out(min(position.cursor, last_batch), last_batch, fault_class)
+        self.ledger.add(entry)
+        self._stand(position)
+        if self._history is not None:
+            self._history = LossHistory(self._history.spike, position.losses)
+        self._delegation.begin_anew()
+        self._choose(0.0)
+        return entry
+
+    def _stand(self, position: Position) -> None:
+        self.step, self.cursor, self.loss = position.step, position.cursor, position.loss
+        # The totals follow from the ledger.
+        self.masked_slots = self.ledger.masked_before(position.cursor)
+        self.skipped_batches = self.ledger.skipped_before(position.cursor)
+
+    def _watch(self, rules: Rules, losses: Iterable[float]) -> None:
+        self._history = LossHistory(rules.spike, losses) if rules.spike else None
+
+    def _choose(self, now: float) -> None:
+        """Mask, or do not, as is right by now."""
+        masks = self._delegation.masks(now)
+        if masks is not self._masks:
+            self._masks = masks
+            self._settings = Settings.of(steps=int(self._settings.steps), mask=masks)
+
+    def _leave_out(self, batch: int, fault_class: FaultClass) -> None:
+        self._enter(batch, None, fault_class, Omission.SKIP)
         self._pass_over(batch)
         self.skipped_batches += 1
-        return incident
-
-    def decided_to_go_on(self, fault_class: FaultClass) -> None:
-        """Somebody looked at the faults of this class: their budget begins anew."""
-        self._rules[fault_class][1].renew()
 
     def _pass_over(self, batch: int) -> None:
         """Move the cursor behind `batch`; ledger skips in between are counted."""
@@ -143,9 +180,8 @@ class Account:
             batch=batch,
             phase=Phase.STEP,
             slots=slots,
-            delegated=Verdict.MASK,
         )
-        return self._spend(fault, now)
+        return self._delegation.masked(fault, now)
 
     def _skipped(self, landing: Landing, now: float) -> Incident:
         batch, error = landing.loaded.batch, landing.loaded.error
@@ -156,18 +192,19 @@ class Account:
         if error is not None:
             kind, slots = FaultClass.DATA_ERROR, ()
             message, suggestion, detail = error.message, error.suggestion, error.detail
-        elif bad and not self._masks:
+        elif bad and np.asarray(outputs.counted)[list(bad)].any():
+            # They were not to be masked when this step was dispatched.
             kind = FaultClass.NON_FINITE_MICROBATCH
             message = f"batch {batch}: loss or gradient of {_named(bad)} is not finite"
-        elif not float(outputs.weight) > 0:
+        elif not outputs.weight > 0:
             message = f"batch {batch}: no slot counted"
-        elif bool(outputs.spiked):
+        elif outputs.spiked:
             kind = FaultClass.LOSS_SPIKE
-            message = f"batch {batch}: loss {float(outputs.loss):g} is a spike"
+            message = f"batch {batch}: loss {outputs.loss:g} is a spike"
         else:
             message = (
-                f"batch {batch}: loss {float(outputs.loss):g} and gradient norm "
-                f"{float(outputs.gradient_norm):g} are not both finite"
+                f"batch {batch}: loss {outputs.loss:g} and gradient norm "
+                f"{outputs.gradient_norm:g} are not both finite"
             )
         fault = Fault(
             fault_class=kind,
@@ -179,19 +216,8 @@ class Account:
             phase=Phase.STEP,
             slots=slots,
         )
-        return self._skip(batch, fault, now)
-
-    def _skip(self, batch: int, fault: Fault, now: float) -> Incident:
-        self._enter(batch, None, fault.fault_class, Omission.SKIP)
-        if self._rules[fault.fault_class][0].action is not Verdict.SKIP:
-            return Incident(fault=fault, why_asked="the policy does not skip these alone")
-        return self._spend(replace(fault, delegated=Verdict.SKIP), now)
-
-    def _spend(self, fault: Fault, now: float) -> Incident:
-        why = self._rules[fault.fault_class][1].spend(now)
-        if not why:
-            return Incident(fault=fault)
-        return Incident(fault=replace(fault, message=f"{fault.message} ({why})"), why_asked=why)
+        self._enter(batch, None, kind, Omission.SKIP)
+        return self._delegation.skipped(fault, now)
 
     def _enter(
         self, batch: int, slots: tuple[int, ...] | None, kind: FaultClass, omission: Omission
@@ -205,6 +231,12 @@ class Account:
                 decision=omission,
             )
         )
+
+
+def _left_out(first: int, last: int, kind: FaultClass) -> Entry:
+    return Entry(
+        first_batch=first, last_batch=last, slots=None, fault_class=kind, decision=Omission.SKIP
+    )
 
 
 def _slots(mask: np.ndarray[Any, Any]) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ import optax
 from trainerd.actors.errors import EngineError
 from trainerd.actors.microbatches import checked, checked_count, stacked, stacked_on_host
 from trainerd.actors.state import PyTree, TrainState, learning_rate, select
-from trainerd.actors.state_shapes import kept, same_structure
+from trainerd.actors.state_shapes import same_structure, updated
 
 GradFunction: TypeAlias = Callable[[PyTree, PyTree], tuple[Any, PyTree]]
 """`(params, microbatch) -> (loss, grads)`, or `((loss, metrics), grads)` as
@@ -29,14 +29,23 @@ GradFunction: TypeAlias = Callable[[PyTree, PyTree], tuple[Any, PyTree]]
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=("applied", "loss", "gradient_norm", "metrics", "finite", "counted", "weight"),
+    data_fields=(
+        "applied",
+        "loss",
+        "gradient_norm",
+        "metrics",
+        "finite",
+        "counted",
+        "count",
+        "weight",
+    ),
     meta_fields=(),
 )
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accumulated:
     """What became of one batch. Means over the microbatches that counted, NaN where none did.
 
-    `finite`, `counted`: one bool a microbatch. `weight`: the weight that counted.
+    `finite`, `counted`: one bool a microbatch. `count`: how many counted, `weight`: how much.
     """
 
     applied: Any
@@ -45,6 +54,7 @@ class Accumulated:
     metrics: Mapping[str, Any]
     finite: Any
     counted: Any
+    count: Any
     weight: Any
 
     def as_metrics(self) -> dict[str, Any]:
@@ -53,7 +63,7 @@ class Accumulated:
             **self.metrics,
             "loss": self.loss,
             "gradient_norm": self.gradient_norm,
-            "microbatches": jnp.sum(self.counted, dtype=jnp.int32),
+            "microbatches": self.count,
             "applied": self.applied,
         }
 
@@ -120,11 +130,18 @@ def accumulate(  # noqa: PLR0917
     (loss, gradients, weight), (shares, finite, counted) = _scan(body, zeros, (batch, weights))
     some = weight > 0
     divisor = jnp.where(some, weight, 1.0)
-    gradients = jax.tree.map(lambda total: total / divisor.astype(total.dtype), gradients)
-    loss, norm = jnp.where(some, loss / divisor, jnp.nan), optax.tree.norm(gradients)
+
+    def mean(total: jax.Array) -> jax.Array:
+        return total / divisor.astype(total.dtype)
+
+    def update() -> Any:
+        # Divided here once more: handed in, the means would be written out and read again.
+        return apply_fn(state, jax.tree.map(_narrow, jax.tree.map(mean, gradients), params))
+
+    loss = jnp.where(some, loss / divisor, jnp.nan)
+    norm = optax.tree.norm(jax.tree.map(mean, gradients))
     applied = some & jnp.isfinite(loss) & jnp.isfinite(norm)
-    narrow = jax.tree.map(lambda g, p: g.astype(jnp.asarray(p).dtype), gradients, params)
-    after = kept(applied, apply_fn(state, narrow), state)
+    after = updated(applied, update, state)
     rate = learning_rate(after.opt_state) if isinstance(after, TrainState) else {}
     return after, Accumulated(
         applied=applied,
@@ -137,6 +154,7 @@ def accumulate(  # noqa: PLR0917
         | rate,
         finite=finite,
         counted=counted,
+        count=jnp.sum(counted, dtype=jnp.int32),
         weight=weight,
     )
 
@@ -289,6 +307,10 @@ def _same_structure(gradients: PyTree, params: PyTree) -> None:
 def _all_finite(tree: PyTree) -> jax.Array:
     finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
     return jnp.all(jnp.stack(finite)) if finite else jnp.bool_(True)
+
+
+def _narrow(gradient: jax.Array, parameter: Any) -> jax.Array:
+    return gradient.astype(jnp.asarray(parameter).dtype)
 
 
 def _wide(leaf: Any) -> Any:

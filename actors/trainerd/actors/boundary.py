@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from trainerd.actors import control
 from trainerd.actors.reports import Controls, FinishReason
 
@@ -78,11 +80,12 @@ class Boundary:
 
 def agreed(word: control.Word) -> Wishes:
     """Read the reduced control word of a step."""
-    stop, preempt = int(word[control.STOP]), int(word[control.PREEMPT])
+    lanes: list[int] = np.asarray(word).tolist()
+    stop, preempt = lanes[control.STOP], lanes[control.PREEMPT]
     reason = FinishReason.PREEMPTED if preempt else FinishReason.STOPPED if stop else None
     return Wishes(
-        pause=bool(word[control.PAUSE]),
-        save=bool(word[control.SAVE]),
+        pause=bool(lanes[control.PAUSE]),
+        save=bool(lanes[control.SAVE]),
         stop=reason,
         stop_saves=max(stop, preempt) != control.WITHOUT_SAVE,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 
-from trainerd.actors.plan import Rule
+from trainerd.actors.rules import Rule
 
 
 class Budget:
@@ -27,6 +27,11 @@ class Budget:
         if rule.consecutive and self._in_a_row >= rule.consecutive:
             return f"{self._in_a_row} in a row, limit {rule.consecutive}"
         return ""
+
+    def adopt(self, rule: Rule) -> None:
+        """Go on under another rule: what has been counted stays."""
+        self._rule = rule
+        self._times = collections.deque(self._times, maxlen=rule.limit + 1)
 
     def progressed(self) -> None:
         """A step was applied: the next fault is the first in a row."""

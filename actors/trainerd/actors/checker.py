@@ -12,8 +12,8 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from typing import BinaryIO
 
+from trainerd.actors.answering import answer_alone
 from trainerd.actors.check import check_program
 from trainerd.actors.errors import TrainingError
 from trainerd.actors.plan import Plan
@@ -30,7 +30,7 @@ _TRAIN_KEYS = ("steps", "global_batch", "microbatch", "accumulate_steps", "evalu
 def main() -> None:
     """Check one specification and exit."""
     spec = run_pb2.RunSpec.FromString(sys.stdin.buffer.read())
-    with _answer_alone() as answer:
+    with answer_alone() as answer:
         problems = check(spec)
         answer.write(launcher_pb2.CheckProgramResponse(problems=problems).SerializeToString())
     sys.stderr.flush()
@@ -91,14 +91,6 @@ def _problem(message: str, suggestion: str, detail: str, field: str) -> control_
     elif suggestion.startswith("[args]"):
         field = "args"
     return control_pb2.Problem(field=field, message=message, suggestion=suggestion, detail=detail)
-
-
-@contextlib.contextmanager
-def _answer_alone() -> Iterator[BinaryIO]:
-    """Standard output for the answer alone: what the user's code prints goes to standard error."""
-    with os.fdopen(os.dup(1), "wb") as answer:
-        os.dup2(2, 1)
-        yield answer
 
 
 if __name__ == "__main__":

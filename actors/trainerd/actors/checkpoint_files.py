@@ -11,6 +11,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 STATE = "state"
 META = "meta"
@@ -60,18 +61,24 @@ def remove_debris(directory: Path) -> None:
     """Remove what saves cut short have left behind. The caller has no save in flight."""
     for entry in directory.glob(f"*{TEMPORARY}*"):
         if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
+            shutil.rmtree(entry, onerror=_unless_gone)
         else:
             entry.unlink(missing_ok=True)
 
 
-def remove_old(directory: Path, keep: int) -> None:
-    """Remove all but the newest `keep` committed checkpoints."""
-    for checkpoint in committed(directory)[keep:]:
-        # Renamed first: a checkpoint half removed must not look committed.
-        doomed = checkpoint.path.with_name(f"{checkpoint.step}.removed{TEMPORARY}")
-        checkpoint.path.rename(doomed)
-        shutil.rmtree(doomed)
+def remove(checkpoint: Checkpoint) -> None:
+    """Remove a committed checkpoint."""
+    # Renamed first: a checkpoint half removed must not look committed.
+    doomed = checkpoint.path.with_name(f"{checkpoint.path.name}.removed{TEMPORARY}")
+    shutil.rmtree(doomed, ignore_errors=True)
+    checkpoint.path.rename(doomed)
+    shutil.rmtree(doomed, onerror=_unless_gone)
+
+
+def _unless_gone(_function: object, _path: str, raised: Any) -> None:
+    """Another thread may be removing the same."""
+    if not isinstance(raised[1], FileNotFoundError):
+        raise raised[1]
 
 
 def size_bytes(path: Path) -> int:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import jax
 
+from trainerd.actors.checkpoint_files import META
 from trainerd.actors.ledger import Entry
 
 FORMAT = 1
@@ -77,6 +80,11 @@ class CheckpointMeta:
             data=values.get("data"),
             made_by=dict(values["made_by"]),
         )
+
+
+def read_meta(path: Path) -> CheckpointMeta:
+    """What the checkpoint at `path` holds. Raises OSError, KeyError, TypeError, ValueError."""
+    return CheckpointMeta.from_json(json.loads((path / META / "metadata").read_bytes()))
 
 
 def made_by(devices: list[jax.Device]) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import logging
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,61 +13,80 @@ import orbax.checkpoint as ocp
 
 from trainerd.actors import checkpoint_files as files
 from trainerd.actors.checkpoint_files import Checkpoint
-from trainerd.actors.checkpoint_meta import CheckpointMeta
+from trainerd.actors.checkpoint_meta import CheckpointMeta, read_meta
 from trainerd.actors.checkpoint_noise import hushed
+from trainerd.actors.checkpoint_past import trained_on
+from trainerd.actors.checkpoint_retention import rollback_order
 from trainerd.actors.checkpoint_tree import Nested, from_nested, leaf_kinds, to_nested
 from trainerd.actors.errors import (
     CheckpointError,
     CheckpointMismatchError,
     CheckpointsDamagedError,
 )
+from trainerd.actors.ledger import Entry
 from trainerd.actors.reports import Fault, FaultClass, Phase
 from trainerd.actors.state import TrainState
 
 _SHOWN_LEAVES = 8
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
-    """A state that was loaded, and where the run stood."""
+    """A state that was loaded, and where the run stood. `durable`: it is not of a snapshot."""
 
     state: TrainState
     meta: CheckpointMeta
     checkpoint: Checkpoint
+    durable: bool = True
 
 
 def restore_newest(
-    directories: Sequence[Path], abstract: TrainState, faulted: Callable[[Fault], None]
+    directories: Sequence[Path],
+    abstract: TrainState,
+    faulted: Callable[[Fault], None],
+    *,
+    left_out: Sequence[Entry] = (),
+    at_most_step: int | None = None,
 ) -> Restored | None:
-    """Load the newest sound checkpoint of all `directories`; None if there never was any.
+    """Load the newest sound checkpoint of all `directories`; None if there is none.
 
-    A directory may be a checkpoint itself. `abstract` gives shapes, dtypes and shardings. A
-    damaged checkpoint is reported, renamed and passed over. Raises `CheckpointsDamagedError` if no
-    sound one is left,
+    With `at_most_step`, for a rollback: the newest of at most so many applied updates; where there
+    is none, the oldest of the others. A directory may be a checkpoint itself. `abstract` gives
+    shapes, dtypes and shardings. A damaged checkpoint is reported, renamed and passed over; one
+    that is superseded, as its state was trained on a batch that `left_out` leaves out, is logged
+    and passed over.
+
+    Raises `CheckpointsDamagedError` if there were damaged ones and no sound one is left,
     `CheckpointMismatchError` if a sound one holds another state than the program's, and
     `CheckpointError` if a directory cannot be listed.
     """
-    candidates = sorted(
-        (found for directory in directories for found in _listed(directory)),
-        key=lambda checkpoint: checkpoint.step,
-        reverse=True,
-    )
+    found = [checkpoint for directory in directories for checkpoint in listed(directory)]
     target = to_nested(abstract)
     kinds = leaf_kinds(target)
     tried: list[str] = []
-    for checkpoint in candidates:
+    for checkpoint in rollback_order(found, sys.maxsize if at_most_step is None else at_most_step):
         try:
             with hushed():
                 held, meta = _held(checkpoint.path)
         except Exception as error:
-            tried.append(_passed_over(checkpoint, error, faulted))
+            tried.append(_damaged(checkpoint, error, faulted))
+            continue
+        if (batch := trained_on(meta, left_out)) is not None:
+            _log.warning(
+                "checkpoint %s is passed over: it was trained on batch %d, which is left out "
+                "by now",
+                checkpoint.path,
+                batch,
+            )
             continue
         _compare(checkpoint, held, kinds)
         try:
             with hushed():
                 nested = _load(checkpoint, target)
         except Exception as error:
-            tried.append(_passed_over(checkpoint, error, faulted))
+            tried.append(_damaged(checkpoint, error, faulted))
             continue
         return Restored(state=from_nested(nested, abstract), meta=meta, checkpoint=checkpoint)
     if tried:
@@ -77,7 +97,8 @@ def restore_newest(
     return None
 
 
-def _listed(directory: Path) -> list[Checkpoint]:
+def listed(directory: Path) -> list[Checkpoint]:
+    """The committed checkpoints of a directory, or the one that it is. Raises `CheckpointError`."""
     try:
         if directory.name.isdecimal() and files.is_committed(directory):
             return [Checkpoint(step=int(directory.name), path=directory)]
@@ -90,7 +111,7 @@ def _listed(directory: Path) -> list[Checkpoint]:
         ) from error
 
 
-def _passed_over(checkpoint: Checkpoint, error: Exception, faulted: Callable[[Fault], None]) -> str:
+def _damaged(checkpoint: Checkpoint, error: Exception, faulted: Callable[[Fault], None]) -> str:
     """Report and rename a damaged checkpoint; say what was tried. Not its fault: raise again."""
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
         raise error
@@ -115,7 +136,7 @@ def _passed_over(checkpoint: Checkpoint, error: Exception, faulted: Callable[[Fa
 
 def _held(path: Path) -> tuple[dict[str, str], CheckpointMeta]:
     """What a checkpoint says of itself, without reading an array."""
-    meta = CheckpointMeta.from_json(json.loads((path / files.META / "metadata").read_bytes()))
+    meta = read_meta(path)
     with ocp.StandardCheckpointer() as reader:
         held = reader.metadata(path / files.STATE).item_metadata
     if held is None:

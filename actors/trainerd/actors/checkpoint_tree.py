@@ -37,7 +37,7 @@ def to_nested(state: TrainState) -> Nested:
         node = nested
         for part in parts[:-1]:
             node = node.setdefault(part, {})
-        node[parts[-1]] = _plain(leaf)
+        node[parts[-1]] = plain(leaf)
     return nested
 
 
@@ -50,8 +50,8 @@ def from_nested(nested: Nested, like: TrainState) -> TrainState:
         for key in path:
             node = node[_name(key)]
         leaves.append(
-            jax.random.wrap_key_data(node, impl=_implementation(expected))
-            if _is_key(expected)
+            jax.random.wrap_key_data(node, impl=key_implementation(expected))
+            if is_key(expected)
             else node
         )
     state: TrainState = jax.tree.unflatten(structure, leaves)
@@ -78,8 +78,9 @@ def _name(key: Any) -> str:
             return str(key)
 
 
-def _plain(leaf: Any) -> Any:
-    if not _is_key(leaf):
+def plain(leaf: Any) -> Any:
+    """Return a leaf as it is stored: of a typed random key, its data. Abstract leaves work too."""
+    if not is_key(leaf):
         return leaf
     if isinstance(leaf, jax.ShapeDtypeStruct):
         data = jax.eval_shape(jax.random.key_data, leaf)
@@ -87,12 +88,13 @@ def _plain(leaf: Any) -> Any:
     return jax.random.key_data(leaf)
 
 
-def _implementation(expected: Any) -> Any:
-    """The generator of an abstract key, which only a traced one will tell."""
+def key_implementation(expected: Any) -> Any:
+    """Return the generator of an abstract key, which only a traced one will tell."""
     found: list[Any] = []
     jax.eval_shape(lambda key: found.append(jax.random.key_impl(key)), expected)
     return found[0]
 
 
-def _is_key(leaf: Any) -> bool:
+def is_key(leaf: Any) -> bool:
+    """Whether a leaf is a typed random key."""
     return bool(jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key))

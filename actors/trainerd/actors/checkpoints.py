@@ -24,10 +24,13 @@ import orbax.checkpoint as ocp
 
 from trainerd.actors import checkpoint_files as files
 from trainerd.actors.checkpoint_files import Checkpoint
-from trainerd.actors.checkpoint_meta import CheckpointMeta
+from trainerd.actors.checkpoint_meta import CheckpointMeta, read_meta
 from trainerd.actors.checkpoint_noise import Hush
+from trainerd.actors.checkpoint_past import superseded
+from trainerd.actors.checkpoint_retention import kept
 from trainerd.actors.checkpoint_retry import Retry
 from trainerd.actors.checkpoint_tree import to_nested
+from trainerd.actors.checkpointer import Checkpointer, asynchronous
 from trainerd.actors.faults import save_failure_reason
 from trainerd.actors.reports import Fault, FaultClass, Phase, SaveRecord
 from trainerd.actors.state import TrainState
@@ -45,19 +48,6 @@ class Listener(Protocol):
         """A save failed; training goes on."""
 
 
-class Checkpointer(Protocol):
-    """What is used of Orbax's `AsyncCheckpointer`."""
-
-    def save(self, directory: Path, args: ocp.args.Composite) -> None:
-        """Begin to save; returns once the arrays are copied."""
-
-    def wait_until_finished(self) -> None:
-        """Wait for the save; raise what it raised."""
-
-    def close(self) -> None:
-        """Let go of its threads."""
-
-
 @dataclass(slots=True, kw_only=True)
 class _Job:
     step: int
@@ -65,10 +55,15 @@ class _Job:
     started_s: float
     blocked_s: float
     overdue: bool = False
+    discarded: bool = False
 
 
 class CheckpointStore:
-    """The checkpoints of one run in one directory. Owned by the loop; `close` it."""
+    """The checkpoints of one run in one directory. Owned by the loop; `close` it.
+
+    Beside the newest `keep` those stay that a rollback of `rollback_steps` needs; see
+    `checkpoint_retention`.
+    """
 
     def __init__(
         self,
@@ -77,17 +72,18 @@ class CheckpointStore:
         keep: int,
         listener: Listener,
         clock: Callable[[], float],
+        rollback_steps: int = 0,
         save_timeout_s: float = 600.0,
         checkpointer: Checkpointer | None = None,
     ) -> None:
         self._directory = directory
-        self._keep = keep
+        self._keep, self._rollback_steps = keep, rollback_steps
         self._listener = listener
         self._clock = clock
         self._save_timeout_s = save_timeout_s
-        self._checkpointer: Checkpointer = checkpointer or ocp.AsyncCheckpointer(
-            ocp.CompositeCheckpointHandler()
-        )
+        self._checkpointer: Checkpointer = checkpointer or asynchronous()
+        # Steps that were to go and could not: never taken for checkpoints again.
+        self._discarded: set[int] = set()
         self._changed = threading.Condition()
         self._job: _Job | None = None
         self._waiting: tuple[str, ...] | None = None
@@ -103,7 +99,7 @@ class CheckpointStore:
     ) -> None:
         """Begin to save `state`; returns once its buffers may be donated. Never raises for I/O.
 
-        A step that is already durable is answered from what is there; while another save is in
+        A state that is already durable is answered from what is there; while another save is in
         flight the request waits (`wanted` turns true when it can be met).
         """
         with self._changed:
@@ -117,7 +113,7 @@ class CheckpointStore:
         started_s = self._clock()
         try:
             existing = self.durable(step)
-            if existing is not None:
+            if existing is not None and _same_past(existing, meta):
                 self._listener.saved(self._record(existing, request_ids))
                 return
             self._hush.begin()
@@ -153,7 +149,7 @@ class CheckpointStore:
     def newest(self) -> Checkpoint | None:
         """The newest durable checkpoint of this directory; None too if it cannot be read."""
         try:
-            return next(iter(files.committed(self._directory)), None)
+            return next(iter(self._committed()), None)
         except OSError as error:
             _log.warning("checkpoints cannot be listed: %s", error)
             return None
@@ -165,11 +161,34 @@ class CheckpointStore:
             # Orbax has renamed it, the watcher has not seen it through.
             if self._job is not None and self._job.step == step:
                 return None
+            if step in self._discarded:
+                return None
         try:
             return Checkpoint(step=step, path=path) if files.is_committed(path) else None
         except OSError:
             # Saving it again fails for the same reason, and says it.
             return None
+
+    def discard_after(self, step: int) -> None:
+        """Remove what is newer than `step`, for the run has gone back to it. Never raises for I/O.
+
+        A save in flight of a newer step is removed when it ends and not reported; the next one
+        answers whoever asked for it, or for one that waits. What cannot be removed is never taken
+        for a checkpoint again.
+        """
+        with self._changed:
+            if self._job is not None and self._job.step > step:
+                self._job.discarded = True
+            # Tries for states that are no longer of the run's past.
+            self._retry.succeeded()
+            self._waiting = self._waiting or None
+        try:
+            doomed = [found for found in files.committed(self._directory) if found.step > step]
+        except OSError as error:
+            _log.warning("checkpoints after step %d cannot be listed: %s", step, error)
+            return
+        for checkpoint in doomed:
+            self._discard(checkpoint)
 
     def drain(self, timeout_s: float) -> bool:
         """Wait until no save is in flight. False after the timeout."""
@@ -190,7 +209,7 @@ class CheckpointStore:
         return True
 
     def _join_queue(self, job: _Job, step: int, request_ids: tuple[str, ...]) -> None:
-        if job.step == step:
+        if job.step == step and not job.discarded:
             job.request_ids = _merged(job.request_ids, request_ids)
             return
         self._waiting = _merged(self._waiting or (), request_ids)
@@ -202,16 +221,22 @@ class CheckpointStore:
 
     def _prepare(self, step: int) -> None:
         files.make_writable(self._directory)
-        if not self._clean:
-            try:
-                files.remove_debris(self._directory)
-                self._clean = True
-            except OSError as error:
-                # It takes space; a save may succeed all the same.
-                _log.warning("what an earlier save left behind could not be removed: %s", error)
+        self._remove_debris()
         path = self._directory / str(step)
         if path.exists():
             files.set_aside(path)
+        with self._changed:
+            self._discarded.discard(step)
+
+    def _remove_debris(self) -> None:
+        """Remove what was left behind, from a failure until a save has succeeded."""
+        if self._clean:
+            return
+        try:
+            files.remove_debris(self._directory)
+        except OSError as error:
+            # It takes space; a save may succeed all the same.
+            _log.warning("what an earlier save left behind could not be removed: %s", error)
 
     def _watch(self) -> None:
         while True:
@@ -252,21 +277,53 @@ class CheckpointStore:
             )
         except Exception as error:
             failure = error
-        with self._changed:
-            request_ids = job.request_ids
-        if failure is not None:
-            self._failed(job.step, failure, request_ids)
-        if record is not None:
+        if record is None:
+            assert failure is not None
             with self._changed:
-                self._retry.succeeded()
-            self._hush.end()
+                request_ids = job.request_ids
+            self._failed(job.step, failure, request_ids)
+            return request_ids
+        with self._changed:
+            self._retry.succeeded()
+        self._hush.end()
+        # Once more: Orbax's threads may go on for a while after a save that has raised.
+        self._remove_debris()
+        self._clean = True
+        if not job.discarded:
             self._remove_old()
-            self._listener.saved(replace(record, request_ids=request_ids))
-        return request_ids
+        with self._changed:
+            # Held while it is said: nothing is reported that was discarded before.
+            if not job.discarded:
+                self._listener.saved(replace(record, request_ids=job.request_ids))
+                return job.request_ids
+        self._discard(Checkpoint(step=job.step, path=path))
+        return ()
+
+    def _committed(self) -> list[Checkpoint]:
+        """What is committed and was not to go, newest first."""
+        with self._changed:
+            discarded = frozenset(self._discarded)
+        return [found for found in files.committed(self._directory) if found.step not in discarded]
+
+    def _discard(self, checkpoint: Checkpoint) -> None:
+        with self._changed:
+            self._discarded.add(checkpoint.step)
+        try:
+            files.remove(checkpoint)
+        except OSError as error:
+            _log.warning("a checkpoint that the run has gone back from stays: %s", error)
+            return
+        with self._changed:
+            self._discarded.discard(checkpoint.step)
 
     def _remove_old(self) -> None:
         try:
-            files.remove_old(self._directory, self._keep)
+            found = self._committed()
+            steps = (checkpoint.step for checkpoint in found)
+            stay = kept(steps, keep=self._keep, rollback_steps=self._rollback_steps)
+            for checkpoint in found:
+                if checkpoint.step not in stay:
+                    files.remove(checkpoint)
         except OSError as error:
             _log.warning("an old checkpoint could not be removed: %s", error)
 
@@ -303,6 +360,15 @@ class CheckpointStore:
             duration_s=0.0,
             request_ids=request_ids,
         )
+
+
+def _same_past(existing: Checkpoint, meta: CheckpointMeta) -> bool:
+    """Whether a checkpoint of the same step was made on the same batches."""
+    try:
+        there = read_meta(existing.path)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return there.batch == meta.batch and not superseded(there, meta.ledger)
 
 
 def _merged(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:

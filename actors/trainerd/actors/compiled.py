@@ -3,7 +3,6 @@ possible."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,10 +11,12 @@ from jax.sharding import Mesh, NamedSharding
 
 from trainerd.actors import control
 from trainerd.actors.arithmetic import Arithmetic
+from trainerd.actors.packing import Packed, pack
 from trainerd.actors.program import Program
 from trainerd.actors.slots import SlotPlan
 from trainerd.actors.state import PyTree, TrainState
 from trainerd.actors.step import Outputs, Settings, make_step, replicated, spread
+from trainerd.actors.step_executable import StepStore, Trial, uncached
 
 
 class CompiledStep:
@@ -26,9 +27,15 @@ class CompiledStep:
     """
 
     def __init__(
-        self, function: Callable[..., tuple[TrainState, Outputs]], mesh: Mesh, plan: SlotPlan
+        self,
+        function: jax.stages.Compiled,
+        mesh: Mesh,
+        plan: SlotPlan,
+        trial: Trial | None = None,
     ) -> None:
+        """`trial`: `function` was compiled by another process, and has not been run yet."""
         self.function, self.mesh, self.plan = function, mesh, plan
+        self._trial, self._calls = trial, 0
         self._cut, self._whole = spread(mesh), replicated(mesh)
         # Costs a small compilation once, and at each call a fifth of what `device_put` takes of
         # the interpreter, which the loop's thread needs.
@@ -37,6 +44,19 @@ class CompiledStep:
         self._no_mask = self.place(plan.mask(()))
         self._idle_words = self._words(control.word())
         self._settings: tuple[Settings, Settings] | None = None
+
+    def memory(self) -> str:
+        """What the step needs of each device's memory, in words, as far as XLA tells."""
+        needed = self.function.memory_analysis()
+        if needed is None:
+            return ""
+        return (
+            "the compiled step needs, in bytes a device: "
+            f"{needed.argument_size_in_bytes} for its arguments, "
+            f"{needed.output_size_in_bytes} for its results, "
+            f"{needed.alias_size_in_bytes} of them shared between both, and "
+            f"{needed.temp_size_in_bytes} for what it computes in between"
+        )
 
     def place(self, host: PyTree) -> PyTree:
         """Put slots, weights or masks onto the devices, each leaf cut along its first axis."""
@@ -58,12 +78,28 @@ class CompiledStep:
         forced_mask: PyTree,
         settings: Settings,
         word: control.Word,
-    ) -> tuple[TrainState, Outputs]:
+    ) -> tuple[TrainState, Packed[Outputs]]:
         """Dispatch one step with this process's control word; returns before it has run."""
         if self._settings is None or self._settings[0] is not settings:
             self._settings = settings, jax.device_put(settings, self._whole)
         words = self._words(word) if word.any() else self._idle_words
-        return self.function(state, slots, weights, forced_mask, self._settings[1], words)
+        inputs = (state, slots, weights, forced_mask, self._settings[1], words)
+        if self._trial is not None:
+            return self._tried(self._trial, inputs)
+        after: tuple[TrainState, Packed[Outputs]] = self.function(*inputs)
+        return after
+
+    def _tried(self, trial: Trial, inputs: tuple[Any, ...]) -> tuple[TrainState, Packed[Outputs]]:
+        self._calls += 1
+        if self._calls > 2:
+            # Two steps are in flight at most: the first was read before this one is begun.
+            self._trial = None
+            trial.passed()
+        try:
+            after: tuple[TrainState, Packed[Outputs]] = self.function(*inputs)
+        except jax.errors.JaxRuntimeError as error:
+            raise trial.failed(error) from error
+        return after
 
     def _words(self, word: control.Word) -> Any:
         """This process's word once for each of its devices; other processes place theirs."""
@@ -79,27 +115,39 @@ def compile_step(
     template: PyTree,
     *,
     arithmetic: Arithmetic | None = None,
+    kept: StepStore | None = None,
 ) -> CompiledStep:
-    """Trace, lower and compile the step once, ahead of the first batch.
+    """Trace, lower and compile the step once, ahead of the first batch; or load it from `kept`.
 
     `state` may be abstract; `template` is one example's leaves (shape and dtype).
     """
+    arithmetic = arithmetic or Arithmetic()
+    inputs = _inputs(plan, mesh, state, template)
+    if kept is None:
+        return CompiledStep(_compiled(program, plan, mesh, inputs, arithmetic), mesh, plan)
+    key = kept.key(inputs, plan, arithmetic)
+    loaded = kept.load(key, inputs, list(mesh.devices.flat))
+    if loaded is not None:
+        return CompiledStep(loaded, mesh, plan, kept.trial(key))
+    with uncached():
+        made = _compiled(program, plan, mesh, inputs, arithmetic)
+    kept.keep(key, made, state)
+    return CompiledStep(made, mesh, plan)
+
+
+def _inputs(plan: SlotPlan, mesh: Mesh, state: TrainState, template: PyTree) -> tuple[Any, ...]:
+    """What the step is called with: shapes, dtypes and shardings."""
     cut, whole = spread(mesh), replicated(mesh)
 
     def abstract(shape: tuple[int, ...], dtype: Any, sharding: NamedSharding) -> Any:
         return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 
-    slots = jax.tree.map(
-        lambda leaf: abstract((plan.padded, plan.slot_examples, *leaf.shape), leaf.dtype, cut),
-        template,
-    )
-    lowered = jax.jit(
-        make_step(program, mesh, arithmetic or Arithmetic()),
-        donate_argnums=0,
-        out_shardings=(whole, whole),
-    ).lower(
+    return (
         jax.tree.map(lambda leaf: abstract(leaf.shape, leaf.dtype, whole), state),
-        slots,
+        jax.tree.map(
+            lambda leaf: abstract((plan.padded, plan.slot_examples, *leaf.shape), leaf.dtype, cut),
+            template,
+        ),
         abstract((plan.padded,), np.float32, cut),
         abstract((plan.padded,), np.bool_, cut),
         jax.tree.map(
@@ -107,4 +155,16 @@ def compile_step(
         ),
         abstract((plan.devices, control.LANES), np.int32, cut),
     )
-    return CompiledStep(lowered.compile(), mesh, plan)
+
+
+def _compiled(
+    program: Program, plan: SlotPlan, mesh: Mesh, inputs: tuple[Any, ...], arithmetic: Arithmetic
+) -> jax.stages.Compiled:
+    whole = replicated(mesh)
+    step = make_step(program, mesh, arithmetic, parts=plan.parts)
+
+    def packed(state: TrainState, *others: Any) -> tuple[TrainState, Packed[Outputs]]:
+        after, outputs = step(state, *others)
+        return after, pack(outputs)
+
+    return jax.jit(packed, donate_argnums=0, out_shardings=(whole, whole)).lower(*inputs).compile()

@@ -8,28 +8,51 @@ from trainerd.actors.accounting import Account
 from trainerd.actors.boundary import Boundary
 from trainerd.actors.checkpoints import CheckpointStore
 from trainerd.actors.ledger import Ledger
-from trainerd.actors.loop import Ending, Loop, Surroundings
+from trainerd.actors.loop import Loop
 from trainerd.actors.plan import Plan
 from trainerd.actors.reports import Phase
 from trainerd.actors.saver import Saver, Saving, Unsaved
+from trainerd.actors.snapshotting import Snapshotting, Unsnapped
+from trainerd.actors.surroundings import Ending, Surroundings
 from trainerd.actors.work import Work
 
 
 def conduct(
-    work: Work, plan: Plan, around: Surroundings, *, ledger: Ledger, directory: Path | None
+    work: Work,
+    plan: Plan,
+    around: Surroundings,
+    *,
+    ledger: Ledger,
+    directory: Path | None,
+    snapshots: Snapshotting | None = None,
 ) -> Ending:
     """Train; checkpoints go to `directory`, None: there are none."""
     boundary = Boundary(around.controls)
     account = Account(plan, slot_examples=work.slot_examples, ledger=ledger, position=work.position)
 
     def run(saver: Saving) -> Ending:
-        return Loop(work, plan, around, account=account, saver=saver, boundary=boundary).run()
+        return Loop(
+            work,
+            plan,
+            around,
+            account=account,
+            saver=saver,
+            boundary=boundary,
+            snapshots=snapshots or Unsnapped(),
+        ).run()
 
     if directory is None:
         return run(Unsaved())
     store = CheckpointStore(
-        directory, keep=plan.checkpoint_keep, listener=around.reporter, clock=around.clock
+        directory,
+        keep=plan.checkpoint_keep,
+        rollback_steps=0 if work.rewind is None else plan.rollback_steps,
+        listener=around.reporter,
+        clock=around.clock,
     )
+    if work.rewind is not None:
+        # A process that died as it went back has left what is newer; it is not of this past.
+        store.discard_after(work.position.step)
     try:
         return run(Saver(store, plan, boundary, work, directory=directory, clock=around.clock))
     finally:

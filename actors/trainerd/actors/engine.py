@@ -23,13 +23,13 @@ from trainerd.actors.intake import Cut, Intake, open_passes
 from trainerd.actors.ledger import Ledger
 from trainerd.actors.loggers.fan_out import Loggers
 from trainerd.actors.loggers.logger import Logger
-from trainerd.actors.loop import Ending, Surroundings
 from trainerd.actors.microbatches import checked_count
-from trainerd.actors.plan import Plan, Rule
+from trainerd.actors.plan import Plan
 from trainerd.actors.preparation import prepare
 from trainerd.actors.program import Program
 from trainerd.actors.program_loop import train
 from trainerd.actors.reports import Phase, Verdict
+from trainerd.actors.rules import Rule
 from trainerd.actors.saved_state import (
     nothing_at,
     refuse_newer,
@@ -38,6 +38,7 @@ from trainerd.actors.saved_state import (
 )
 from trainerd.actors.settings import CheckpointSettings, FaultBudget, Validation, at_least_one
 from trainerd.actors.state import PyTree, TrainState, copied
+from trainerd.actors.surroundings import Ending, Surroundings
 from trainerd.actors.validating import evaluation
 from trainerd.actors.work import Position, Work
 

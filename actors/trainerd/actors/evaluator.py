@@ -40,6 +40,10 @@ class Evaluator:
         regular = wanted.every_steps > 0 and step > 0 and step % wanted.every_steps == 0
         return regular or step >= self._steps or (step == 0 and wanted.at_start)
 
+    def begin_anew(self) -> None:
+        """The run has gone back: states that were measured are reached again."""
+        self._done_step = -1
+
     def run(self, state: PyTree, step: int) -> None:
         """Measure `state` and report; nothing if that was done. Raises `Decided`."""
         if self._evaluation is None or step == self._done_step:

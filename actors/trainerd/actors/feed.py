@@ -45,6 +45,7 @@ class Feed:
         self._making: int | None = None
         self._made: tuple[int, Loaded | BaseException] | None = None
         self._closed = False
+        self._before: Callable[[], None] | None = None
 
     def start(
         self, make: Callable[[int], Loaded], ended: Callable[[], None] = lambda: None
@@ -62,17 +63,19 @@ class Feed:
     def ahead(self, batch: int) -> None:
         """Begin to make `batch`; what was made and not taken is forgotten."""
         with self._changed:
-            if batch == self._making or self._holds(batch):
-                # Whatever was asked for meanwhile would take its place.
-                self._wanted = None
-                return
-            self._wanted = batch
-            self._changed.notify_all()
+            self._want(batch)
+
+    def begin_anew(self, before: Callable[[], None]) -> None:
+        """Forget what was made and asked for. `before` is called, in the feed's own thread, before
+        anything else is made; what it raises is raised by the next `take`."""
+        with self._changed:
+            self._wanted = self._making = self._made = None
+            self._before = before
 
     def take(self, batch: int, timeout_s: float) -> Loaded | None:
         """Return `batch`, or None if it is not ready within the timeout; ask again then."""
-        self.ahead(batch)
         with self._changed:
+            self._want(batch)
             if not self._changed.wait_for(lambda: self._holds(batch), timeout_s):
                 return None
             assert self._made is not None
@@ -100,6 +103,14 @@ class Feed:
             return False
         return True
 
+    def _want(self, batch: int) -> None:
+        if batch == self._making or self._holds(batch):
+            # Whatever was asked for meanwhile would take its place.
+            self._wanted = None
+        elif batch != self._wanted:
+            self._wanted = batch
+            self._changed.notify_all()
+
     def _holds(self, batch: int) -> bool:
         return self._made is not None and self._made[0] == batch
 
@@ -122,15 +133,19 @@ class Feed:
                 batch, self._wanted = self._wanted, None
                 assert batch is not None
                 self._making = batch
+                before, self._before = self._before, None
             made: Loaded | BaseException
             try:
+                if before is not None:
+                    before()
                 made = make(batch)
             except BaseException as error:
                 # A SystemExit too: the loop's thread raises it again, this one must not die of it.
                 made = error
             with self._changed:
                 self._making = None
-                if not self._closed:
+                # What was begun before the feed began anew is of no use to anybody.
+                if not self._closed and self._before is None:
                     self._made = (batch, made)
                 self._changed.notify_all()
             del made

@@ -17,7 +17,9 @@ from trainerd.actors.reports import (
     Fault,
     FaultClass,
     FinishReason,
+    Judgement,
     Phase,
+    RollbackRecord,
     SaveRecord,
     StepRecord,
     Verdict,
@@ -87,11 +89,14 @@ class FitReporter:
         """A fault that a callback reports, such as a save of its own. From any thread."""
         self._background.put(_Noted(fault))
 
-    def decide(self, fault: Fault) -> Verdict:
+    def decide(self, fault: Fault) -> Judgement:
         """Nobody is there to ask."""
         self.catch_up()
         self._tell(fault, "error")
-        return Verdict.FAIL
+        return Judgement(verdict=Verdict.FAIL)
+
+    def rolled_back(self, record: RollbackRecord) -> None:
+        """Nobody can ask for that."""
 
     def callback_failed(self, failure: CallbackFailure) -> None:
         """A callback raised; its runner has written the log line."""

@@ -14,11 +14,11 @@ from trainerd.actors.fit_reporter import FitReporter
 from trainerd.actors.fit_result import EndReason, FitResult
 from trainerd.actors.hooks import Audience
 from trainerd.actors.loggers.logger import Field
-from trainerd.actors.loop import Ending, Surroundings
 from trainerd.actors.reports import Controls, Fault, FaultClass, FinishReason, Phase, Result
 from trainerd.actors.signals import SignalWatch
 from trainerd.actors.stage import Stage
 from trainerd.actors.state import PyTree
+from trainerd.actors.surroundings import Ending, Surroundings
 
 _log = structlog.get_logger("trainerd.engine")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import jax
@@ -14,10 +15,11 @@ from trainerd.actors.accumulation import Accumulated, AccumulationStep
 from trainerd.actors.control import Word
 from trainerd.actors.errors import EngineError
 from trainerd.actors.feed import Loaded
+from trainerd.actors.packing import Packed, pack, packable
 from trainerd.actors.state import PyTree, TrainState, is_array, learning_rate
 from trainerd.actors.state_shapes import kept, unchanged
 from trainerd.actors.step import Outputs, Settings
-from trainerd.actors.work import Step
+from trainerd.actors.work import Step, Told
 
 StepFunction = Callable[[Any, Any], tuple[Any, Any]]
 """`(state, batch) -> (state, metrics)`; metrics: a mapping of numbers, or the loss alone."""
@@ -47,7 +49,11 @@ class CompiledFunction:
     lag = 1
 
     def __init__(self, traced: _Traced) -> None:
-        self._call = jax.jit(traced, donate_argnums=0)
+        def packed(state: Any, *batch: Any) -> tuple[Any, Packed[Accumulated]]:
+            after, done = traced(state, *batch)
+            return after, pack(done)
+
+        self._call = jax.jit(packed, donate_argnums=0)
 
     def __call__(
         self,
@@ -57,9 +63,9 @@ class CompiledFunction:
         _settings: Settings,
         word: Word,
         /,
-    ) -> tuple[PyTree, Outputs]:
+    ) -> tuple[PyTree, Told]:
         after, done = self._call(state, *loaded.slots)
-        return after, _outputs(done, word)
+        return after, _Dispatched(done, word)
 
 
 class PlainFunction:
@@ -79,7 +85,7 @@ class PlainFunction:
         _settings: Settings,
         word: Word,
         /,
-    ) -> tuple[PyTree, Outputs]:
+    ) -> tuple[PyTree, Told]:
         # Containers of its own: a function that writes into them spoils nothing of ours.
         lent = jax.tree.map(lambda leaf: leaf, state)
         after, metrics = _pair(self._function(lent, *loaded.slots))
@@ -98,7 +104,34 @@ class PlainFunction:
                 suggestion="leave out donate_argnums: fit makes a copy of its own and donates that",
             )
         done = _done(applied, metrics.pop("loss", math.nan), metrics, np)
-        return (after if applied else state), _outputs(done, word)
+        return (after if applied else state), _Done(_outputs(done, word))
+
+
+@dataclass(frozen=True, slots=True)
+class _Dispatched:
+    """Implements `work.Told` over what the device says."""
+
+    packed: Packed[Accumulated]
+    word: Word
+
+    def ready(self) -> bool:
+        return self.packed.ready()
+
+    def read(self) -> Outputs:
+        return _outputs(self.packed.read(), self.word)
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """Implements `work.Told` for a step that was awaited."""
+
+    outputs: Outputs
+
+    def ready(self) -> bool:
+        return True
+
+    def read(self) -> Outputs:
+        return self.outputs
 
 
 class _Guarded:
@@ -113,6 +146,8 @@ class _Guarded:
         for name, value in metrics.items():
             if value.shape != ():
                 raise _no_number(name, f"shape {list(value.shape)}")
+            if not packable(value.dtype):
+                raise _no_number(name, f"a {value.dtype}")
         loss = metrics.pop("loss", None)
         unchanged(after, state)
         leaves = jax.tree.leaves(after)
@@ -133,6 +168,7 @@ def _done(applied: Any, loss: Any, metrics: Mapping[str, Any], numpy: Any) -> Ac
         metrics=metrics,
         finite=numpy.reshape(applied, (1,)),
         counted=numpy.reshape(applied, (1,)),
+        count=numpy.int32(applied),
         weight=numpy.float32(1.0),
     )
 
@@ -148,6 +184,7 @@ def _outputs(done: Accumulated, word: Word) -> Outputs:
         spiked=False,
         finite=done.finite,
         counted=done.counted,
+        count=done.count,
         weight=done.weight,
         control=word,
     )

@@ -58,11 +58,16 @@ class Hooks:
     @contextmanager
     def session(self, *, step: int, loss: float) -> Iterator[None]:
         """Begin, and end exactly once, however what is inside ends."""
-        known = {"loss": loss} if math.isfinite(loss) else {}
-        self._owner.update(step=step, learning_rate=math.nan, metrics=known)
+        self.stand(step=step, loss=loss)
         with self._runner.session(self._owner) as signal:
             self._heed(signal)
             yield
+
+    def stand(self, *, step: int, loss: float) -> None:
+        """The run stands at another state than the one that has landed last."""
+        known = {"loss": loss} if math.isfinite(loss) else {}
+        self._owner.update(step=step, learning_rate=math.nan, metrics=known)
+        self._unlogged = False
 
     def needs_rest(self, step: int) -> bool:
         """Whether a callback wants the state of `step` at rest."""
@@ -106,8 +111,7 @@ class Hooks:
         if not self._unlogged:
             return
         self._unlogged = False
-        state = self._owner.state
-        metrics = dict(state.metrics)
+        state, metrics = self._owner.state, self._owner.metrics()
         if not math.isnan(state.learning_rate):
             metrics[LEARNING_RATE] = state.learning_rate
         self._loggers.log(state.step, metrics)

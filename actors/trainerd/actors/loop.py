@@ -8,67 +8,37 @@ agreed on. `Engine` and the trainer actor run this same loop.
 
 from __future__ import annotations
 
+import collections
 import contextlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import jax
 
 from trainerd.actors import control
 from trainerd.actors.accounting import Account
 from trainerd.actors.boundary import Boundary, Wishes, agreed
+from trainerd.actors.delegation import Incident
 from trainerd.actors.digest import state_digest
+from trainerd.actors.drills import Drill
 from trainerd.actors.errors import DataEnded, TrainingError
 from trainerd.actors.evaluator import Evaluator
 from trainerd.actors.feed import Loaded
-from trainerd.actors.hooks import Audience, Hooks
+from trainerd.actors.hooks import Hooks
 from trainerd.actors.mishaps import Decided, Mishaps
 from trainerd.actors.pipeline import Pipeline, StepLost
 from trainerd.actors.plan import Plan
-from trainerd.actors.reports import Controls, Fault, FinishReason, Phase, Reporter, Result
+from trainerd.actors.reports import FinishReason, Phase, Result
+from trainerd.actors.rollback import Rollback
+from trainerd.actors.rules import Rules
 from trainerd.actors.saver import Saving
-from trainerd.actors.stage import Stage
-from trainerd.actors.state import PyTree
+from trainerd.actors.snapshotting import Snapshotting
+from trainerd.actors.spoiling import spoilt
 from trainerd.actors.state_access import PipelineAccess
+from trainerd.actors.surroundings import Ending, Surroundings
 from trainerd.actors.work import EpochEnded, Work
 
 _SLICE_S = 0.5
 _OVER = (FinishReason.COMPLETED, FinishReason.DATA_ENDED)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What a loop works with and does not own. `lenient`: see `Mishaps`.
-
-    `interrupts` are exceptions that user code may raise to end the run in good order.
-    """
-
-    reporter: Reporter
-    controls: Controls
-    stage: Stage
-    audience: Audience
-    clock: Callable[[], float]
-    lenient: bool = False
-    interrupts: tuple[type[BaseException], ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
-    """How a loop ended. `state` is what the run returns; None: it is lost. `own_state`: it is the
-    one that the digest and the checkpoints are of, not one that a callback asked for.
-
-    `fault` was decided on, with `cause` behind it, and `why` if a budget is spent; `raised` is
-    what callbacks, loggers or interrupts raised. `stopped_by` names a callback.
-    """
-
-    result: Result
-    state: PyTree | None
-    own_state: bool = True
-    fault: Fault | None = None
-    cause: BaseException | None = None
-    why: str = ""
-    raised: BaseException | None = None
-    stopped_by: str = ""
 
 
 class Loop:
@@ -83,9 +53,11 @@ class Loop:
         account: Account,
         saver: Saving,
         boundary: Boundary,
+        snapshots: Snapshotting,
     ) -> None:
         self._work, self._plan, self._account = work, plan, account
         self._saver, self._boundary, self._around = saver, boundary, around
+        self._snapshots = snapshots
         self._stage, self._clock = around.stage, around.clock
         self._pipeline = Pipeline(work.step, work.state, around.clock)
         self._access = PipelineAccess(self._pipeline, around.audience.faulted)
@@ -97,6 +69,7 @@ class Loop:
             reporter=around.reporter,
             stage=around.stage,
             lenient=around.lenient,
+            explained=work.explained,
         )
         self._evaluator = Evaluator(
             work.evaluation,
@@ -105,6 +78,15 @@ class Loop:
             mishaps=self._mishaps,
             evaluated=self._evaluated,
         )
+        self._rollback = Rollback(
+            work.rewind,
+            account=account,
+            pipeline=self._pipeline,
+            saver=saver,
+            mishaps=self._mishaps,
+            reporter=around.reporter,
+            stage=around.stage,
+        )
         # Alone, a process need not send its wishes around to know that they count.
         self._alone = jax.process_count() == 1
         self._silence = control.word()
@@ -112,6 +94,10 @@ class Loop:
         self._stepped = False
         self._data_ended = False
         self._epoch = -1
+        self._rulebook, self._drill = around.rulebook, around.drill
+        self._rules: Rules | None = None
+        # Faults that were dealt with and not reported yet, oldest first.
+        self._owed: collections.deque[Incident] = collections.deque()
 
     def run(self) -> Ending:
         """Train until there is a reason to end."""
@@ -126,6 +112,7 @@ class Loop:
                     self._land_all()
                 durable = self._end(reason)
         except Decided as decided:
+            self._overtake()
             return self._ending(FinishReason.DECIDED, decided=decided, raised=interrupt)
         except TrainingError as error:
             self._land_quietly()
@@ -133,6 +120,13 @@ class Loop:
         return self._ending(reason, durable=durable, raised=interrupt)
 
     def _until_done(self) -> FinishReason:
+        while True:
+            try:
+                return self._train()
+            except Decided as decided:
+                self._go_back(decided)
+
+    def _train(self) -> FinishReason:
         lag = self._work.step.lag
         while True:
             if self._alone:
@@ -143,6 +137,8 @@ class Loop:
                 reason = self._at_rest()
                 if reason is not None:
                     return reason
+            if self._rulebook.newest is not self._rules:
+                self._adopt()
             self._dispatch()
             while self._pipeline.in_flight > lag:
                 self._land()
@@ -151,6 +147,7 @@ class Loop:
         """Whether a state that has reached `step` must come to rest."""
         return (
             step >= self._plan.steps
+            or self._snapshots.due(step)
             or self._saver.due(step)
             or self._evaluator.due(step)
             or self._hooks.needs_rest(step)
@@ -164,6 +161,8 @@ class Loop:
             self._evaluator.run(self._pipeline.state, step)
         if wishes.save or self._saver.due(step):
             self._saver.save(self._pipeline.state, self._account)
+        if self._snapshots.due(step):
+            self._snapshots.take(self._pipeline.state, self._account)
         if step >= self._plan.steps:
             return FinishReason.COMPLETED
         if self._data_ended:
@@ -201,6 +200,12 @@ class Loop:
         waited_s = self._clock() - waits_from_s
         if not self._hooks.step_begins() and self._alone:
             return
+        if self._drill is not None and self._drill.armed:
+            try:
+                loaded = self._drilled(self._drill, loaded)
+            except Exception as error:
+                self._raised(batch, error)
+                return
         bad = loaded.error is not None
         word = self._boundary.word(bad_data=bad) if bad or not self._alone else self._silence
         forced = account.ledger.masked(batch)
@@ -212,6 +217,29 @@ class Loop:
         # Nothing is read that the run cannot need.
         if account.step + pipeline.in_flight < self._plan.steps:
             self._work.supply.ahead(account.ledger.next_fed(batch + 1))
+
+    def _drilled(self, drill: Drill, loaded: Loaded) -> Loaded:
+        """The batch, as what is due now on purpose leaves it."""
+        step = self._account.step + self._pipeline.in_flight + 1
+        spoiling = drill(step, loaded.batch)
+        return loaded if spoiling is None else spoilt(loaded, spoiling, self._work.weighed)
+
+    def _adopt(self) -> None:
+        """Go by the newest rules. At rest, so that no step is judged by two sets of them."""
+        self._land_all()
+        self._rules = rules = self._rulebook.newest
+        if rules is not None:
+            self._account.adopt(rules, self._clock())
+
+    def _go_back(self, decided: Decided) -> None:
+        """Go on from an older state, as was decided; otherwise raise `decided`."""
+        self._overtake()
+        self._rollback.carry_out(decided)
+        account = self._account
+        self._snapshots.went_back(account.step)
+        self._evaluator.begin_anew()
+        self._hooks.stand(step=account.step, loss=account.loss)
+        self._epoch, self._data_ended = -1, False
 
     def _turn(self, epoch: int) -> None:
         """End the epoch there is, and begin another."""
@@ -255,6 +283,7 @@ class Loop:
         self._stepped = True
         self._stage.enter(Phase.STEP, record.step)
         self._around.reporter.stepped(record)
+        self._snapshots.stepped(record)
         self._hooks.landed(record)
         if not self._pipeline.in_flight and self._evaluator.due(record.step):
             # Before the callbacks' hooks, so that they see its numbers.
@@ -263,9 +292,22 @@ class Loop:
         if not self._alone:
             self._wishes = self._wishes.also(agreed(landing.outputs.control))
         if incident is not None:
-            if incident.why_asked:
-                self._land_all()
-            self._mishaps.face(incident)
+            self._owe(incident)
+
+    def _owe(self, incident: Incident) -> None:
+        """Report what was dealt with in order, and ask where that is due, at rest."""
+        self._owed.append(incident)
+        if len(self._owed) > 1:
+            # Whoever landed the first of them sees to all.
+            return
+        if incident.why_asked:
+            self._land_all()
+        self._mishaps.face_all(self._owed, self._clock())
+
+    def _overtake(self) -> None:
+        """Something was decided: what is still owed was dealt with, and is reported as such."""
+        while self._owed:
+            self._mishaps.overtaken(self._owed.popleft())
 
     def _raised(self, batch: int, error: Exception) -> None:
         self._land_all()

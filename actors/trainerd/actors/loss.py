@@ -17,6 +17,42 @@ LossFunction: TypeAlias = Callable[
     [PyTree, PyTree, jax.Array], tuple[jax.Array, dict[str, jax.Array]]
 ]
 
+GradientFunction: TypeAlias = Callable[
+    [PyTree, PyTree, jax.Array], tuple[tuple[jax.Array, dict[str, jax.Array]], PyTree]
+]
+
+
+def gradient_function(program: Program, arithmetic: Arithmetic, parts: int = 1) -> GradientFunction:
+    """Make `(params, slot, key) -> ((loss, metrics), gradients)` of one slot.
+
+    With several `parts` the slot's examples are cut into so many equal blocks, in order, computed
+    one after the other with the key `fold_in(key, part)`. Loss, metrics and gradients are then the
+    means over the parts, summed in float32 in their order: what the whole slot gives, but for
+    rounding, where the program ignores the key and its loss is a mean over examples.
+    """
+    whole: GradientFunction = jax.value_and_grad(loss_function(program, arithmetic), has_aux=True)
+    if parts == 1:
+        return whole
+
+    def in_parts(
+        params: PyTree, slot: PyTree, key: jax.Array
+    ) -> tuple[tuple[jax.Array, dict[str, jax.Array]], PyTree]:
+        def body(total: PyTree, numbered: tuple[jax.Array, PyTree]) -> tuple[PyTree, PyTree]:
+            part, examples = numbered
+            said, gradients = whole(params, examples, jax.random.fold_in(key, part))
+            added = jax.tree.map(lambda t, g: t + g.astype(jnp.float32), total, gradients)
+            return added, said
+
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), params)
+        cut = jax.tree.map(
+            lambda leaf: leaf.reshape(parts, leaf.shape[0] // parts, *leaf.shape[1:]), slot
+        )
+        total, said = jax.lax.scan(body, zeros, (jnp.arange(parts), cut))
+        loss, metrics = jax.tree.map(lambda each: jnp.sum(each) / parts, said)
+        return (loss, metrics), jax.tree.map(lambda leaf: leaf / parts, total)
+
+    return in_parts
+
 
 def loss_function(program: Program, arithmetic: Arithmetic) -> LossFunction:
     """Make `(params, batch, key) -> (loss, metrics)`, all float32 scalars.

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from trainerd.actors.accounting import Account, Incident
+import collections
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NoReturn
+
+from trainerd.actors.accounting import Account
+from trainerd.actors.delegation import Incident
 from trainerd.actors.faults import classify
 from trainerd.actors.pipeline import Pipeline, StepLost
 from trainerd.actors.plan import Plan
@@ -13,19 +19,25 @@ _SKIPPABLE = (FaultClass.STEP_EXCEPTION, FaultClass.DATA_ERROR)
 
 
 class Decided(Exception):
-    """Somebody decided that this loop ends, over `fault`; `cause` is what was raised, if any, and
-    `why` says what was spent if it could have been dealt with otherwise."""
+    """Somebody decided that this loop does not go on from here, over `fault`; `cause` is what was
+    raised, if any, and `why` says what was spent if it could have been dealt with otherwise.
 
-    def __init__(self, fault: Fault, cause: Exception | None = None, why: str = "") -> None:
+    `back_steps`: it goes on from a state that is at least so many updates older; 0: it ends.
+    """
+
+    def __init__(
+        self, fault: Fault, cause: Exception | None = None, why: str = "", *, back_steps: int = 0
+    ) -> None:
         super().__init__(fault.message)
-        self.fault, self.cause, self.why = fault, cause, why
+        self.fault, self.cause, self.why, self.back_steps = fault, cause, why, back_steps
 
 
 class Mishaps:
     """Turns errors into faults and asks about them. Owned by the loop; the pipeline is at rest.
 
     `lenient`: with `continue_on_error` a step that raises is skipped even before the first good
-    one; otherwise that one is always asked about.
+    one; otherwise that one is always asked about. `explained` adds to a fault of a step what is
+    known of its memory.
     """
 
     def __init__(
@@ -37,25 +49,50 @@ class Mishaps:
         reporter: Reporter,
         stage: Stage,
         lenient: bool,
+        explained: Callable[[Fault], Fault],
     ) -> None:
         self._plan, self._account, self._pipeline = plan, account, pipeline
         self._reporter, self._stage = reporter, stage
-        self._lenient = lenient
+        self._lenient, self._explained = lenient, explained
 
     def ask(self, fault: Fault, cause: Exception | None = None, why: str = "") -> Verdict:
-        """Put a fault to whoever decides. Raises `Decided` if the loop is to end."""
-        verdict = self._reporter.decide(fault)
-        if verdict in (Verdict.RESTART, Verdict.FAIL):
-            raise Decided(fault, cause, why) from cause
-        return verdict
+        """Put a fault to whoever decides. Raises `Decided` if the loop does not go on from here."""
+        judgement = self._reporter.decide(fault)
+        match judgement.verdict:
+            case Verdict.RESTART | Verdict.FAIL:
+                raise Decided(fault, cause, why) from cause
+            case Verdict.ROLLBACK:
+                steps = judgement.rollback_steps or self._plan.rollback_steps
+                raise Decided(fault, cause, why, back_steps=steps) from cause
+            case verdict:
+                return verdict
 
-    def face(self, incident: Incident, cause: Exception | None = None) -> None:
+    def face(self, incident: Incident, now: float, cause: Exception | None = None) -> None:
         """Report a fault that was dealt with; ask where the policy's allowance is spent."""
         if not incident.why_asked:
             self._reporter.faulted(incident.fault)
             return
-        self.ask(incident.fault, cause, incident.why_asked)
-        self._account.decided_to_go_on(incident.fault.fault_class)
+        why = incident.why_asked
+        fault = replace(incident.fault, message=f"{incident.fault.message} ({why})")
+        verdict = self.ask(fault, cause, why)
+        self._account.decided(fault, verdict, now)
+
+    def face_all(self, owed: collections.deque[Incident], now: float) -> None:
+        """Take the oldest first; one whose class was just asked about is judged by what is left
+        since. Raises `Decided`, and leaves the rest in `owed` then."""
+        asked: set[FaultClass] = set()
+        while owed:
+            incident = owed.popleft()
+            if incident.why_asked and incident.fault.fault_class in asked:
+                incident = self._account.again(incident, now)
+            self.face(incident, now)
+            if incident.why_asked:
+                asked.add(incident.fault.fault_class)
+
+    def overtaken(self, incident: Incident) -> None:
+        """The run goes back for an earlier batch's sake: report what was done, and ask no more."""
+        fault = incident.fault
+        self._reporter.faulted(replace(fault, delegated=fault.delegated or Verdict.SKIP))
 
     def raised(self, batch: int, error: Exception, now: float, *, stepped: bool) -> None:
         """A step could not be dispatched. Skip its batch, or raise `Decided`."""
@@ -66,12 +103,15 @@ class Mishaps:
             batch=batch,
             state_intact=self._pipeline.whole(),
         )
+        fault = self._explained(fault)
         skippable = fault.state_intact and fault.fault_class in _SKIPPABLE
-        if not (skippable and self._plan.continue_on_error and (stepped or self._lenient)):
-            verdict = self.ask(fault, error)
-            if not (skippable and verdict is Verdict.SKIP):
-                raise Decided(fault, error) from error
-        self.face(self._account.give_up(batch, fault, now), error)
+        if skippable and self._account.continues_on_error and (stepped or self._lenient):
+            self.face(self._account.give_up(batch, fault, now), now, error)
+            return
+        verdict = self.ask(fault, error)
+        if not (skippable and verdict is Verdict.SKIP):
+            raise Decided(fault, error) from error
+        self._account.told_to_skip(batch, fault.fault_class)
 
     def lost(self, lost: StepLost) -> None:
         """A step failed at run time: there is no state to go on with. Raises `Decided`."""
@@ -82,8 +122,15 @@ class Mishaps:
             batch=lost.batch,
             state_intact=False,
         )
+        fault = self._explained(fault)
         self.ask(fault, lost.cause)
         raise Decided(fault, lost.cause) from lost.cause
+
+    def unrestored(self, error: Exception) -> NoReturn:
+        """There is no state to go back to. Raises `Decided`, whatever the verdict."""
+        fault = classify(error, phase=Phase.RESTORE, step=self._account.step, state_intact=False)
+        self.ask(fault, error)
+        raise Decided(fault, error) from error
 
     def unmeasured(self, error: Exception) -> None:
         """An evaluation raised. Returns if the run goes on without it, else raises `Decided`."""

@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 
 from trainerd.actors.arithmetic import Arithmetic
 from trainerd.actors.errors import PlanError
-from trainerd.actors.reports import Verdict
+from trainerd.actors.rules import Rule, Rules
 from trainerd.actors.spikes import Spike
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """What is done about a fault without asking, and how often before somebody is asked.
-
-    `limit`: more than so many within `window_s` seconds are not dealt with alone. `consecutive`:
-    nor is the n-th in a row; 0: no such rule. An `action` other than MASK and SKIP always asks.
-    """
-
-    action: Verdict
-    limit: int
-    window_s: float
-    consecutive: int = 0
-
-    def __post_init__(self) -> None:
-        if self.limit < 0 or self.consecutive < 0 or not self.window_s > 0:
-            raise PlanError(
-                f"a rule needs limit ≥ 0, consecutive ≥ 0 and window_s > 0, got {self.limit}, "
-                f"{self.consecutive} and {self.window_s}"
-            )
+_DEFAULTS = Rules()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """One run's numbers. `slots` 0: choose; `evaluate_every_steps` 0: only first and last.
 
+    `slot_parts`: each slot is computed in so many parts of equal size, one after the other, so that
+    it needs less memory. `rollback_steps`: how much older than the present a state must be for a
+    rollback to go to it; such checkpoints are kept. `policy_version` names the rules.
     `microbatch` is examples per slot, `accumulate_steps` slots per device; one of them at most.
     `precision`, `clip_norm` and `remat` are explained in `Arithmetic`; `spike` None: no loss is
     too high. The rules are for slots and steps that are not finite, for losses that are spikes, for
@@ -48,6 +32,7 @@ class Plan:
     microbatch: int | None = None
     accumulate_steps: int | None = None
     slots: int = 0
+    slot_parts: int = 1
     seed: int = 0
     deterministic: bool = True
     precision: str = "float32"
@@ -57,23 +42,15 @@ class Plan:
     evaluate_every_steps: int = 0
     checkpoint_every_steps: int = 50
     checkpoint_keep: int = 3
+    rollback_steps: int = 20
     final_save_timeout_s: float = 120.0
     continue_on_error: bool = False
-    non_finite_microbatch: Rule = field(
-        default_factory=lambda: Rule(action=Verdict.MASK, limit=8, window_s=600.0)
-    )
-    non_finite_step: Rule = field(
-        default_factory=lambda: Rule(action=Verdict.SKIP, limit=10, window_s=600.0, consecutive=3)
-    )
-    loss_spike: Rule = field(
-        default_factory=lambda: Rule(action=Verdict.SKIP, limit=5, window_s=600.0)
-    )
-    data_error: Rule = field(
-        default_factory=lambda: Rule(action=Verdict.SKIP, limit=10, window_s=600.0)
-    )
-    step_exception: Rule = field(
-        default_factory=lambda: Rule(action=Verdict.SKIP, limit=10, window_s=600.0)
-    )
+    policy_version: int = 0
+    non_finite_microbatch: Rule = _DEFAULTS.non_finite_microbatch
+    non_finite_step: Rule = _DEFAULTS.non_finite_step
+    loss_spike: Rule = _DEFAULTS.loss_spike
+    data_error: Rule = _DEFAULTS.data_error
+    step_exception: Rule = _DEFAULTS.step_exception
 
     def __post_init__(self) -> None:
         least = {
@@ -82,6 +59,8 @@ class Plan:
             "microbatch": 1,
             "accumulate_steps": 1,
             "slots": 0,
+            "slot_parts": 1,
+            "rollback_steps": 1,
             "evaluate_every_steps": 0,
             "checkpoint_every_steps": 1,
             "checkpoint_keep": 1,
@@ -112,3 +91,17 @@ class Plan:
     def arithmetic(self) -> Arithmetic:
         """How gradients are computed."""
         return Arithmetic(precision=self.precision, clip_norm=self.clip_norm, remat=self.remat)
+
+    @property
+    def rules(self) -> Rules:
+        """The rules to begin with."""
+        return Rules(
+            version=self.policy_version,
+            continue_on_error=self.continue_on_error,
+            spike=self.spike,
+            non_finite_microbatch=self.non_finite_microbatch,
+            non_finite_step=self.non_finite_step,
+            loss_spike=self.loss_spike,
+            data_error=self.data_error,
+            step_exception=self.step_exception,
+        )

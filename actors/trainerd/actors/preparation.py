@@ -10,26 +10,37 @@ from typing import Any
 import jax
 import numpy as np
 
-from trainerd.actors.checkpoint_restore import Restored, restore_newest
+from trainerd.actors.checkpoint_restore import Restored
 from trainerd.actors.compiled import CompiledStep, compile_step
 from trainerd.actors.data import BatchSource, open_batches
 from trainerd.actors.errors import DataError, PlanError
+from trainerd.actors.executables import ExecutableStore
 from trainerd.actors.feed import Loaded
+from trainerd.actors.ledger import Entry
 from trainerd.actors.plan import Plan
 from trainerd.actors.program import Program
 from trainerd.actors.reports import Phase, Reporter
+from trainerd.actors.restoring import restore
 from trainerd.actors.slots import SlotPlan, plan_slots
+from trainerd.actors.snapshots import SnapshotStore
 from trainerd.actors.state import PyTree, TrainState
 from trainerd.actors.step import abstract_state, data_mesh, fresh_state
+from trainerd.actors.step_executable import StepStore
 from trainerd.actors.traceback_text import user_traceback
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """What the loop trains with. `state` belongs to the loop, which donates it."""
+    """What the loop trains with. `state` belongs to the loop, which donates it.
+
+    `abstract` is its shapes, dtypes and shardings; `beginning` is where the data stands before
+    batch 0, None with random access.
+    """
 
     state: TrainState
+    abstract: TrainState
     restored: Restored | None
+    beginning: dict[str, Any] | None
     slot_plan: SlotPlan
     batches: BatchSource
     step: CompiledStep
@@ -43,24 +54,32 @@ def prepare(
     directories: Sequence[Path],
     reporter: Reporter,
     enter: Callable[[Phase, int], None],
+    left_out: Sequence[Entry] = (),
+    snapshots: SnapshotStore | None = None,
+    executable_directory: Path | None = None,
 ) -> Prepared:
-    """Read the data's shape, restore or make the state, compile the step; raises typed errors."""
+    """Read the data's shape, restore or make the state, compile the step; raises typed errors.
+
+    `left_out`: what the run is known to leave out, whatever the checkpoints of `directories` say.
+    A state is restored from `snapshots` too, the step loaded from `executable_directory`.
+    """
     enter(Phase.INIT, 0)
     mesh = data_mesh(devices)
+    # Before anything is traced: a trace may change what functions hold.
+    kept = (
+        StepStore.of(ExecutableStore(executable_directory), program, devices)
+        if executable_directory is not None
+        else None
+    )
     batches = open_batches(program.data, global_batch=plan.global_batch, seed=plan.seed)
     abstract = abstract_state(program, plan.seed, mesh)
     enter(Phase.RESTORE, 0)
-    restored = restore_newest(directories, abstract, reporter.faulted)
+    beginning = batches.position(0)
+    restored = restore(directories, snapshots, abstract, reporter.faulted, left_out=left_out)
     if restored is not None:
         _same_run(plan, restored)
         batches.resume(restored.meta.batch, restored.meta.data)
-    slot_plan = plan_slots(
-        global_batch=plan.global_batch,
-        devices=len(devices),
-        microbatch=plan.microbatch,
-        accumulate_steps=plan.accumulate_steps,
-        slots=plan.slots or (restored.meta.slots if restored else 0),
-    )
+    slot_plan = _slot_plan(plan, len(devices), restored.meta.slots if restored else 0)
     if plan.slots == 0:
         reporter.slots_fixed(slot_plan.slots)
     if restored is not None:
@@ -73,11 +92,25 @@ def prepare(
         reporter.restored(0, 0, "init")
     enter(Phase.COMPILE, step)
     compiled = compile_step(
-        program, slot_plan, mesh, abstract, batches.template, arithmetic=plan.arithmetic
+        program, slot_plan, mesh, abstract, batches.template, arithmetic=plan.arithmetic, kept=kept
     )
     return Prepared(
-        state=state, restored=restored, slot_plan=slot_plan, batches=batches, step=compiled
+        state=state,
+        abstract=abstract,
+        restored=restored,
+        beginning=beginning,
+        slot_plan=slot_plan,
+        batches=batches,
+        step=compiled,
     )
+
+
+def planned(plan: Plan, *, devices: int) -> SlotPlan | None:
+    """How the batches of a run that has not begun yet are cut; None: not at all."""
+    try:
+        return _slot_plan(plan, devices, 0)
+    except PlanError:
+        return None
 
 
 def loader(program: Program, prepared: Prepared) -> Callable[[int], Loaded]:
@@ -105,6 +138,18 @@ def loader(program: Program, prepared: Prepared) -> Callable[[int], Loaded]:
         )
 
     return load
+
+
+def _slot_plan(plan: Plan, devices: int, before: int) -> SlotPlan:
+    """`before`: the number of slots that the run was begun with; 0: not known."""
+    return plan_slots(
+        global_batch=plan.global_batch,
+        devices=devices,
+        microbatch=plan.microbatch,
+        accumulate_steps=plan.accumulate_steps,
+        slots=plan.slots or before,
+        parts=plan.slot_parts,
+    )
 
 
 def _weights(

@@ -5,30 +5,39 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from trainerd.actors import checkpoint_files as files
 from trainerd.actors.compiled import CompiledStep
 from trainerd.actors.conduct import conduct
 from trainerd.actors.control import Word
+from trainerd.actors.drills import Drill
 from trainerd.actors.faults import classify
 from trainerd.actors.feed import Feed, Loaded
 from trainerd.actors.hooks import Audience
 from trainerd.actors.ledger import Entry, Ledger
-from trainerd.actors.loop import Ending, Surroundings
+from trainerd.actors.packing import Packed
 from trainerd.actors.plan import Plan
-from trainerd.actors.preparation import Prepared, loader, prepare
+from trainerd.actors.preparation import Prepared, loader, planned, prepare
 from trainerd.actors.program import Program
-from trainerd.actors.reports import Controls, FinishReason, Phase, Quiet, Reporter, Result
+from trainerd.actors.program_rewind import ProgramRewind
+from trainerd.actors.recovery import Recovery
+from trainerd.actors.reports import Controls, Fault, FinishReason, Phase, Quiet, Reporter, Result
+from trainerd.actors.rules import Rulebook
+from trainerd.actors.shortage import short_of_memory
+from trainerd.actors.snapshots import SnapshotStore
+from trainerd.actors.snapshotting import Snapshots
 from trainerd.actors.stage import Stage
 from trainerd.actors.state import TrainState
 from trainerd.actors.step import Outputs, Settings
-from trainerd.actors.work import Evaluation, Position, Work
+from trainerd.actors.surroundings import Ending, Surroundings
+from trainerd.actors.work import Evaluation, Position, Rewind, Work
 
 _FEED_CLOSE_S = 5.0
 
@@ -42,44 +51,68 @@ def run_loop(
     ledger: Iterable[Entry] = (),
     reporter: Reporter | None = None,
     controls: Controls | None = None,
+    rulebook: Rulebook | None = None,
+    drill: Drill | None = None,
     clock: Callable[[], float] = time.monotonic,
     devices: Sequence[jax.Device] | None = None,
+    recovery: Recovery | None = None,
 ) -> Result:
     """Train `program` as `plan` says, from the newest checkpoint or from the beginning.
 
     Checkpoints go to `checkpoint_directory`; the newest sound one of it and of
     `restore_directories` is continued. `ledger` holds what the run's journal knows to be left out,
-    beside what the checkpoint says. `devices`: all there are, by default. Returns why it ended; a
-    fault that needs a decision is put to `reporter.decide`, and never raised.
+    beside what the checkpoint says. `rulebook`: where other rules than the plan's come from;
+    `drill`: makes faults happen on purpose. `devices`: all there are, by default. Returns why it
+    ended; a fault that needs a decision is put to `reporter.decide`, and never raised.
+
+    `recovery`: what the next process is to find on this host, and this one looks for.
 
     `reporter` stays beside the program's callbacks, not one of them: it answers for faults, which
     a callback cannot, and hears of phases and saves before and after any callback runs.
     """
     reporter = reporter or Quiet()
+    recovery = recovery or Recovery()
+    devices = devices or jax.devices()
+    directories = [checkpoint_directory, *restore_directories]
+    left_out = tuple(ledger)
     around = Surroundings(
         reporter=reporter,
         controls=controls or Controls(),
         stage=Stage(reporter),
         audience=Audience(callbacks=program.callbacks, faulted=reporter.faulted),
         clock=clock,
+        rulebook=rulebook or Rulebook(),
+        drill=drill,
     )
-    try:
-        prepared = prepare(
+    with _snapshot_store(recovery) as snapshots:
+        try:
+            prepared = prepare(
+                program,
+                plan,
+                devices=devices,
+                directories=directories,
+                reporter=reporter,
+                enter=around.stage.enter,
+                left_out=left_out,
+                snapshots=snapshots,
+                executable_directory=recovery.executable_directory,
+            )
+        except Exception as error:
+            fault = classify(error, phase=around.stage.phase, step=0, state_intact=True)
+            reporter.decide(short_of_memory(fault, planned(plan, devices=len(devices))))
+            around.stage.enter(Phase.DRAIN, 0)
+            return _unbegun(checkpoint_directory)
+        ending = train(
             program,
             plan,
-            devices=devices or jax.devices(),
-            directories=[checkpoint_directory, *restore_directories],
-            reporter=reporter,
-            enter=around.stage.enter,
+            prepared,
+            around,
+            ledger=Ledger(left_out),
+            directory=checkpoint_directory,
+            rollback_to=directories,
+            snapshots=snapshots,
+            recovery=recovery,
         )
-    except Exception as error:
-        phase = around.stage.phase
-        reporter.decide(classify(error, phase=phase, step=0, state_intact=True))
-        around.stage.enter(Phase.DRAIN, 0)
-        return _unbegun(checkpoint_directory)
-    ending = train(
-        program, plan, prepared, around, ledger=Ledger(ledger), directory=checkpoint_directory
-    )
     if ending.raised is not None:
         raise ending.raised
     return ending.result
@@ -93,14 +126,40 @@ def train(
     *,
     ledger: Ledger,
     directory: Path | None,
+    rollback_to: Sequence[Path] | None = None,
+    snapshots: SnapshotStore | None = None,
+    recovery: Recovery | None = None,
 ) -> Ending:
-    """Run the loop on a prepared program, whose data is closed at the end."""
+    """Run the loop on a prepared program, whose data is closed at the end.
+
+    `rollback_to`: where a rollback finds older states, beside `snapshots` and the one there was to
+    begin with; None: there is no rollback.
+    """
+    recovery = recovery or Recovery()
     feed = Feed()
     feed.start(loader(program, prepared), ended=prepared.batches.close)
-    restored = prepared.restored
+    restored, compiled = prepared.restored, prepared.step
+    rewind: Rewind | None = None
+    if rollback_to is not None:
+        rewind = ProgramRewind(
+            program,
+            plan,
+            prepared,
+            directories=rollback_to,
+            feed=feed,
+            faulted=around.reporter.faulted,
+            snapshots=snapshots,
+        )
+
+    def weighed(loaded: Loaded, weights: np.ndarray[Any, Any]) -> Loaded:
+        return replace(loaded, placed_weights=compiled.place(weights))
+
+    def explained(fault: Fault) -> Fault:
+        return short_of_memory(fault, prepared.slot_plan, compiled.memory())
+
     work = Work(
         state=prepared.state,
-        step=_ProgramStep(prepared.step),
+        step=_ProgramStep(compiled),
         supply=_ProgramSupply(feed, prepared.batches.batches_per_epoch),
         slots=prepared.slot_plan.slots,
         slot_examples=prepared.slot_plan.slot_examples,
@@ -108,11 +167,36 @@ def train(
         form=_unchanged,
         reading=prepared.batches.position,
         evaluation=_evaluation(program, plan),
+        rewind=rewind,
+        explained=explained,
+        weighed=weighed,
     )
+    taking = None
+    if snapshots is not None:
+        taking = Snapshots(
+            snapshots,
+            plan,
+            work,
+            prepared.abstract,
+            crash_every_s=recovery.crash_every_s,
+            told=recovery.told,
+        )
     try:
-        return conduct(work, plan, around, ledger=ledger, directory=directory)
+        return conduct(work, plan, around, ledger=ledger, directory=directory, snapshots=taking)
     finally:
         feed.close(_FEED_CLOSE_S)
+
+
+@contextlib.contextmanager
+def _snapshot_store(recovery: Recovery) -> Iterator[SnapshotStore | None]:
+    if recovery.snapshot_directory is None:
+        yield None
+        return
+    store = SnapshotStore(recovery.snapshot_directory, most_bytes=recovery.snapshot_bytes)
+    try:
+        yield store
+    finally:
+        store.close()
 
 
 class _ProgramStep:
@@ -131,7 +215,7 @@ class _ProgramStep:
         settings: Settings,
         word: Word,
         /,
-    ) -> tuple[TrainState, Outputs]:
+    ) -> tuple[TrainState, Packed[Outputs]]:
         mask = self._compiled.mask(forced)
         return self._compiled(state, loaded.slots, loaded.placed_weights, mask, settings, word)
 

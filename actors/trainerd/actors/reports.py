@@ -50,14 +50,24 @@ class Verdict(enum.Enum):
     CONTINUE = "continue"
     MASK = "mask"
     SKIP = "skip"
+    ROLLBACK = "rollback"
     RESTART = "restart"
     FAIL = "fail"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """A verdict and what it needs. `rollback_steps`: for ROLLBACK, how many applied updates older
+    the state must be at least; 0: as the run's plan says."""
+
+    verdict: Verdict
+    rollback_steps: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
     """A fault as the loop saw it. Fields as in `trainerd.v1.Fault`; `error_type` names the type of
-    what was raised, if anything was."""
+    what was raised, if anything was. `policy_version`: of the rules that it was dealt with by."""
 
     fault_class: FaultClass
     message: str
@@ -72,6 +82,7 @@ class Fault:
     delegated: Verdict | None = None
     request_ids: tuple[str, ...] = ()
     error_type: str = ""
+    policy_version: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +113,19 @@ class SaveRecord:
     blocked_s: float
     duration_s: float
     request_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollbackRecord:
+    """The run went back to an older state. Batches `first_batch` to `last_batch`, the offending
+    one, are left out from now on. `source`: "init", or the checkpoint's path."""
+
+    from_step: int
+    step: int
+    first_batch: int
+    last_batch: int
+    source: str
+    fault_class: FaultClass
 
 
 class FinishReason(enum.Enum):
@@ -149,8 +173,11 @@ class Reporter(Protocol):
     def faulted(self, fault: Fault) -> None:
         """A fault that was handled by a delegated rule, or that does not stop training."""
 
-    def decide(self, fault: Fault) -> Verdict:
+    def decide(self, fault: Fault) -> Judgement:
         """A fault that needs a decision. Blocks, with a deadline, until there is one."""
+
+    def rolled_back(self, record: RollbackRecord) -> None:
+        """The run goes on from an older state."""
 
     def paused(self, step: int) -> None: ...
 
@@ -174,8 +201,10 @@ class Quiet:
 
     def faulted(self, fault: Fault) -> None: ...
 
-    def decide(self, fault: Fault) -> Verdict:  # noqa: ARG002 - whatever it is
-        return Verdict.FAIL
+    def decide(self, fault: Fault) -> Judgement:  # noqa: ARG002 - whatever it is
+        return Judgement(verdict=Verdict.FAIL)
+
+    def rolled_back(self, record: RollbackRecord) -> None: ...
 
     def paused(self, step: int) -> None: ...
 

@@ -12,11 +12,12 @@ import jax
 from trainerd.actors.accounting import Account
 from trainerd.actors.boundary import Boundary
 from trainerd.actors.checkpoint_files import Checkpoint
-from trainerd.actors.checkpoint_meta import CheckpointMeta, made_by
+from trainerd.actors.checkpoint_meta import made_by
 from trainerd.actors.checkpoints import CheckpointStore
 from trainerd.actors.plan import Plan
+from trainerd.actors.run_meta import meta_of
 from trainerd.actors.state import PyTree
-from trainerd.actors.work import Work
+from trainerd.actors.work import Position, Work
 
 _FIRST_RETRY_S = 0.5
 _LONGEST_RETRY_S = 8.0
@@ -38,6 +39,9 @@ class Saving(Protocol):
     def settled(self) -> Checkpoint | None:
         """See the save in flight through; return the newest durable checkpoint."""
 
+    def went_back(self, position: Position, /) -> None:
+        """The run goes on from an older state: what was saved since is not of its past."""
+
 
 class Saver:
     """Saves states at rest. Whoever has asked for a save by then is answered by it.
@@ -57,9 +61,9 @@ class Saver:
         clock: Callable[[], float],
     ) -> None:
         self._store, self._plan, self._boundary, self._work = store, plan, boundary, work
-        origin = work.position.origin
-        self._saved_step = -1 if origin is None else work.position.step
-        self._owes = origin is not None and origin.parent.absolute() != directory.absolute()
+        self._directory = directory.absolute()
+        self._saved_step, self._owes = -1, False
+        self._stand(work.position)
         self._made_by = made_by(_devices(work.state) or jax.devices())
         self._clock = clock
 
@@ -74,20 +78,7 @@ class Saver:
         """Begin to save; returns once the state's buffers may be donated."""
         self._boundary.asked()
         self._saved_step, self._owes = account.step, False
-        meta = CheckpointMeta(
-            run_id=self._plan.run_id,
-            batch=account.cursor,
-            slots=self._work.slots,
-            global_batch=self._plan.global_batch,
-            seed=self._plan.seed,
-            loss=account.loss,
-            masked_slots=account.masked_slots,
-            skipped_batches=account.skipped_batches,
-            ledger=account.ledger.entries,
-            losses=account.losses,
-            data=self._work.reading(account.cursor),
-            made_by=self._made_by,
-        )
+        meta = meta_of(account, self._plan, self._work, self._made_by)
         form = self._work.form(state, account.step)
         self._store.save(account.step, form, meta, self._boundary.take_save_ids())
 
@@ -119,6 +110,16 @@ class Saver:
         self._store.drain(self._plan.final_save_timeout_s)
         return self._store.newest()
 
+    def went_back(self, position: Position) -> None:
+        """The run goes on from an older state: remove what was saved since."""
+        self._stand(position)
+        self._store.discard_after(position.step)
+
+    def _stand(self, position: Position) -> None:
+        origin = position.origin if position.durable else None
+        self._saved_step = -1 if origin is None else position.step
+        self._owes = origin is not None and origin.parent.absolute() != self._directory
+
     def _durable(self, step: int) -> bool:
         try:
             return self._store.durable(step) is not None
@@ -144,6 +145,9 @@ class Unsaved:
     def settled(self) -> Checkpoint | None:
         """Nothing."""
         return None
+
+    def went_back(self, _position: Position, /) -> None:
+        """Do nothing."""
 
 
 def _devices(state: PyTree) -> list[jax.Device]:

@@ -17,6 +17,8 @@ from trainerd.actors.state import PyTree
 class SlotPlan:
     """`slots` equal blocks of `slot_examples` examples over `devices` devices.
 
+    Each slot is computed in `parts` equal parts, one after the other.
+
     Each device runs `per_device` slots; those beyond `slots` are padding of weight zero. Slot `i`
     is the examples `i * slot_examples` to `(i + 1) * slot_examples`, wherever it runs.
     """
@@ -24,15 +26,22 @@ class SlotPlan:
     slots: int
     slot_examples: int
     devices: int
+    parts: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("slots", "slot_examples", "devices"):
+        for name in ("slots", "slot_examples", "devices", "parts"):
             if (value := getattr(self, name)) < 1:
                 raise PlanError(f"{name} must be ≥ 1, got {value}")
         if self.devices > self.slots:
             raise PlanError(
                 f"{self.devices} devices cannot share {self.slots} slots: each needs at least one",
                 suggestion="make train.microbatch smaller, or train on fewer devices",
+            )
+        if self.slot_examples % self.parts:
+            raise PlanError(
+                f"a slot of {self.slot_examples} examples cannot be computed in {self.parts} equal "
+                "parts",
+                suggestion="choose a number of examples per slot that these parts divide",
             )
 
     @property
@@ -97,12 +106,13 @@ def plan_slots(
     microbatch: int | None = None,
     accumulate_steps: int | None = None,
     slots: int = 0,
+    parts: int = 1,
 ) -> SlotPlan:
     """Choose the number of slots, or take the one chosen before (`slots` above 0).
 
     `microbatch` is examples per slot, `accumulate_steps` slots per device; without either a batch
-    is one slot on one device, and one slot a device on several. Raises `PlanError` where the
-    numbers do not divide.
+    is one slot on one device, and one slot a device on several. `parts`: see `SlotPlan`.
+    Raises `PlanError` where the numbers do not divide.
     """
     _at_least_one(global_batch=global_batch, devices=devices)
     if microbatch is not None and accumulate_steps is not None:
@@ -126,7 +136,9 @@ def plan_slots(
             f"{chosen} slots must divide global_batch {global_batch}",
             suggestion="choose global_batch as a multiple of accumulate_steps × devices",
         )
-    return SlotPlan(slots=chosen, slot_examples=global_batch // chosen, devices=devices)
+    return SlotPlan(
+        slots=chosen, slot_examples=global_batch // chosen, devices=devices, parts=parts
+    )
 
 
 def _at_least_one(**values: int) -> None:

@@ -61,11 +61,11 @@ class LossHistory:
     """
 
     def __init__(self, spike: Spike, losses: Iterable[float] = ()) -> None:
-        self._spike = spike
+        self.spike = spike
         self._losses: collections.deque[float] = collections.deque(maxlen=spike.history + 1)
         self._limits = (math.inf, math.inf)
         self._losses.extend(loss for loss in losses if math.isfinite(loss))
-        self._limits = (self._spike.limit(list(self._losses)[:-1]), self._newest_limit())
+        self._limits = (self.spike.limit(list(self._losses)[:-1]), self._newest_limit())
 
     @property
     def losses(self) -> tuple[float, ...]:
@@ -85,4 +85,4 @@ class LossHistory:
         self._limits = (self._limits[1], self._newest_limit())
 
     def _newest_limit(self) -> float:
-        return self._spike.limit(list(self._losses)[-self._spike.history :])
+        return self.spike.limit(list(self._losses)[-self.spike.history :])

@@ -43,7 +43,7 @@ class TrainState:
     ) -> TrainState:
         """Make the state before the first update; `params` are copied, Python numbers too."""
         params = jax.tree.map(copied, params)
-        opt_state = () if optimizer is None else jax.tree.map(_strong, optimizer.init(params))
+        opt_state = () if optimizer is None else jax.tree.map(strong, optimizer.init(params))
         return TrainState(
             params=params,
             opt_state=opt_state,
@@ -80,8 +80,8 @@ def initial_state(program: Program, seed: int) -> TrainState:
     Every leaf becomes a strongly typed array, so that a step returns the types it was given.
     """
     init_key, root = jax.random.split(seed_key(seed))
-    params = jax.tree.map(_strong, program.init(init_key))
-    opt_state = jax.tree.map(_strong, program.optimizer.init(params))
+    params = jax.tree.map(strong, program.init(init_key))
+    opt_state = jax.tree.map(strong, program.optimizer.init(params))
     return TrainState(
         params=params,
         opt_state=opt_state,
@@ -136,7 +136,7 @@ def copied(leaf: Any) -> Any:
         return jax.random.wrap_key_data(
             jnp.copy(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf)
         )
-    return _strong(jnp.array(leaf, copy=True)) if is_array(leaf) else leaf
+    return strong(jnp.array(leaf, copy=True)) if is_array(leaf) else leaf
 
 
 def is_array(leaf: Any) -> bool:
@@ -144,7 +144,8 @@ def is_array(leaf: Any) -> bool:
     return isinstance(leaf, (jax.Array, np.ndarray, np.generic, bool, int, float, complex))
 
 
-def _strong(leaf: Any) -> jax.Array:
+def strong(leaf: Any) -> jax.Array:
+    """Return an array or a number as a strongly typed array."""
     array = jnp.asarray(leaf)
     if jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
         return array

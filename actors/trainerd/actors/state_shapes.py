@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from trainerd.actors.errors import EngineError
-from trainerd.actors.state import PyTree, is_array
+from trainerd.actors.state import PyTree, is_array, strong
 
 _SHOWN = 4
 
@@ -23,6 +24,30 @@ def kept(applied: Any, after: PyTree, before: PyTree) -> PyTree:
     return jax.tree.map(
         lambda new, old: jnp.where(applied, new, old) if is_array(new) else new, after, before
     )
+
+
+def updated(applied: Any, update: Callable[[], PyTree], before: PyTree) -> PyTree:
+    """Take `update()` where the scalar `applied` holds, else `before`. Traceable.
+
+    As `kept`, but the update is a branch: one not taken is not computed, and one that is may change
+    a donated state in place, which a selection after it would have to read and write once more.
+    """
+    made: list[tuple[Any, list[Any]]] = []
+
+    def take() -> list[Any]:
+        after = update()
+        unchanged(after, before)
+        leaves, structure = jax.tree.flatten(after)
+        made.append((structure, leaves))
+        return [strong(leaf) for leaf in leaves if is_array(leaf)]
+
+    def leave() -> list[Any]:
+        return [strong(leaf) for leaf in jax.tree.leaves(before) if is_array(leaf)]
+
+    arrays = iter(jax.lax.cond(applied, take, leave))
+    structure, leaves = made[-1]
+    chosen = [next(arrays) if is_array(leaf) else leaf for leaf in leaves]
+    return jax.tree.unflatten(structure, chosen)
 
 
 def unchanged(after: PyTree, before: PyTree) -> None:

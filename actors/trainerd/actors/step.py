@@ -22,7 +22,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from trainerd.actors import control
 from trainerd.actors.arithmetic import Arithmetic
-from trainerd.actors.loss import LossFunction, loss_function
+from trainerd.actors.loss import GradientFunction, gradient_function
 from trainerd.actors.program import Program
 from trainerd.actors.state import (
     PyTree,
@@ -34,6 +34,8 @@ from trainerd.actors.state import (
 )
 
 AXIS = "data"
+SPIKE = 1000.0
+"""How many times too large loss and gradient of a slot are that is spoilt on purpose."""
 
 
 @partial(
@@ -86,6 +88,7 @@ class Settings:
         "spiked",
         "finite",
         "counted",
+        "count",
         "weight",
         "control",
     ),
@@ -93,13 +96,13 @@ class Settings:
 )
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outputs:
-    """What a step says, replicated on every device.
+    """What a step says: traced inside it, on the host afterwards.
 
     `step`: applied updates after it. `live`: whether it was within `Settings.steps`. `applied`:
     whether the state changed. `loss`, `gradient_norm` (before clipping), `metrics`: weighted means
     over the slots that counted, NaN where none did. `spiked`: whether the loss, finite, was above
-    its limit. `finite`, `counted`: one bool a slot, padding included. `weight`: the weight that
-    counted. `control`: the control word, reduced by maximum.
+    its limit. `finite`, `counted`: one bool a slot, padding included. `count`: how many slots
+    counted, `weight`: with what weight. `control`: the control word, reduced by maximum.
     """
 
     step: Any
@@ -111,6 +114,7 @@ class Outputs:
     spiked: Any
     finite: Any
     counted: Any
+    count: Any
     weight: Any
     control: Any
 
@@ -135,15 +139,22 @@ def spread(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(AXIS))
 
 
-def make_step(program: Program, mesh: Mesh, arithmetic: Arithmetic) -> StepFunction:
+def make_step(
+    program: Program, mesh: Mesh, arithmetic: Arithmetic, *, parts: int = 1
+) -> StepFunction:
     """Make `(state, slots, weights, forced_mask, settings, control) -> (state, outputs)`.
 
     `slots`: leaves `(padded, slot_examples, …)`; `weights`: `(padded,)` float32, zero for padding;
     `forced_mask`: `(padded,)` bool, slots that never count; `control`: `(devices, LANES)` int32.
-    All four are cut over the mesh along their first axis. Calls `program.loss` once.
+    All four are cut over the mesh along their first axis. Each slot is computed in `parts` equal
+    parts; see `gradient_function`. Calls `program.loss` once.
+
+    A weight that is NaN says that its slot is to count as one whose loss is not finite; one below
+    zero that loss and gradient of its slot, of that size, are to count `SPIKE` times: faults on
+    purpose, which nothing but a drill makes. Weights above zero are what they are, to the bit.
     """
     over_devices = jax.shard_map(
-        partial(_sums, loss_function(program, arithmetic)),
+        partial(_sums, gradient_function(program, arithmetic, parts)),
         mesh=mesh,
         in_specs=(
             PartitionSpec(),
@@ -198,6 +209,7 @@ def make_step(program: Program, mesh: Mesh, arithmetic: Arithmetic) -> StepFunct
             spiked=spiked,
             finite=sums.finite > 0,
             counted=sums.counted > 0,
+            count=jnp.sum(sums.counted > 0, dtype=jnp.int32),
             weight=sums.weight,
             control=word,
         )
@@ -221,7 +233,7 @@ class _Sums:
 
 
 def _sums(  # noqa: PLR0917
-    loss_of: LossFunction,
+    gradient: GradientFunction,
     state: TrainState,
     slots: PyTree,
     weights: jax.Array,
@@ -230,7 +242,6 @@ def _sums(  # noqa: PLR0917
     words: jax.Array,
 ) -> tuple[_Sums, jax.Array]:
     """One device's part: scan over its slots, then the one sum over all devices."""
-    gradient = jax.value_and_grad(loss_of, has_aux=True)
     root = jax.random.wrap_key_data(state.rng)
     step_key = jax.random.fold_in(root, state.step)
     local = weights.shape[0]
@@ -240,16 +251,24 @@ def _sums(  # noqa: PLR0917
         index, examples, weight, forced = slot
         key = jax.random.fold_in(step_key, first + index)
         (loss, metrics), gradients = gradient(state.params, examples, key)
+        spoilt = jnp.isnan(weight)
+        size = jnp.where(spoilt, 1.0, jnp.abs(weight))
+        scale = jnp.where(weight < 0, -SPIKE * weight, weight)
         # The norm is not finite where any element is not; computing it costs least.
         finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradients, squared=True))
-        counted = (weight > 0) & ~forced & (finite | ~mask)
-        added = jax.tree.map(
-            lambda total, part: total + weight * part.astype(jnp.float32),
-            carry,
-            (loss, gradients, jnp.float32(1.0)),
+        finite &= ~spoilt
+        counted = (size > 0) & ~forced & (finite | ~mask)
+        total_loss, total_gradients, total_weight = carry
+        added = (
+            *jax.tree.map(
+                lambda total, part: total + scale * part.astype(jnp.float32),
+                (total_loss, total_gradients),
+                (loss, gradients),
+            ),
+            total_weight + size,
         )
-        shares = {name: jnp.where(counted, weight * value, 0.0) for name, value in metrics.items()}
-        return select(counted, added, carry), (shares, finite | ~(weight > 0), counted)
+        shares = {name: jnp.where(counted, size * value, 0.0) for name, value in metrics.items()}
+        return select(counted, added, carry), (shares, finite | ~(size > 0), counted)
 
     zeros = (
         jnp.float32(0.0),

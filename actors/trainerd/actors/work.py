@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+import numpy as np
 
 from trainerd.actors.checkpoint_restore import Restored
 from trainerd.actors.control import Word
 from trainerd.actors.feed import Loaded
 from trainerd.actors.ledger import Entry
+from trainerd.actors.reports import Fault
 from trainerd.actors.state import PyTree, TrainState
 from trainerd.actors.step import Outputs, Settings
+
+
+class Told(Protocol):
+    """What a step says, which may still be running."""
+
+    def ready(self) -> bool:
+        """Whether `read` would not wait."""
+
+    def read(self) -> Outputs:
+        """Wait for the step; return Python numbers in it, and arrays wherever they are.
+
+        Raises what the step failed with.
+        """
 
 
 class Step(Protocol):
@@ -31,7 +47,7 @@ class Step(Protocol):
         settings: Settings,
         word: Word,
         /,
-    ) -> tuple[PyTree, Outputs]:
+    ) -> tuple[PyTree, Told]:
         """Begin a step on `loaded`, whose slots `forced` never count."""
 
 
@@ -56,8 +72,8 @@ class Supply(Protocol):
 class Position:
     """Where a run stands: applied updates, next batch, newest loss, what was left out so far.
 
-    `losses` is what thresholds of loss spikes are made of; `origin` the checkpoint that all this
-    was read from, None if it was not.
+    `losses` is what thresholds of loss spikes are made of; `origin` the checkpoint or snapshot that
+    all this was read from, None if it was not; a snapshot is not `durable`.
     """
 
     step: int = 0
@@ -66,10 +82,11 @@ class Position:
     losses: tuple[float, ...] = ()
     entries: tuple[Entry, ...] = ()
     origin: Path | None = None
+    durable: bool = True
 
     @staticmethod
     def of(restored: Restored) -> Position:
-        """Stand where a checkpoint stood."""
+        """Stand where a checkpoint or a snapshot stood."""
         meta = restored.meta
         return Position(
             step=restored.checkpoint.step,
@@ -78,7 +95,29 @@ class Position:
             losses=meta.losses,
             entries=meta.ledger,
             origin=restored.checkpoint.path,
+            durable=restored.durable,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rewound:
+    """An older state, and where the run stood then. The state belongs to whoever asked for it."""
+
+    state: PyTree
+    position: Position
+
+
+class Rewind(Protocol):
+    """Goes back: to an older state, and with the data to where it was then."""
+
+    def __call__(self, at_most_step: int, entries: Sequence[Entry], /) -> Rewound:
+        """Return the newest sound state of at most `at_most_step` updates; where there is none, the
+        oldest there is; where there is none at all, the one that the run began with.
+
+        `entries` is all that the run leaves out by now: a state that was trained on any of it is
+        none. The batch taken next is the first after the position's that is not left out. Raises
+        what restoring raises.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,13 +134,23 @@ class Evaluation:
     each_epoch: bool = False
 
 
+def _as_it_is(fault: Fault) -> Fault:
+    return fault
+
+
+def _unweighed(loaded: Loaded, _weights: np.ndarray[Any, Any]) -> Loaded:
+    return loaded
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
     """One run's parts. `state` belongs to the loop, which donates it.
 
     A batch is `slots` parts that are masked one by one, of `slot_examples` examples each (0: not
     known). `form` makes what a checkpoint holds of a state and its step, `reading` what it holds
-    of an iterator of examples that reads a batch next.
+    of an iterator of examples that reads a batch next. `rewind` None: there is no way back.
+    `explained` adds to a fault what is known of the step's memory; `weighed` gives a batch other
+    weights on the devices, `(padded,)`, and leaves the host's copy as it is.
     """
 
     state: PyTree
@@ -113,3 +162,6 @@ class Work:
     form: Callable[[PyTree, int], TrainState]
     reading: Callable[[int], Mapping[str, Any] | None] = lambda _batch: None
     evaluation: Evaluation | None = None
+    rewind: Rewind | None = None
+    explained: Callable[[Fault], Fault] = _as_it_is
+    weighed: Callable[[Loaded, np.ndarray[Any, Any]], Loaded] = _unweighed

@@ -19,6 +19,11 @@ class Callback:
 
     A hook blocks the loop while it runs. Metrics leave the device one step late, so `on_step_end`
     of a step runs while the next one may be in flight; see `needs_rest`.
+
+    A supervised run may go back to an older state and on from there. Callbacks live on and keep
+    what they know: `state.step` is lower than before, `on_epoch_begin` is called again, and steps
+    that were seen are seen once more, made of other batches. What a callback has written of them
+    stays where it is.
     """
 
     def attach(self, access: StateAccess) -> None:

@@ -78,13 +78,15 @@ class LoggingCallback(Callback):
         self._log(state)
 
     def _log(self, state: TrainingState) -> None:
-        known = not math.isnan(state.learning_rate)
-        rate = {"learning_rate": state.learning_rate} if known else {}
+        rate = state.learning_rate
+        metrics = dict(state.metrics)
+        if not math.isnan(rate):
+            metrics = {"learning_rate": rate} | metrics
         event = LoggedMetrics(
             epoch=state.epoch,
             step=state.step,
-            learning_rate=state.learning_rate,
-            metrics=MappingProxyType(rate | dict(state.metrics)),
+            learning_rate=rate,
+            metrics=MappingProxyType(metrics),
         )
         # An epoch's last step may have said all there is.
         if self._history and self._history[-1] == event:

@@ -21,6 +21,8 @@ _log = structlog.get_logger("trainerd.callbacks")
 
 OnError: TypeAlias = Literal["isolate", "raise"]
 _Hook: TypeAlias = Callable[[TrainingState], CallbackSignal | None]
+_Call: TypeAlias = tuple[str, str, _Hook]
+"""A callback's name, the name with the hook's, and the hook."""
 
 _HOOKS = (
     "on_train_begin",
@@ -121,7 +123,10 @@ class CallbackRunner:
         self._stopped_by = ""
         if self._access is not None:
             access = self._access
-            attach = [(name, _attaching(callback, access)) for name, callback in self._named]
+            attach = [
+                (name, f"{name}.attach", _attaching(callback, access))
+                for name, callback in self._named
+            ]
             self._event("attach", attach, owner)
         return self._event("on_train_begin", self._hooks["on_train_begin"], owner)
 
@@ -161,19 +166,19 @@ class CallbackRunner:
                 self._failed(name, "needs_rest", step, error)
         return needed
 
-    def _event(
-        self, hook: str, calls: Sequence[tuple[str, _Hook]], owner: StateOwner
-    ) -> CallbackSignal:
-        if not calls:
-            return CallbackSignal.STOP if owner.state.should_stop else CallbackSignal.CONTINUE
+    def _event(self, hook: str, calls: Sequence[_Call], owner: StateOwner) -> CallbackSignal:
         state = owner.state
+        if not calls:
+            return CallbackSignal.STOP if state.should_stop else CallbackSignal.CONTINUE
         raised: BaseException | None = None
         stop, asker = False, ""
-        for name, call in calls:
-            before = state.should_stop
-            owner.lend(f"{name}.{hook}")
+        before = state.should_stop
+        for name, where, call in calls:
+            owner.lend(where)
             try:
-                stop = _stops(call(state)) or stop
+                answer = call(state)
+                if answer is not None and answer is not CallbackSignal.CONTINUE:
+                    stop = _stops(answer) or stop
             except LoggingError as error:
                 raised = raised or error
             except Exception as error:
@@ -185,9 +190,11 @@ class CallbackRunner:
                 raised = interrupt
             finally:
                 owner.lend("")
-            if not asker and (stop or (state.should_stop and not before)):
+            now = state.should_stop
+            if not asker and (stop or (now and not before)):
                 asker = name
-        stop = stop or state.should_stop
+            before = now
+        stop = stop or before
         if stop:
             owner.stop()
             self._stopped_by = self._stopped_by or asker
@@ -249,9 +256,9 @@ def _named(callbacks: Sequence[Callback]) -> list[tuple[str, Callback]]:
     return named
 
 
-def _overridden(named: list[tuple[str, Callback]], hook: str) -> list[tuple[str, _Hook]]:
+def _overridden(named: list[tuple[str, Callback]], hook: str) -> list[_Call]:
     return [
-        (name, getattr(callback, hook))
+        (name, f"{name}.{hook}", getattr(callback, hook))
         for name, callback in named
         if getattr(type(callback), hook) is not getattr(Callback, hook)
     ]

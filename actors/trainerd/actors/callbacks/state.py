@@ -192,6 +192,10 @@ class StateOwner:
             book.metrics.clear()
             book.metrics.update(floats)
 
+    def metrics(self) -> dict[str, float]:
+        """Return a copy of the entries, callbacks' own included."""
+        return dict(self._book.metrics)
+
     def add_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Add entries, such as those of a validation, to the ones there are."""
         self._book.metrics.update(_floats(metrics))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import os
 import signal
 import tempfile
 from collections.abc import Mapping
@@ -15,11 +14,10 @@ from google.protobuf.message import DecodeError
 
 from trainerd.actors.launcher import devices, environment, interpreter
 from trainerd.actors.launcher.config import LauncherConfig
-from trainerd.actors.launcher.processes import Child, Children, Ended
-from trainerd.actors.launcher.tail_pipe import TailPipe
+from trainerd.actors.launcher.errands import Errands
+from trainerd.actors.launcher.processes import Children, Ended
 from trainerd.v1 import control_pb2, launcher_pb2, run_pb2
 
-MAX_RESULT_BYTES = 1024 * 1024
 CONCURRENT_CHECKS = 2
 
 _log = structlog.get_logger("trainerd.launcher")
@@ -32,7 +30,7 @@ class Checks:
         self._config = config
         self._children = children
         self._free = asyncio.Semaphore(CONCURRENT_CHECKS)
-        self._running: set[Child] = set()
+        self._errands = Errands(children)
 
     async def check(self, spec: run_pb2.RunSpec) -> list[control_pb2.Problem]:
         """Every problem found. A check that does not end in time claims nothing."""
@@ -55,8 +53,7 @@ class Checks:
 
     def kill(self) -> None:
         """End the checks that run; each claims nothing."""
-        for child in self._running:
-            child.kill()
+        self._errands.kill()
 
     def _environment(self, spec: run_pb2.RunSpec, python: str) -> dict[str, str]:
         """The trainer's environment, but with the CPU alone: a check touches no device."""
@@ -76,45 +73,18 @@ class Checks:
     async def _run(
         self, spec: run_pb2.RunSpec, python: str, variables: Mapping[str, str]
     ) -> list[control_pb2.Problem]:
-        stdin = os.memfd_create("spec", os.MFD_CLOEXEC)
-        result = os.memfd_create("problems", os.MFD_CLOEXEC)
-        errors = TailPipe()
-        with tempfile.TemporaryDirectory(prefix="check-", dir=self._config.state) as scratch:
-            try:
-                os.write(stdin, spec.SerializeToString())
-                os.lseek(stdin, 0, os.SEEK_SET)
-                try:
-                    child = self._children.spawn(
-                        [python, "-m", "trainerd.actors.checker"],
-                        environment=variables,
-                        directory=spec.trainer.workdir or scratch,
-                        stdin=stdin,
-                        stdout=result,
-                        stderr=errors.writing,
-                    )
-                finally:
-                    errors.close_writing()
-                ended = await self._ended(child)
-                data = os.pread(result, MAX_RESULT_BYTES, 0)
-            finally:
-                os.close(stdin)
-                os.close(result)
-                said = errors.close()
-        return _problems(ended, data, said)
-
-    async def _ended(self, child: Child) -> Ended | None:
-        """How the checker ended by itself; None: it was ended here."""
-        self._running.add(child)
         timeout_s = self._config.launcher.check_timeout_s
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await asyncio.shield(child.ended)
-        except TimeoutError:
+        with tempfile.TemporaryDirectory(prefix="check-", dir=self._config.state) as scratch:
+            errand = await self._errands.run(
+                [python, "-m", "trainerd.actors.checker"],
+                told=spec.SerializeToString(),
+                environment=variables,
+                directory=spec.trainer.workdir or scratch,
+                timeout_s=timeout_s,
+            )
+        if errand.ended is None:
             _log.warning("program_check_timed_out", timeout_s=timeout_s)
-            return None
-        finally:
-            child.kill()
-            self._running.discard(child)
+        return _problems(errand.ended, errand.answer, errand.said)
 
 
 def _problems(ended: Ended | None, data: bytes, said: str) -> list[control_pb2.Problem]:

@@ -35,8 +35,16 @@ class LauncherSection:
     """Seconds a trainer may take to save when the launcher itself is told to end. ≥ 0."""
     check_timeout_s: float = 120.0
     """Seconds a program check may take: it imports the user's program, and jax. > 0."""
+    replay_timeout_s: float = 570.0
+    """Seconds the replay of an incident may take; the daemon waits for 600. > 0."""
     orphan_grace_s: float = 86_400.0
     """Seconds a trainer trains on without a daemon, unless the daemon says otherwise. ≥ 0."""
+    standby: bool = True
+    """Whether a process that has imported what the trainer imports waits to fork its successor."""
+    standby_after_s: float = 3.0
+    """Seconds a trainer has the machine to itself before its standby is prepared. ≥ 0."""
+    snapshot_share: float = 0.25
+    """Share of this host's memory that a run's snapshots may take. 0: none are taken. ≤ 0.5."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +147,7 @@ def _build(
 
 
 _NAMES: Mapping[type, str] = types.MappingProxyType(
-    {str: "a string", int: "an integer", float: "a number"}
+    {str: "a string", int: "an integer", float: "a number", bool: "true or false"}
 )
 
 
@@ -167,13 +175,16 @@ def _violations(config: LauncherConfig) -> list[str]:
             f"launcher.socket must be at most {protocol.MAX_SOCKET_PATH} bytes, got {length} "
             f"({launcher.socket}); choose a shorter directory"
         )
-    for name in ("grace_s", "orphan_grace_s"):
+    for name in ("grace_s", "orphan_grace_s", "standby_after_s"):
         value = getattr(launcher, name)
         if not (math.isfinite(value) and value >= 0):
             found.append(f"launcher.{name} must be a finite number ≥ 0, got {value}")
-    timeout_s = launcher.check_timeout_s
-    if not (math.isfinite(timeout_s) and timeout_s > 0):
-        found.append(f"launcher.check_timeout_s must be a finite number > 0, got {timeout_s}")
+    if not 0 <= launcher.snapshot_share <= 0.5:
+        found.append(f"launcher.snapshot_share must be 0 to 0.5, got {launcher.snapshot_share}")
+    for name in ("check_timeout_s", "replay_timeout_s"):
+        value = getattr(launcher, name)
+        if not (math.isfinite(value) and value > 0):
+            found.append(f"launcher.{name} must be a finite number > 0, got {value}")
     if devices.platform not in PLATFORMS:
         found.append(
             f"devices.platform must be one of {', '.join(PLATFORMS)}, got {devices.platform!r}"

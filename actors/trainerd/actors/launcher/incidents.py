@@ -9,6 +9,8 @@ import structlog
 from google.protobuf.json_format import MessageToJson, Parse, ParseError
 from google.protobuf.message import Message
 
+from trainerd.actors.launcher import pins
+from trainerd.actors.launcher.files import write_durably
 from trainerd.actors.launcher.logs import read_part
 from trainerd.actors.launcher.runs import RunFiles
 from trainerd.v1 import incident_pb2
@@ -17,9 +19,14 @@ KEEP = 50
 """Incidents of a run that are kept; older ones go."""
 MAX_BYTES = 1024 * 1024
 """Most bytes of one incident."""
+MAX_BATCH_BYTES = 1024 * 1024
+"""Most bytes of a batch that is kept with an incident."""
+KEEP_PINS = 3
+"""Checkpoints of a run that are pinned; the newest incidents have them."""
 LOG_TAIL_BYTES = 64 * 1024
 
 INCIDENT, STACKS, LOG_TAIL = "incident.json", "stacks.txt", "log_tail.txt"
+BATCH = "batch.npz"
 LAST_STEPS, MEMORY = "last_steps.json", "memory.json"
 
 _log = structlog.get_logger("trainerd.launcher")
@@ -34,11 +41,16 @@ def write(
 ) -> None:
     """Keep an incident; one that is kept already stays as it is.
 
-    Raise OSError if it cannot be written (nothing of it is left then) or the run's directory is
+    Its checkpoint is pinned, and named by where its pin lies: by nothing if it cannot be pinned,
+    and later if the pins of newer incidents are enough. The trainer's copy of the batch goes with
+    it. Raise OSError if it cannot be written (nothing of it is left then) or the run's directory is
     gone, ValueError if it is too big.
     """
     number = incident.number
     log_tail = _log_tail(files.log(incident.incarnation))
+    place = files.incidents / str(number)
+    if place.exists():
+        return
     contents = {
         INCIDENT: _json(incident),
         LAST_STEPS: _json(incident_pb2.IncidentEvidence(last_steps=evidence.last_steps)),
@@ -52,9 +64,8 @@ def write(
     if not files.root.is_dir():
         raise FileNotFoundError(f"{files.root} is gone")
     files.incidents.mkdir(mode=0o700, exist_ok=True)
-    place = files.incidents / str(number)
-    if place.exists():
-        return
+    pinned = _pinned(incident)
+    contents[INCIDENT] = _json(pinned)
     scratch = files.incidents / f".{number}.new"
     shutil.rmtree(scratch, ignore_errors=True)
     try:
@@ -62,12 +73,24 @@ def write(
         for name, data in contents.items():
             if data:
                 (scratch / name).write_bytes(data)
+        _add_batch(files.batch(incident.fault.batch), scratch / BATCH)
         scratch.rename(place)
     except OSError:
         shutil.rmtree(scratch, ignore_errors=True)
+        if pinned.checkpoint:
+            pins.unpin(Path(pinned.checkpoint))
         raise
-    for old in numbers(files)[:-KEEP]:
+    kept = numbers(files)
+    for old in kept[:-KEEP]:
+        _unpin(files.incidents / str(old))
         shutil.rmtree(files.incidents / str(old), ignore_errors=True)
+    _unpin_all_but_newest(files, kept[-KEEP:])
+
+
+def remove_pins(files: RunFiles) -> None:
+    """Remove the pins of all incidents; these then name no checkpoint."""
+    for number in numbers(files):
+        _unpin(files.incidents / str(number))
 
 
 def numbers(files: RunFiles) -> list[int]:
@@ -105,6 +128,59 @@ def read(
         if (place / name).exists():
             _parse(place / name, message)
     return incident, evidence, place
+
+
+def _pinned(incident: incident_pb2.Incident) -> incident_pb2.Incident:
+    """The incident with its checkpoint pinned, or with none."""
+    kept = incident_pb2.Incident()
+    kept.CopyFrom(incident)
+    if incident.checkpoint:
+        try:
+            kept.checkpoint = str(
+                pins.pin(Path(incident.checkpoint), f"{incident.run}-{incident.number}")
+            )
+        except pins.NotPinned as error:
+            _log.warning("checkpoint_not_pinned", run=incident.run, error=str(error))
+            kept.checkpoint = ""
+    return kept
+
+
+def _unpin_all_but_newest(files: RunFiles, kept: list[int]) -> None:
+    pinned = 0
+    for number in reversed(kept):
+        place = files.incidents / str(number)
+        try:
+            pinned += bool(_incident(place).checkpoint)
+        except NoIncident:
+            continue
+        if pinned > KEEP_PINS:
+            _unpin(place)
+
+
+def _unpin(place: Path) -> None:
+    """Let an incident name no checkpoint any more, and remove its pin."""
+    try:
+        incident = _incident(place)
+    except NoIncident:
+        return
+    if not incident.checkpoint:
+        return
+    pinned = Path(incident.checkpoint)
+    incident.checkpoint = ""
+    try:
+        write_durably(place / INCIDENT, _json(incident))
+    except OSError as error:
+        _log.warning("incident_not_rewritten", place=str(place), error=str(error))
+    pins.unpin(pinned)
+
+
+def _add_batch(batch: Path, place: Path) -> None:
+    """Keep the trainer's copy of a batch, if there is one and it is small."""
+    try:
+        if batch.stat().st_size <= MAX_BATCH_BYTES:
+            shutil.copyfile(batch, place)
+    except FileNotFoundError:
+        return
 
 
 def _missing(number: int, kept: list[int]) -> str:

@@ -3,22 +3,53 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
+import shutil
+import stat
 import sys
 
 import structlog
 
+LIMIT_BYTES = 8 * 1024 * 1024
+"""Bytes of a log file before it begins anew; the file before it is kept."""
 
-class _UnbreakableStderr:
-    """Standard error whose reader may go: a log that nobody reads must not end the trainers."""
+
+class BoundedStderr:
+    """Standard error that ends nobody: its reader may go, and a file behind it stays bounded.
+
+    A file that was opened for appending and has grown beyond `limit_bytes` is copied to `….1` and
+    begins anew; what the process writes there by other ways is counted too.
+    """
+
+    def __init__(self, limit_bytes: int = LIMIT_BYTES) -> None:
+        self._limit_bytes = limit_bytes
 
     def write(self, text: str) -> int:
+        """Write; a log that nobody reads must not end the trainers."""
+        written = 0
         with contextlib.suppress(OSError):
-            return sys.stderr.write(text)
-        return 0
+            written = sys.stderr.write(text)
+        self.flush()
+        # Without a place for the copy the file grows on.
+        with contextlib.suppress(OSError):
+            self._begin_anew_if_full()
+        return written
 
     def flush(self) -> None:
+        """Hand everything over."""
         with contextlib.suppress(OSError):
             sys.stderr.flush()
+
+    def _begin_anew_if_full(self) -> None:
+        descriptor = sys.stderr.fileno()
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_size <= self._limit_bytes:
+            return
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_APPEND:
+            path = os.readlink(f"/proc/self/fd/{descriptor}")
+            shutil.copyfile(path, f"{path}.1")
+            os.ftruncate(descriptor, 0)
 
 
 def configure_logging() -> None:
@@ -32,5 +63,5 @@ def configure_logging() -> None:
                 key_order=["timestamp", "level", "event"], bool_as_flag=False
             ),
         ],
-        logger_factory=structlog.WriteLoggerFactory(file=_UnbreakableStderr()),  # type: ignore[arg-type]
+        logger_factory=structlog.WriteLoggerFactory(file=BoundedStderr()),  # type: ignore[arg-type]
     )

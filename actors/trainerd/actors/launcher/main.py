@@ -23,7 +23,15 @@ _FLAGS: tuple[tuple[str, str, type, str], ...] = (
     ("--host", "launcher.host", str, "this host's name in reports"),
     ("--grace-s", "launcher.grace_s", float, "seconds trainers may take to save at the end"),
     ("--check-timeout-s", "launcher.check_timeout_s", float, "seconds a program check may take"),
+    ("--replay-timeout-s", "launcher.replay_timeout_s", float, "seconds a replay may take"),
     ("--orphan-grace-s", "launcher.orphan_grace_s", float, "seconds to train without a daemon"),
+    ("--standby-after-s", "launcher.standby_after_s", float, "seconds before it is prepared"),
+    (
+        "--snapshot-share",
+        "launcher.snapshot_share",
+        float,
+        "share of memory for snapshots",
+    ),
     ("--visible", "devices.visible", str, "`all`, or GPU indices such as 0,1"),
     ("--cpu-count", "devices.cpu_count", int, "devices that XLA makes of the CPU"),
 )
@@ -41,6 +49,13 @@ def main(argv: Sequence[str], *, command: TrainerCommand = trainer_command) -> i
     parser.add_argument("--config", type=Path, help="TOML file; flags win over it")
     parser.add_argument(
         "--platform", dest="devices.platform", choices=PLATFORMS, help="what trainers run on"
+    )
+    parser.add_argument(
+        "--no-standby",
+        dest="launcher.standby",
+        action="store_const",
+        const=False,
+        help="start every trainer as a new process",
     )
     for flag, destination, kind, text in _FLAGS:
         parser.add_argument(flag, dest=destination, type=kind, help=text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -54,4 +55,28 @@ def refuse_problems(problems: Sequence[control_pb2.Problem]) -> None:
         message="; ".join(f"{p.field}: {p.message}" if p.field else p.message for p in problems),
         suggestion=first.suggestion,
         metadata={"field": first.field},
+    )
+
+
+def devices_busy(message: str) -> Refused:
+    """Another trainer has them, or what it left behind."""
+    return Refused(code=grpc.StatusCode.FAILED_PRECONDITION, reason="DEVICES_BUSY", message=message)
+
+
+def draining() -> Refused:
+    """The launcher ends."""
+    return Refused(
+        code=grpc.StatusCode.UNAVAILABLE,
+        reason="LAUNCHER_DRAINING",
+        message="the launcher is ending and starts no trainer",
+    )
+
+
+def not_started(error: OSError) -> Refused:
+    """The system refused a process, or what it needs."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+    return Refused(
+        code=grpc.StatusCode.RESOURCE_EXHAUSTED if full else grpc.StatusCode.UNAVAILABLE,
+        reason="NOT_STARTED",
+        message=f"the trainer could not be started: {error}",
     )

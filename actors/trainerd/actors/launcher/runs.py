@@ -39,9 +39,18 @@ class RunFiles:
         return self.logs / f"{incarnation}.log"
 
     @property
+    def standby_log(self) -> Path:
+        """Standard output and error of the run's standby."""
+        return self.logs / "standby.log"
+
+    @property
     def incidents(self) -> Path:
         """One directory an incident, named by its number."""
         return self.root / "incidents"
+
+    def batch(self, index: int) -> Path:
+        """The trainer's copy of a batch that it put to the supervisor; there may be none."""
+        return self.root / "evidence" / f"batch-{index}.npz"
 
     @property
     def checkpoints(self) -> Path:

@@ -23,7 +23,12 @@ from trainerd.actors.launcher.config import LauncherConfig
 from trainerd.actors.launcher.exits import ExitStore
 from trainerd.actors.launcher.live import bury_the_dead
 from trainerd.actors.launcher.processes import Children
+from trainerd.actors.launcher.replays import Replays
+from trainerd.actors.launcher.runs import RunFiles
 from trainerd.actors.launcher.service import LauncherService
+from trainerd.actors.launcher.snapshot_places import SnapshotPlaces
+from trainerd.actors.launcher.standby_key import Wanted
+from trainerd.actors.launcher.standbys import Standbys
 from trainerd.actors.launcher.trainers import TrainerCommand, Trainers, trainer_command
 from trainerd.v1 import launcher_pb2, launcher_pb2_grpc, protocol
 
@@ -52,10 +57,22 @@ async def serve(config: LauncherConfig, *, command: TrainerCommand = trainer_com
         ending = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, ending.set)
-        trainers = Trainers(config, children, exits, command=command)
+        snapshots = _snapshot_places(config)
+        trainers = Trainers(
+            config,
+            children,
+            exits,
+            command=command,
+            standbys=_standbys(config, children, command),
+            snapshots=snapshots,
+        )
         checks = Checks(config, children)
+        replays = Replays(config, children, trainers_alive=lambda: bool(trainers.situation()))
+        trainers.before_start = replays.yield_devices
         instance = uuid.uuid4().hex
-        service = LauncherService(instance=instance, trainers=trainers, exits=exits, checks=checks)
+        service = LauncherService(
+            instance=instance, trainers=trainers, exits=exits, checks=checks, replays=replays
+        )
         server = await _listen(config, service)
         _log.info(
             "launcher_ready",
@@ -67,12 +84,44 @@ async def serve(config: LauncherConfig, *, command: TrainerCommand = trainer_com
         await ending.wait()
         _log.info("launcher_draining", trainers=len(trainers.situation()))
         checks.kill()
+        replays.kill()
         await trainers.drain(config.launcher.grace_s)
+        await asyncio.to_thread(snapshots.close, trainers.unsaved)
         service.end()
         await server.stop(grace=1.0)
         with contextlib.suppress(FileNotFoundError):
             config.socket.unlink()
         _log.info("launcher_ended")
+
+
+def _snapshot_places(config: LauncherConfig) -> SnapshotPlaces:
+    loop = asyncio.get_running_loop()
+    places = SnapshotPlaces(
+        config.state, run_in_background=lambda work: loop.run_in_executor(None, work)
+    )
+    places.sweep(lambda run: RunFiles.of(config.state, run).root.is_dir())
+    return places
+
+
+def _standbys(config: LauncherConfig, children: Children, command: TrainerCommand) -> Standbys:
+    return Standbys(
+        children,
+        # A standby forks the trainer of this package and no other.
+        enabled=config.launcher.standby and command is trainer_command,
+        quiet_s=config.launcher.standby_after_s,
+        unfit=lambda wanted, reason: _say_unfit(config, wanted, reason),
+    )
+
+
+def _say_unfit(config: LauncherConfig, wanted: Wanted, reason: str) -> None:
+    """Say so where the run's own words are, too."""
+    files = RunFiles.of(config.state, wanted.run)
+    line = f"trainerd: trainers of this program start cold, from now on: {reason}\n"
+    try:
+        with files.log(files.newest_incarnation()).open("a", encoding="utf-8") as log:
+            log.write(line)
+    except OSError as error:
+        _log.warning("standby_unfit_not_said", run=wanted.run, error=str(error))
 
 
 def _own_session() -> None:

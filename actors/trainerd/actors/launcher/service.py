@@ -17,6 +17,7 @@ from trainerd.actors.launcher.checks import Checks
 from trainerd.actors.launcher.exits import ExitStore
 from trainerd.actors.launcher.logs import read_part
 from trainerd.actors.launcher.refusals import Refused
+from trainerd.actors.launcher.replays import Replays
 from trainerd.actors.launcher.trainers import Trainers
 from trainerd.v1 import launcher_pb2, launcher_pb2_grpc, protocol
 
@@ -36,11 +37,13 @@ class LauncherService(launcher_pb2_grpc.LauncherServiceServicer):
         trainers: Trainers,
         exits: ExitStore,
         checks: Checks,
+        replays: Replays,
     ) -> None:
         self._instance = instance
         self._trainers = trainers
         self._exits = exits
         self._checks = checks
+        self._replays = replays
         self._ending = asyncio.Event()
         self._writing = asyncio.Lock()
 
@@ -89,8 +92,8 @@ class LauncherService(launcher_pb2_grpc.LauncherServiceServicer):
     ) -> launcher_pb2.StartTrainerResponse:
         """Start a trainer."""
         async with _refusals(context):
-            pid = await self._trainers.start(request.assignment)
-        return launcher_pb2.StartTrainerResponse(pid=pid)
+            started = await self._trainers.start(request.assignment)
+        return launcher_pb2.StartTrainerResponse(pid=started.pid, warm=started.warm)
 
     async def KillTrainer(  # noqa: N802
         self, request: launcher_pb2.KillTrainerRequest, context: Context
@@ -188,6 +191,13 @@ class LauncherService(launcher_pb2_grpc.LauncherServiceServicer):
         return launcher_pb2.ReadIncidentResponse(
             incident=incident, evidence=evidence, directory=str(place)
         )
+
+    async def ReplayIncident(  # noqa: N802
+        self, request: launcher_pb2.ReplayIncidentRequest, context: Context
+    ) -> launcher_pb2.ReplayIncidentResponse:
+        """Train again up to an incident's batch."""
+        async with _refusals(context):
+            return await self._replays.replay(self._trainers.files(request.run), request)
 
     async def RemoveRun(  # noqa: N802
         self, request: launcher_pb2.RemoveRunRequest, context: Context

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -12,14 +11,32 @@ from dataclasses import dataclass
 import grpc
 import structlog
 
-from trainerd.actors.launcher import devices, environment, interpreter, process_identity, stacks
+from trainerd.actors.launcher import (
+    devices,
+    environment,
+    incidents,
+    interpreter,
+    process_identity,
+    stacks,
+)
 from trainerd.actors.launcher.config import LauncherConfig
+from trainerd.actors.launcher.device_release import wait_released
 from trainerd.actors.launcher.exits import Exit, ExitStore
 from trainerd.actors.launcher.live import LiveRecord, write_live
 from trainerd.actors.launcher.logs import tail
 from trainerd.actors.launcher.processes import Child, Children, Ended
-from trainerd.actors.launcher.refusals import Refused, refuse_problems
+from trainerd.actors.launcher.refusals import (
+    Refused,
+    devices_busy,
+    draining,
+    not_started,
+    refuse_problems,
+)
 from trainerd.actors.launcher.runs import RunFiles, checkpoint_places
+from trainerd.actors.launcher.snapshot_places import SnapshotPlaces
+from trainerd.actors.launcher.standby_key import Wanted
+from trainerd.actors.launcher.standbys import Standbys
+from trainerd.actors.trainer import codes
 from trainerd.v1 import control_pb2, event_pb2, launcher_pb2
 
 STARTED_LIMIT = 1024
@@ -27,6 +44,12 @@ STARTED_LIMIT = 1024
 
 LOCK_PATIENCE_S = 2.0
 """Seconds to wait for the devices' lock after the trainer that held it has ended."""
+
+_OVER = (codes.FINISHED, codes.FAILED)
+"""Exit codes of a trainer whose run ended, or is saved: nothing will ask for its snapshots."""
+
+LIVE_DELAY_S = 0.02
+"""Seconds until an exit is noted where the live ones are: its record is on disk before."""
 
 TrainerCommand = Callable[[str], list[str]]
 """Makes the argument vector of a trainer from the path of its interpreter."""
@@ -37,6 +60,14 @@ _log = structlog.get_logger("trainerd.launcher")
 def trainer_command(python: str) -> list[str]:
     """The trainer process of this package."""
     return [python, "-m", "trainerd.actors.trainer"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """A trainer process; `warm`: it was forked from the standby."""
+
+    pid: int
+    warm: bool
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -59,18 +90,29 @@ class Trainers:
         *,
         command: TrainerCommand = trainer_command,
         has_gpu: Callable[[], bool] = devices.has_nvidia_gpu,
+        standbys: Standbys | None = None,
+        snapshots: SnapshotPlaces | None = None,
     ) -> None:
         self._config = config
         self._children = children
         self._exits = exits
         self._command = command
         self._has_gpu = has_gpu
+        self._standbys = standbys or Standbys(children, enabled=False)
+        self._snapshots = snapshots
+        self.before_start: Callable[[], None] = lambda: None
+        """Called before a trainer takes the devices: whoever may yield them does."""
+        self.unsaved: set[str] = set()
+        """Runs whose trainers were drained, and died before they had saved."""
         self._live: dict[str, Trainer] = {}
         self._starting = asyncio.Lock()
         self._draining = False
+        self._gone = 0  # process id of the trainer before
         self._collecting: set[asyncio.Task[None]] = set()
-        # Newest (incarnation, pid) of a run: a repeated or late request starts nothing.
-        self._started = {r.run: (r.incarnation, r.pid) for r in exits.after(0)}
+        # Newest incarnation of a run: a repeated or late request starts nothing.
+        self._started = {
+            r.run: (r.incarnation, Started(pid=r.pid, warm=False)) for r in exits.after(0)
+        }
 
     def situation(self) -> list[event_pb2.LiveTrainer]:
         """The trainers that live."""
@@ -79,8 +121,8 @@ class Trainers:
             for t in self._live.values()
         ]
 
-    async def start(self, assignment: launcher_pb2.Assignment) -> int:
-        """Start a trainer and return its process id. Idempotent. Raise `Refused`."""
+    async def start(self, assignment: launcher_pb2.Assignment) -> Started:
+        """Start a trainer. Idempotent. Raise `Refused`."""
         run, incarnation = assignment.run, assignment.incarnation
         files = self.files(run)
         if incarnation < 1:
@@ -90,21 +132,24 @@ class Trainers:
                 message=f"incarnation must be ≥ 1, got {incarnation}",
             )
         async with self._starting:
-            newest, pid = self._started.get(run, (0, 0))
-            if newest == incarnation:
-                return pid
+            newest, started = self._started.get(run, (0, None))
+            if newest == incarnation and started is not None:
+                return started
             self._refuse_if_unfit(run, incarnation, newest)
             python = interpreter.resolved_python(assignment.spec.trainer)
             variables = self._environment(assignment, python)
-            refuse_problems(await self._problems(assignment, python, variables))
+            wanted = Wanted.of(
+                assignment, python=python, variables=variables, directory=str(files.root)
+            )
+            refuse_problems(await self._problems(assignment, wanted))
             if self._draining:
-                raise _draining()
+                raise draining()
             try:
-                return await self._spawn(assignment, files, python, variables)
+                return await self._spawn(assignment, files, wanted)
             except devices.DevicesBusy as error:
-                raise _busy(str(error)) from error
+                raise devices_busy(str(error)) from error
             except OSError as error:
-                raise _not_started(error) from error
+                raise not_started(error) from error
 
     def kill(
         self, run: str, incarnation: int, grace_s: float, *, collect_stacks: bool = False
@@ -143,7 +188,12 @@ class Trainers:
                     message=f"a trainer of {run} (process {self._live[run].live.pid}) is alive",
                     suggestion="stop the run first",
                 )
+            self._standbys.forget(run)
+            if self._snapshots is not None:
+                self._snapshots.remove(run)
             try:
+                # They lie beside the checkpoints, which may be elsewhere.
+                await asyncio.to_thread(incidents.remove_pins, files)
                 await asyncio.to_thread(shutil.rmtree, files.root)
             except FileNotFoundError:
                 return
@@ -157,11 +207,13 @@ class Trainers:
     async def drain(self, grace_s: float) -> None:
         """Let every trainer save and exit; SIGKILL after `grace_s`. Starts nothing from now on."""
         self._draining = True
+        await self._standbys.close()
         trainers = list(self._live.values())
         for trainer in trainers:
             trainer.child.terminate(grace_s)
         if trainers:
             await asyncio.wait([t.child.ended for t in trainers], timeout=grace_s + 10.0)
+            self._write_live()
 
     def files(self, run: str) -> RunFiles:
         """The files of a run. Raise `Refused` for anything that is not a run id."""
@@ -174,7 +226,7 @@ class Trainers:
 
     def _refuse_if_unfit(self, run: str, incarnation: int, newest: int) -> None:
         if self._draining:
-            raise _draining()
+            raise draining()
         if incarnation < newest:
             raise Refused(
                 code=grpc.StatusCode.FAILED_PRECONDITION,
@@ -182,7 +234,7 @@ class Trainers:
                 message=f"incarnation {incarnation} of {run} is past: {newest} was started",
             )
         for other in self._live.values():
-            raise _busy(
+            raise devices_busy(
                 f"the devices are held by incarnation {other.live.incarnation} of "
                 f"{other.live.run} (process {other.live.pid})"
             )
@@ -198,22 +250,23 @@ class Trainers:
         )
 
     async def _problems(
-        self, assignment: launcher_pb2.Assignment, python: str, variables: dict[str, str]
+        self, assignment: launcher_pb2.Assignment, wanted: Wanted
     ) -> list[control_pb2.Problem]:
         spec = assignment.spec.trainer
         problems = environment.environment_problems(spec.env)
         problems += interpreter.place_problems(spec)
-        return problems or await interpreter.probe_problems(python, variables, self._children)
+        if problems or self._standbys.fits(wanted):
+            return problems  # A standby has shown what there is to know of its interpreter.
+        return await interpreter.probe_problems(
+            wanted.python, dict(wanted.variables), self._children
+        )
 
     async def _spawn(
-        self,
-        assignment: launcher_pb2.Assignment,
-        files: RunFiles,
-        python: str,
-        variables: dict[str, str],
-    ) -> int:
+        self, assignment: launcher_pb2.Assignment, files: RunFiles, wanted: Wanted
+    ) -> Started:
         files.make()
         told = self._completed(assignment, files)
+        self.before_start()
         lock = await self._lock()
         # A file in memory, not a pipe: an assignment of any size is written without blocking.
         stdin = os.memfd_create("assignment", os.MFD_CLOEXEC)
@@ -227,25 +280,33 @@ class Trainers:
                 os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC,
                 0o600,
             )
-            child = self._children.spawn(
-                self._command(python),
-                environment=variables,
-                directory=assignment.spec.trainer.workdir or str(files.root),
-                stdin=stdin,
-                stdout=log,
-                stderr=log,
-                inherited=(lock.descriptor,),
+            child = await self._standbys.fork(
+                wanted, assignment.incarnation, assignment=stdin, log=log, lock=lock.descriptor
             )
+            warm = child is not None
+            if child is None:
+                child = self._children.spawn(
+                    self._command(wanted.python),
+                    environment=dict(wanted.variables),
+                    directory=wanted.directory,
+                    stdin=stdin,
+                    stdout=log,
+                    stderr=log,
+                    inherited=(lock.descriptor,),
+                )
         finally:
             lock.close()
             os.close(stdin)
             if log >= 0:
                 os.close(log)
-        self._enter(assignment.run, assignment.incarnation, child)
-        return child.pid
+        self._enter(assignment.run, assignment.incarnation, child, warm=warm)
+        self._standbys.want(wanted, files.standby_log)
+        return Started(pid=child.pid, warm=warm)
 
     async def _lock(self) -> devices.DeviceLock:
         """The devices' lock. What the last trainer forked is being killed and may hold it yet."""
+        if self._gone and devices.resolved_platform(self._config.devices, self._has_gpu) == "cuda":
+            await wait_released(self._gone, self._children)
         deadline = asyncio.get_running_loop().time() + LOCK_PATIENCE_S
         while True:
             try:
@@ -271,9 +332,17 @@ class Trainers:
         told.launcher_pid = os.getpid()
         told.orphan_grace_s = assignment.orphan_grace_s or self._config.launcher.orphan_grace_s
         told.host = assignment.host or self._config.launcher.host
+        told.executable_directory = str(self._config.state / "cache" / "executables")
+        share = self._config.launcher.snapshot_share
+        if self._snapshots is not None and share > 0:
+            # One run has the devices, and may have this memory to itself.
+            self._snapshots.remove_others(assignment.run)
+            if (place := self._snapshots.of(assignment.run)) is not None:
+                told.snapshot_directory = str(place)
+                told.snapshot_bytes = int(share * _memory_bytes())
         return told
 
-    def _enter(self, run: str, incarnation: int, child: Child) -> None:
+    def _enter(self, run: str, incarnation: int, child: Child, *, warm: bool) -> None:
         live = LiveRecord(
             run=run,
             incarnation=incarnation,
@@ -283,12 +352,12 @@ class Trainers:
         trainer = Trainer(live=live, child=child)
         self._live[run] = trainer
         self._started.pop(run, None)
-        self._started[run] = (incarnation, child.pid)
+        self._started[run] = (incarnation, Started(pid=child.pid, warm=warm))
         while len(self._started) > STARTED_LIMIT:
             self._started.pop(next(iter(self._started)))
         self._write_live()
         child.ended.add_done_callback(lambda future: self._leave(trainer, future.result()))
-        _log.info("trainer_started", run=run, incarnation=incarnation, pid=child.pid)
+        _log.info("trainer_started", run=run, incarnation=incarnation, pid=child.pid, warm=warm)
 
     def _leave(self, trainer: Trainer, ended: Ended) -> None:
         live = trainer.live
@@ -305,7 +374,14 @@ class Trainers:
             )
         )
         del self._live[live.run]
-        self._write_live()
+        self._gone = live.pid
+        asyncio.get_running_loop().call_later(LIVE_DELAY_S, self._write_live)
+        if not self._live:
+            self._standbys.rest()
+        if ended.exit_code not in _OVER and self._draining:
+            self.unsaved.add(live.run)
+        elif self._snapshots is not None and ended.exit_code in _OVER:
+            self._snapshots.remove(live.run)
         _log.info(
             "trainer_exited",
             run=live.run,
@@ -324,22 +400,5 @@ class Trainers:
             _log.error("live_record_not_written", error=str(error))
 
 
-def _busy(message: str) -> Refused:
-    return Refused(code=grpc.StatusCode.FAILED_PRECONDITION, reason="DEVICES_BUSY", message=message)
-
-
-def _draining() -> Refused:
-    return Refused(
-        code=grpc.StatusCode.UNAVAILABLE,
-        reason="LAUNCHER_DRAINING",
-        message="the launcher is ending and starts no trainer",
-    )
-
-
-def _not_started(error: OSError) -> Refused:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-    return Refused(
-        code=grpc.StatusCode.RESOURCE_EXHAUSTED if full else grpc.StatusCode.UNAVAILABLE,
-        reason="NOT_STARTED",
-        message=f"the trainer could not be started: {error}",
-    )
+def _memory_bytes() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

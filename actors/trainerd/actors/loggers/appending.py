@@ -45,14 +45,14 @@ class AppendedFile:
         if self._torn:
             os.ftruncate(self._descriptor, self._end)
             self._torn = False
-        rest = memoryview(f"{line}\n".encode())
-        length = len(rest)
-        while rest:
-            # If this raises, part of the line may be in the file.
-            self._torn = self._regular
-            rest = rest[os.write(self._descriptor, rest) :]
+        data = f"{line}\n".encode()
+        # If a write raises, part of the line may be in the file.
+        self._torn = self._regular
+        written = os.write(self._descriptor, data)
+        while written < len(data):
+            written += os.write(self._descriptor, data[written:])
         self._torn = False
-        self._end += length
+        self._end += written
         if self._sync and self._regular:
             os.fsync(self._descriptor)
 

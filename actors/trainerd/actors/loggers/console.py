@@ -47,6 +47,8 @@ def _pairs(values: Mapping[str, Field]) -> list[str]:
 
 
 def _shown(value: Field) -> str:
+    if type(value) is float:
+        return f"{value:.6g}"
     match value:
         case float():
             return f"{value:.6g}"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import final
 
@@ -40,27 +41,33 @@ class CsvLogger:
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append a row for each metric, all at once."""
-        self._append([(step, "metric", name, repr(float(x))) for name, x in metrics.items()])
+        self._append(step, "metric", [(_cell(name), repr(float(x))) for name, x in metrics.items()])
 
     def event(self, step: int, name: str, fields: Mapping[str, Field]) -> None:
         """Append a row for each field."""
-        rows = [(step, "event", f"{name}.{key}", str(x)) for key, x in fields.items()]
-        self._append(rows or [(step, "event", name, "")])
+        rows = [(_cell(f"{name}.{key}"), _quoted(str(x))) for key, x in fields.items()]
+        self._append(step, "event", rows or [(_cell(name), "")])
 
     def close(self) -> None:
         """Sync and close the file."""
         self._file.close()
 
-    def _append(self, rows: list[tuple[int, str, str, str]]) -> None:
-        if not rows:
-            return
-        now_s = f"{self._clock():.3f}"
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        for step, kind, name, value in rows:
-            writer.writerow((now_s, step, kind, _one_line(name), _one_line(value)))
-        self._file.append(text.getvalue().removesuffix("\n"))
+    def _append(self, step: int, kind: str, rows: Iterable[tuple[str, str]]) -> None:
+        """Append rows of a name and a value, both as they stand in the file."""
+        first = f"{self._clock():.3f},{step},{kind},"
+        lines = [f"{first}{name},{value}" for name, value in rows]
+        if lines:
+            self._file.append("\n".join(lines))
 
 
-def _one_line(text: str) -> str:
-    return text.replace("\r", "\\r").replace("\n", "\\n")
+def _quoted(text: str) -> str:
+    """A text as one cell, on one line."""
+    cell = io.StringIO()
+    line = text.replace("\r", "\\r").replace("\n", "\\n")
+    # With a second cell: alone, an empty one would be quoted.
+    csv.writer(cell, lineterminator="").writerow((line, ""))
+    return cell.getvalue().removesuffix(",")
+
+
+# The names of a run's metrics are few and come at every step.
+_cell = functools.lru_cache(maxsize=1024)(_quoted)

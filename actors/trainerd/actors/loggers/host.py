@@ -26,6 +26,8 @@ def host_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 def split_metrics(metrics: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, MetricError]]:
     """Return the metrics that are numbers, as floats, and the others with what is wrong."""
+    if all(type(value) is float for value in metrics.values()):
+        return dict(metrics), {}
     converted: dict[str, float] = {}
     refused: dict[str, MetricError] = {}
     if jax.default_backend() != "cpu":

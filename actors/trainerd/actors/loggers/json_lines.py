@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import time
@@ -33,25 +34,40 @@ class JsonLinesLogger:
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append one line."""
-        self._append(step, {"metrics": {name: _plain(x) for name, x in metrics.items()}})
+        self._append(step, f'"metrics": {_object(metrics)}')
 
     def event(self, step: int, name: str, fields: Mapping[str, Field]) -> None:
         """Append one line."""
-        values = {key: _plain(x) for key, x in fields.items()}
-        self._append(step, {"event": name, "fields": values})
+        self._append(step, f'"event": {_text(name)}, "fields": {_object(fields)}')
 
     def close(self) -> None:
         """Sync and close the file."""
         self._file.close()
 
-    def _append(self, step: int, what: Mapping[str, object]) -> None:
-        line = {"time_s": round(self._clock(), 3), "step": step, **what}
-        self._file.append(json.dumps(line, ensure_ascii=False, allow_nan=False))
+    def _append(self, step: int, what: str) -> None:
+        time_s = round(self._clock(), 3)
+        self._file.append(f'{{"time_s": {time_s!r}, "step": {step:d}, {what}}}')
 
 
-def _plain(value: Field) -> Field:
-    if not isinstance(value, float) or math.isfinite(value):
-        return value
+def _object(values: Mapping[str, Field]) -> str:
+    # A tenth of what `json.dumps` of it all takes: nearly everything is a float under a name that
+    # came before.
+    return "{" + ", ".join([f"{_name(key)}: {_value(x)}" for key, x in values.items()]) + "}"
+
+
+def _value(value: Field) -> str:
+    if not isinstance(value, float):
+        return json.dumps(value, ensure_ascii=False)
+    if math.isfinite(value):
+        # Not `repr`: NumPy's floats are floats, and say so.
+        return float.__repr__(value)
     if math.isnan(value):
-        return "NaN"
-    return "Infinity" if value > 0 else "-Infinity"
+        return '"NaN"'
+    return '"Infinity"' if value > 0 else '"-Infinity"'
+
+
+def _text(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+_name = functools.lru_cache(maxsize=1024)(_text)

@@ -11,4 +11,5 @@ DECISION_PENDING = 76
 RESTART = 77
 """The decision was to start a new process."""
 REFUSED = 78
-"""The daemon refused the greeting: a past incarnation, a wrong token or a strange protocol."""
+"""This process must not train: the daemon refused the greeting (a past incarnation, a wrong token
+or a strange protocol), or another process holds the run."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from trainerd.actors.errors import PlanError
 from trainerd.actors.reports import Controls, FinishReason
+from trainerd.actors.rules import Rulebook
 from trainerd.actors.trainer.decisions import DecisionSlot
-from trainerd.v1 import event_pb2, trainer_pb2
+from trainerd.actors.trainer.plans import build_rules
+from trainerd.v1 import event_pb2, inject_pb2, trainer_pb2
 
 _REASONS = {
     event_pb2.FINISH_REASON_STOPPED: FinishReason.STOPPED,
@@ -22,6 +26,8 @@ class Commands:
 
     controls: Controls
     decisions: DecisionSlot
+    rulebook: Rulebook
+    arm: Callable[[inject_pb2.ArmedInjection], None]
 
     def obey(self, command: trainer_pb2.AttachResponse) -> None:
         """Carry out a command; greetings and acknowledgements are the link's own."""
@@ -42,5 +48,22 @@ class Commands:
                         f"{command.decision.reason}",
                         file=sys.stderr,
                     )
+            case "set_policy":
+                self._set_policy(command.set_policy)
+            case "inject":
+                self._inject(command.inject)
             case unknown:
                 print(f"trainerd: command {unknown} is not known here", file=sys.stderr)
+
+    def _set_policy(self, order: trainer_pb2.SetPolicy) -> None:
+        try:
+            self.rulebook.change(build_rules(order.policy, order.version))
+        except PlanError as error:
+            # A newer daemon may allow what is not known here; the old rules stay.
+            print(f"trainerd: policy {order.version} is not followed: {error}", file=sys.stderr)
+
+    def _inject(self, armed: inject_pb2.ArmedInjection) -> None:
+        try:
+            self.arm(armed)
+        except ValueError as error:
+            print(f"trainerd: injection {armed.number} is not known: {error}", file=sys.stderr)

@@ -53,7 +53,8 @@ class Listener:
 class Link:
     """Keeps a trainer attached. `orphan_grace_s` without a daemon: `orphaned`, once.
 
-    `awaited`: the question that waits for a decision now, or 0; the greeting says it.
+    `awaited`: the question that waits for a decision now, or 0; the greeting says it. `telemetry`:
+    asked ten times a second and before each report for what there is to tell beside the outbox.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Link:
         listener: Listener,
         orphan_grace_s: float,
         awaited: Callable[[], int] = lambda: 0,
+        telemetry: Callable[[], trainer_pb2.AttachRequest | None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._identity = identity
@@ -73,6 +75,7 @@ class Link:
         self._listener = listener
         self._orphan_grace_s = orphan_grace_s
         self._awaited = awaited
+        self._telemetry = telemetry
         self._clock = clock
         self._closing = threading.Event()
         self._reset = threading.Event()
@@ -150,8 +153,11 @@ class Link:
         while not (connection.over or self._closing.is_set() or self._reset.is_set()):
             self._last_contact = self._clock()
             lifecycle, telemetry = self._outbox.take(_SLICE_S)
-            messages = [self._numbered(report) for report in lifecycle]
-            messages += [self._enveloped(message, 0) for message in telemetry]
+            if (latest := self._telemetry()) is not None:
+                telemetry.append(latest)
+            # Steps first: a fault or an end comes after the steps before it.
+            messages = [self._enveloped(message, 0) for message in telemetry]
+            messages += [self._numbered(report) for report in lifecycle]
             if self._clock() >= next_heartbeat:
                 next_heartbeat = self._clock() + HEARTBEAT_S
                 messages.append(self._heartbeat())

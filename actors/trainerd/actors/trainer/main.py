@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import functools
 import importlib.metadata
 import os
 import platform
@@ -10,12 +11,17 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Mapping
+from pathlib import Path
 from typing import NoReturn
 
 from trainerd.actors.reports import Controls, FinishReason, Phase, Result
+from trainerd.actors.rules import Rulebook
+from trainerd.actors.run_lock import RunBusy, RunLock
 from trainerd.actors.trainer import birth, codes
 from trainerd.actors.trainer.commands import Commands
 from trainerd.actors.trainer.decisions import DecisionSlot
+from trainerd.actors.trainer.drilling import TrainerDrill
 from trainerd.actors.trainer.link import Identity, Link, Listener
 from trainerd.actors.trainer.reporting import LinkReporter, Outcome
 from trainerd.actors.trainer.situation import Situation
@@ -24,6 +30,8 @@ from trainerd.v1.mailbox import Outbox
 
 FAREWELL_TIMEOUT_S = 10.0
 """Seconds to wait at the end until the daemon has journalled the last report."""
+CLAIM_PATIENCE_S = 2.0
+"""Seconds to wait for what the run's last trainer left behind to end."""
 REFUSED_GRACE_S = 10.0
 """Seconds a refused trainer may take to reach a step boundary before it is ended."""
 _PACKAGES = ("trainerd", "jax", "jaxlib", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -44,6 +52,11 @@ def _run(assignment: launcher_pb2.Assignment) -> int:
     if not birth.launcher_lives(assignment.launcher_pid):
         print("trainerd: the launcher is gone already", file=sys.stderr)
         return codes.DEFECT
+    try:
+        _claim(assignment)
+    except RunBusy as error:
+        print(f"trainerd: {error}", file=sys.stderr)
+        return codes.REFUSED
     # Shows the stacks of all threads of a trainer that hangs.
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     process = TrainerProcess(assignment)
@@ -55,6 +68,20 @@ def _run(assignment: launcher_pb2.Assignment) -> int:
     finally:
         process.over.set()
         process.link.close()
+
+
+def _claim(assignment: launcher_pb2.Assignment) -> None:
+    """Lock the run for as long as this process lives. Raises `RunBusy`.
+
+    Where there can be no lock there are no snapshots either; the devices' lock is held in any case.
+    """
+    if not assignment.snapshot_directory:
+        return
+    try:
+        RunLock.take(Path(assignment.snapshot_directory), patience_s=CLAIM_PATIENCE_S)
+    except OSError as error:
+        print(f"trainerd: no snapshots are taken in memory: {error}", file=sys.stderr)
+        assignment.snapshot_directory = ""
 
 
 def _exit(code: int) -> NoReturn:
@@ -75,6 +102,17 @@ class TrainerProcess:
         self._decisions = DecisionSlot()
         self._situation = Situation()
         outbox: Outbox[trainer_pb2.AttachRequest] = Outbox()
+        self._reporter = LinkReporter(
+            outbox=outbox,
+            situation=self._situation,
+            controls=self.controls,
+            decisions=self._decisions,
+            reset_link=self._reset_link,
+        )
+        self._rulebook = Rulebook(version=assignment.policy_version)
+        self._drill = TrainerDrill(self._reporter.announced)
+        for armed in assignment.injections:
+            self._drill.arm(armed)
         self.link = Link(
             identity=Identity(
                 run=assignment.run,
@@ -83,39 +121,50 @@ class TrainerProcess:
                 address=assignment.attach_address,
                 token=assignment.token,
                 pid=os.getpid(),
-                versions=_versions(),
+                versions=versions(),
             ),
             outbox=outbox,
             situation=self._situation,
             listener=Listener(
-                commanded=Commands(controls=self.controls, decisions=self._decisions).obey,
+                commanded=Commands(
+                    controls=self.controls,
+                    decisions=self._decisions,
+                    rulebook=self._rulebook,
+                    arm=self._drill.arm,
+                ).obey,
                 orphaned=lambda: self.controls.stop(FinishReason.PREEMPTED),
                 refused=self._on_refused,
             ),
             orphan_grace_s=assignment.orphan_grace_s,
             awaited=lambda: self._decisions.awaited,
-        )
-        self._reporter = LinkReporter(
-            outbox=outbox,
-            situation=self._situation,
-            controls=self.controls,
-            decisions=self._decisions,
-            reset_link=self.link.reset,
+            telemetry=self._reporter.take_steps,
         )
 
     def run(self) -> int:
         """Train; return the exit code. Raise only for a defect of trainerd itself."""
         self._reporter.entered(Phase.INIT, 0)
         # Imports jax: the link is already being made.
+        from trainerd.actors.trainer.plans import build_recovery  # noqa: PLC0415
         from trainerd.actors.trainer.training import train  # noqa: PLC0415
 
-        result = train(self.assignment, self._reporter, self.controls, self._situation)
+        result = train(
+            self.assignment,
+            self._reporter,
+            self.controls,
+            self._situation,
+            rulebook=self._rulebook,
+            drill=self._drill,
+            recovery=build_recovery(self.assignment, self._reporter.snapshotted),
+        )
         if self._refused.is_set():
             return codes.REFUSED
         self._reporter.finished(result)
         if not self.link.drain(FAREWELL_TIMEOUT_S):
             print("trainerd: the daemon has not taken the last report", file=sys.stderr)
         return exit_code(result, self._reporter.outcome)
+
+    def _reset_link(self) -> None:
+        self.link.reset()
 
     def _on_refused(self, reason: str) -> None:
         """End without a trace in the checkpoints: another incarnation may own them by now."""
@@ -140,11 +189,13 @@ def exit_code(result: Result, outcome: Outcome) -> int:
             return codes.FAILED
 
 
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version(), "trainerd": protocol.SOFTWARE}
+@functools.cache
+def versions() -> Mapping[str, str]:
+    """Of what this process runs. Looked up once: a standby does it before it forks."""
+    found = {"python": platform.python_version(), "trainerd": protocol.SOFTWARE}
     for package in _PACKAGES:
         try:
-            versions[package] = importlib.metadata.version(package)
+            found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return versions
+    return found

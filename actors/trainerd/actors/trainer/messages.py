@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from trainerd.actors.reports import Fault, Phase, Result, SaveRecord, StepRecord
+from collections.abc import Sequence
+from typing import Any
+
+from trainerd.actors.drills import Injection
+from trainerd.actors.reports import Fault, Phase, Result, RollbackRecord, SaveRecord, StepRecord
 from trainerd.v1 import event_pb2, fault_pb2, run_pb2, trainer_pb2
 
 MAX_DURATIONS = 256
@@ -18,8 +22,9 @@ def phase_name(phase: Phase) -> str:
 def fault_to_proto(fault: Fault, *, awaits_decision: bool) -> fault_pb2.Fault:
     """The fault as its witness saw it."""
     delegated = fault.delegated
+    named: dict[str, Any] = {"class": f"FAULT_CLASS_{fault.fault_class.name}"}
     return fault_pb2.Fault(
-        **{"class": f"FAULT_CLASS_{fault.fault_class.name}"},
+        **named,
         message=_bounded(fault.message),
         suggestion=_bounded(fault.suggestion),
         detail=_bounded(fault.detail),
@@ -31,6 +36,7 @@ def fault_to_proto(fault: Fault, *, awaits_decision: bool) -> fault_pb2.Fault:
         slots=fault.slots,
         delegated=f"ACTION_{delegated.name}" if delegated else None,
         awaits_decision=awaits_decision,
+        policy_version=fault.policy_version,
     )
 
 
@@ -64,6 +70,33 @@ def checkpoint_saved(record: SaveRecord) -> event_pb2.Event:
     )
 
 
+def rolled_back(record: RollbackRecord) -> event_pb2.Event:
+    """The run went back to an older state."""
+    named: dict[str, Any] = {"class": f"FAULT_CLASS_{record.fault_class.name}"}
+    return event_pb2.Event(
+        rolled_back=event_pb2.RolledBack(
+            from_step=record.from_step,
+            step=record.step,
+            first_batch=record.first_batch,
+            last_batch=record.last_batch,
+            source=record.source,
+            **named,
+        )
+    )
+
+
+def fault_injected(injection: Injection, step: int, batch: int) -> event_pb2.Event:
+    """A fault is about to happen on purpose, at the step that is to make `step` updates."""
+    return event_pb2.Event(
+        fault_injected=event_pb2.FaultInjected(
+            injection=injection.number,
+            step=step,
+            batch=batch,
+            fault=f"INJECTED_FAULT_{injection.fault.name}",
+        )
+    )
+
+
 def trainer_finished(result: Result) -> event_pb2.Event:
     """The trainer has done all it had to."""
     return event_pb2.Event(
@@ -84,12 +117,19 @@ def trainer_finished(result: Result) -> event_pb2.Event:
     )
 
 
-def step_report(record: StepRecord, applied: StepRecord) -> trainer_pb2.StepReport:
-    """One dispatched batch; `applied` is the newest applied one, and may be the same.
+def step_report(
+    record: StepRecord,
+    applied: StepRecord,
+    *,
+    durations_s: Sequence[float],
+    examples: int,
+    data_wait_s: float,
+) -> trainer_pb2.StepReport:
+    """Batches up to `record`; `applied` is the newest applied one, and may be the same.
 
     A batch that was left out adds neither a duration nor examples.
     """
-    report = trainer_pb2.StepReport(
+    return trainer_pb2.StepReport(
         step=record.step,
         batch=record.batch + 1,
         loss=applied.loss,
@@ -97,12 +137,10 @@ def step_report(record: StepRecord, applied: StepRecord) -> trainer_pb2.StepRepo
         metrics=applied.metrics,
         skipped_batches=record.total_skipped_batches,
         masked_slots=record.total_masked_slots,
-        data_wait_s=record.data_wait_s,
+        durations_s=durations_s,
+        examples=examples,
+        data_wait_s=data_wait_s,
     )
-    if record.applied:
-        report.durations_s.append(record.duration_s)
-        report.examples = record.examples
-    return report
 
 
 def merge_step_reports(

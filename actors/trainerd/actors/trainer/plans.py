@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from trainerd.actors.ledger import Entry, Omission
-from trainerd.actors.plan import Plan, Rule
+from trainerd.actors.plan import Plan
+from trainerd.actors.recovery import Recovery
 from trainerd.actors.reports import FaultClass, Verdict
+from trainerd.actors.rules import Rule, Rules
 from trainerd.actors.spikes import Spike
-from trainerd.v1 import fault_pb2, launcher_pb2, run_pb2
+from trainerd.v1 import fault_pb2, incident_pb2, launcher_pb2, run_pb2
 
 _DEFAULT_SEED = 0
 _DEFAULT_EVERY_STEPS = 50
 _DEFAULT_KEEP = 3
+_DEFAULT_ROLLBACK_STEPS = 20
 
 _PRECISIONS = {run_pb2.PRECISION_BFLOAT16: "bfloat16"}
 _VERDICTS = {
@@ -24,9 +28,21 @@ _VERDICTS = {
 """What the loop can do alone, and FAIL; everything else always asks, as RESTART does."""
 
 
-def build_plan(spec: run_pb2.RunSpec, *, run: str = "", slots: int = 0) -> Plan:
-    """The loop's plan; unset fields get the documented defaults. Raise PlanError."""
-    train, checkpoint, policy = spec.train, spec.checkpoint, spec.policy
+def build_plan(
+    spec: run_pb2.RunSpec,
+    *,
+    run: str = "",
+    slots: int = 0,
+    slot_parts: int = 0,
+    policy_version: int = 0,
+) -> Plan:
+    """The loop's plan; unset fields get the documented defaults. Raise PlanError.
+
+    `slots` 0: not chosen yet; `slot_parts` 0: slots are computed whole. `policy_version` names the
+    policy in `spec`.
+    """
+    train, checkpoint = spec.train, spec.checkpoint
+    rules = build_rules(spec.policy, policy_version)
     return Plan(
         run_id=run,
         steps=train.steps,
@@ -34,30 +50,62 @@ def build_plan(spec: run_pb2.RunSpec, *, run: str = "", slots: int = 0) -> Plan:
         microbatch=train.microbatch if train.HasField("microbatch") else None,
         accumulate_steps=train.accumulate_steps if train.HasField("accumulate_steps") else None,
         slots=slots,
+        slot_parts=slot_parts or 1,
         seed=train.seed if train.HasField("seed") else _DEFAULT_SEED,
         deterministic=train.deterministic if train.HasField("deterministic") else True,
         precision=_PRECISIONS.get(train.precision, "float32"),
         clip_norm=train.clip_norm if train.HasField("clip_norm") else None,
         remat=train.remat,
-        spike=Spike(z=policy.loss_spike_z) if policy.HasField("loss_spike_z") else None,
+        spike=rules.spike,
         evaluate_every_steps=train.evaluate_every_steps,
         checkpoint_every_steps=(
             checkpoint.every_steps if checkpoint.HasField("every_steps") else _DEFAULT_EVERY_STEPS
         ),
         checkpoint_keep=checkpoint.keep if checkpoint.HasField("keep") else _DEFAULT_KEEP,
+        rollback_steps=(
+            spec.policy.rollback_steps
+            if spec.policy.HasField("rollback_steps")
+            else _DEFAULT_ROLLBACK_STEPS
+        ),
+        continue_on_error=rules.continue_on_error,
+        policy_version=rules.version,
+        non_finite_microbatch=rules.non_finite_microbatch,
+        non_finite_step=rules.non_finite_step,
+        loss_spike=rules.loss_spike,
+        data_error=rules.data_error,
+        step_exception=rules.step_exception,
+    )
+
+
+def build_recovery(
+    assignment: launcher_pb2.Assignment, told: Callable[[int, int], None]
+) -> Recovery:
+    """What this process finds on its host, and leaves there; `told` as in `Recovery`."""
+    snapshots, executables = assignment.snapshot_directory, assignment.executable_directory
+    return Recovery(
+        snapshot_directory=Path(snapshots) if snapshots else None,
+        snapshot_bytes=assignment.snapshot_bytes,
+        executable_directory=Path(executables) if executables else None,
+        crash_every_s=assignment.mean_time_between_crashes_s,
+        told=told,
+    )
+
+
+def build_rules(policy: fault_pb2.Policy, version: int) -> Rules:
+    """What the loop does alone under a policy; unset rules and fields get the defaults.
+
+    Raise PlanError.
+    """
+    default = Rules()
+    return Rules(
+        version=version,
         continue_on_error=policy.continue_on_error,
-        non_finite_microbatch=_rule(
-            policy.non_finite_microbatch, Rule(action=Verdict.MASK, limit=8, window_s=600.0)
-        ),
-        non_finite_step=_rule(
-            policy.non_finite_step,
-            Rule(action=Verdict.SKIP, limit=10, window_s=600.0, consecutive=3),
-        ),
-        loss_spike=_rule(policy.loss_spike, Rule(action=Verdict.SKIP, limit=5, window_s=600.0)),
-        data_error=_rule(policy.data_error, Rule(action=Verdict.SKIP, limit=10, window_s=600.0)),
-        step_exception=_rule(
-            policy.step_exception, Rule(action=Verdict.SKIP, limit=10, window_s=600.0)
-        ),
+        spike=Spike(z=policy.loss_spike_z) if policy.HasField("loss_spike_z") else None,
+        non_finite_microbatch=_rule(policy.non_finite_microbatch, default.non_finite_microbatch),
+        non_finite_step=_rule(policy.non_finite_step, default.non_finite_step),
+        loss_spike=_rule(policy.loss_spike, default.loss_spike),
+        data_error=_rule(policy.data_error, default.data_error),
+        step_exception=_rule(policy.step_exception, default.step_exception),
     )
 
 
@@ -71,7 +119,7 @@ def _rule(rule: fault_pb2.FaultRule, default: Rule) -> Rule:
     )
 
 
-def ledger_entries(entries: Iterable[launcher_pb2.LedgerEntry]) -> list[Entry]:
+def ledger_entries(entries: Iterable[incident_pb2.LedgerEntry]) -> list[Entry]:
     """What the journal says was left out."""
     return [
         Entry(

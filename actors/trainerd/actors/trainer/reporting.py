@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import enum
 import sys
+import time
 from collections.abc import Callable, Mapping
 
-from trainerd.actors.reports import Controls, Fault, Phase, Result, SaveRecord, StepRecord, Verdict
+from trainerd.actors.drills import Injection
+from trainerd.actors.reports import (
+    Controls,
+    Fault,
+    Judgement,
+    Phase,
+    Result,
+    RollbackRecord,
+    SaveRecord,
+    StepRecord,
+    Verdict,
+)
 from trainerd.actors.trainer import messages
 from trainerd.actors.trainer.decisions import DecisionSlot
 from trainerd.actors.trainer.situation import Situation
+from trainerd.actors.trainer.tally import Tally
 from trainerd.v1 import event_pb2, fault_pb2, run_pb2, trainer_pb2
 from trainerd.v1.mailbox import MailboxOverflow, Outbox
 
 DECISION_TIMEOUT_S = 60.0
+INJECTION_TIMEOUT_S = 10.0
+STEPS_EVERY_S = 0.1
+"""How often steps are told at most: a report costs both ends more than a small step takes."""
 
 
 class Outcome(enum.Enum):
@@ -26,7 +42,7 @@ class Outcome(enum.Enum):
 
 
 class LinkReporter:
-    """Implements `reports.Reporter`. Only `decide` waits, and no longer than its deadline."""
+    """Implements `reports.Reporter`. Only `decide` and `announced` wait, each to its deadline."""
 
     def __init__(
         self,
@@ -37,6 +53,8 @@ class LinkReporter:
         decisions: DecisionSlot,
         reset_link: Callable[[], None],
         decision_timeout_s: float = DECISION_TIMEOUT_S,
+        injection_timeout_s: float = INJECTION_TIMEOUT_S,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._outbox = outbox
         self._situation = situation
@@ -44,7 +62,10 @@ class LinkReporter:
         self._decisions = decisions
         self._reset_link = reset_link
         self._decision_timeout_s = decision_timeout_s
-        self._applied: StepRecord | None = None
+        self._injection_timeout_s = injection_timeout_s
+        self._clock = clock
+        self._tally = Tally()
+        self._steps_due_s = clock()
         self.outcome = Outcome.NONE
 
     def entered(self, phase: Phase, step: int) -> None:
@@ -70,17 +91,24 @@ class LinkReporter:
         )
 
     def stepped(self, record: StepRecord) -> None:
-        """A batch was dispatched: telemetry, nothing before the first applied update."""
-        if record.applied:
-            self._applied = record
-        if self._applied is None:
+        """A batch was dispatched: telemetry, nothing before the first applied update.
+
+        A step after a silence is told at once, those that follow it together.
+        """
+        if not self._tally.add(record):
             return
         self._situation.advance(record.step)
-        self._outbox.coalesce(
-            "step",
-            trainer_pb2.AttachRequest(step_report=messages.step_report(record, self._applied)),
-            messages.merge_step_reports,
-        )
+        if self._clock() >= self._steps_due_s and (told := self._tally.take()) is not None:
+            self._steps_due_s = self._clock() + STEPS_EVERY_S
+            self._outbox.coalesce("step", told, messages.merge_step_reports)
+
+    def snapshotted(self, step: int, every: int) -> None:
+        """The newest snapshot in memory is of `step`, -1: there is none; see `Recovery.told`."""
+        self._tally.snapshots(step, every)
+
+    def take_steps(self) -> trainer_pb2.AttachRequest | None:
+        """Return what is left to tell of steps; from the link's thread, which asks often enough."""
+        return self._tally.take()
 
     def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
         """An evaluation was made."""
@@ -95,7 +123,7 @@ class LinkReporter:
         """A fault that was handled, or that does not stop training."""
         self._post(messages.fault_raised(fault, awaits_decision=False))
 
-    def decide(self, fault: Fault) -> Verdict:
+    def decide(self, fault: Fault) -> Judgement:
         """Ask the supervisor. Without an answer in time: RESTART, which the next daemon judges."""
         if fault.detail:
             print(fault.detail, file=sys.stderr)
@@ -108,10 +136,32 @@ class LinkReporter:
         if decision is None:
             print(f"trainerd: no decision came for: {fault.message}", file=sys.stderr)
             self.outcome = Outcome.PENDING
-            return Verdict.RESTART
+            return Judgement(verdict=Verdict.RESTART)
         action = fault_pb2.Action.Name(decision.action).removeprefix("ACTION_").lower()
         print(f"trainerd: {fault.message}: {action}: {decision.reason}", file=sys.stderr)
-        return self._carry_out(decision.action)
+        verdict = self._carry_out(decision.action, fault)
+        return Judgement(verdict=verdict, rollback_steps=decision.rollback_steps)
+
+    def rolled_back(self, record: RollbackRecord) -> None:
+        """The run goes on from an older state."""
+        self.outcome = Outcome.NONE
+        self._situation.advance(record.step)
+        print(
+            f"trainerd: back from step {record.from_step} to {record.step} ({record.source}); "
+            f"batches {record.first_batch} to {record.last_batch} are left out",
+            file=sys.stderr,
+        )
+        self._post(messages.rolled_back(record))
+
+    def announced(self, injection: Injection, step: int, batch: int) -> bool:
+        """Say that a fault is about to happen on purpose, and wait until that is journalled.
+
+        False: it was not within `INJECTION_TIMEOUT_S`.
+        """
+        dropped = self._outbox.dropped
+        self._post(messages.fault_injected(injection, step, batch))
+        journalled = self._outbox.wait_acknowledged(self._injection_timeout_s)
+        return journalled and self._outbox.dropped == dropped
 
     def paused(self, step: int) -> None:
         """The trainer holds."""
@@ -125,7 +175,7 @@ class LinkReporter:
         """The loop is over."""
         self._post(messages.trainer_finished(result))
 
-    def _carry_out(self, action: fault_pb2.Action) -> Verdict:
+    def _carry_out(self, action: fault_pb2.Action, fault: Fault) -> Verdict:
         match action:
             case fault_pb2.ACTION_CONTINUE:
                 return Verdict.CONTINUE
@@ -139,9 +189,14 @@ class LinkReporter:
             case fault_pb2.ACTION_FAIL:
                 self.outcome = Outcome.FAIL
                 return Verdict.FAIL
+            case fault_pb2.ACTION_ROLLBACK if fault.batch >= 0:
+                # What is to become of this process if it cannot go back.
+                self.outcome = Outcome.RESTART
+                return Verdict.ROLLBACK
             case _:
-                # Rollback and reform are more than this process can do alone; so is what it does
-                # not know. A new process begins from the newest good state.
+                # Without a batch to leave out there is no use in going back, and reform is more
+                # than this process can do alone; so is what it does not know. A new process begins
+                # from the newest good state.
                 self.outcome = Outcome.RESTART
                 return Verdict.RESTART
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
+from trainerd.actors.drills import Drill
 from trainerd.actors.errors import TrainingError
 from trainerd.actors.faults import classify
 from trainerd.actors.program import load_entry
 from trainerd.actors.program_loop import run_loop
+from trainerd.actors.recovery import Recovery
 from trainerd.actors.reports import (
     Controls,
     Fault,
@@ -19,7 +20,9 @@ from trainerd.actors.reports import (
     Reporter,
     Result,
 )
+from trainerd.actors.rules import Rulebook
 from trainerd.actors.traceback_text import user_traceback
+from trainerd.actors.trainer import module_path
 from trainerd.actors.trainer.plans import build_plan, ledger_entries
 from trainerd.actors.trainer.situation import Situation
 from trainerd.actors.trainer.values import arguments
@@ -31,10 +34,14 @@ def train(
     reporter: Reporter,
     controls: Controls,
     situation: Situation,
+    *,
+    rulebook: Rulebook | None = None,
+    drill: Drill | None = None,
+    recovery: Recovery | None = None,
 ) -> Result:
     """Train as assigned. The user's mistakes are faults that the supervisor decides on."""
     try:
-        result = _train(assignment, reporter, controls)
+        result = _train(assignment, reporter, controls, rulebook, drill, recovery)
         if result.reason is not FinishReason.DATA_ENDED:
             return result
         reporter.decide(_data_ended(result, assignment.spec.train.steps))
@@ -58,10 +65,23 @@ def train(
     return _nothing(fault.step)
 
 
-def _train(assignment: launcher_pb2.Assignment, reporter: Reporter, controls: Controls) -> Result:
+def _train(  # noqa: PLR0917
+    assignment: launcher_pb2.Assignment,
+    reporter: Reporter,
+    controls: Controls,
+    rulebook: Rulebook | None,
+    drill: Drill | None,
+    recovery: Recovery | None,
+) -> Result:
     spec = assignment.spec
-    sys.path[:0] = spec.trainer.path
-    plan = build_plan(spec, run=assignment.run, slots=assignment.slots)
+    module_path.search_first(spec.trainer.path)
+    plan = build_plan(
+        spec,
+        run=assignment.run,
+        slots=assignment.slots,
+        slot_parts=assignment.slot_parts,
+        policy_version=assignment.policy_version,
+    )
     program = load_entry(spec.entry, arguments(spec.args))
     return run_loop(
         program,
@@ -71,6 +91,9 @@ def _train(assignment: launcher_pb2.Assignment, reporter: Reporter, controls: Co
         ledger=ledger_entries(assignment.ledger),
         reporter=reporter,
         controls=controls,
+        rulebook=rulebook,
+        drill=drill,
+        recovery=recovery,
     )
 
 
