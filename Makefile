@@ -6,16 +6,21 @@
 unexport PYTHONHOME PYTHONPATH
 PY := .venv/bin/python
 
-.PHONY: demo test bench check proto lock baseline clean help environment
+.PHONY: demo test bench soak check proto lock baseline clean help environment
 
 demo: environment ## train on real text, kill the trainer on the way, prove that nothing was lost
 	@$(PY) ops/demo.py $(ARGS)
 
-test: environment ## run the whole test suite (ARGS='-k name')
-	@$(PY) -m pytest $(ARGS)
+# The tests of a file stay together, for what they share; e2e, the longest, comes first. A worker that ends
+# in a test, as one that hangs does at its deadline, ends the run.
+test: environment ## run the whole test suite, files side by side (ARGS='-k name', ARGS=-n0: one by one)
+	@$(PY) -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder --max-worker-restart=0 $(ARGS)
 
 bench: environment ## measure the training library (ARGS='--pairs 4 --only guard')
 	@$(PY) tests/bench/run.py $(ARGS)
+
+soak: environment ## the long campaigns (SEED=1 MINUTES=10, ARGS='--only simulation')
+	@SEED='$(SEED)' MINUTES='$(MINUTES)' $(PY) tests/soak/run.py $(ARGS)
 
 check: environment ## format, lint, types, import contracts, protocol, stubs, tree
 	@$(PY) ops/dev/checks.py

@@ -16,6 +16,7 @@ import pytest
 
 import leaks
 
+MOST_WORKERS = 4
 NO_SKIP = os.environ.get("TRAINERD_NO_SKIP") == "1"
 
 leaks.mark_children()
@@ -30,6 +31,40 @@ def nothing_left_behind() -> Iterator[None]:
         left = leaks.left_behind(earlier)
     if left or complaints:
         pytest.fail("left behind by this test:\n  " + "\n  ".join([*left, *complaints]))
+
+
+@pytest.fixture(scope="session")
+def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let JAX keep what it compiles; the same program under test again is then loaded.
+
+    Not for a test that serialises an executable: on CPUs one that was loaded cannot be serialised
+    again (it then lacks functions). The directory is this process's own: JAX writes into it without
+    care for other readers.
+    """
+    # Most tests never import jax.
+    import jax
+    from jax.experimental.compilation_cache import compilation_cache
+
+    settings = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    # JAX decides at its first compilation whether there is a cache.
+    compilation_cache.reset_cache()
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """How many tests `--numprocesses=auto` runs at once: a test may be a whole host that trains."""
+    return min(MOST_WORKERS, len(os.sched_getaffinity(0)))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -11,6 +11,7 @@ import gc
 import logging
 import os
 import signal
+import socket
 import stat
 import sys
 import threading
@@ -18,10 +19,12 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 GRACE_S = 5.0
 """How long a thing may take to end after its test; most need none of it."""
+
+BEGINNING_S = 0.1
+"""How long the kernel may take between a process's exec and its environment."""
 
 MARK = f"TRAINERD_TEST_SESSION={uuid.uuid4().hex}"
 """In the environment of every process that a test starts, however detached."""
@@ -30,9 +33,8 @@ _NOT_OUR_TASKS = ("tensorstore_spec=",)
 """Orbax reads the leaves of a checkpoint together and asks only the first failure for its reason;
 the others are complained about whenever the collector finds them, in whatever test runs then."""
 
-_LISTENING = {"unix": (5, "01"), "tcp": (3, "0A"), "tcp6": (3, "0A")}
+_OUR_MODULES = ("trainerd.", "fakes.", "test_", "unit.", "training.", "process.", "e2e.")
 _NOT_OURS = ("/proc/", "/sys/", "/memfd:", "/dev/", sys.prefix)
-_INODE = {"unix": 6, "tcp": 9, "tcp6": 9}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,18 +119,60 @@ def asyncio_complaints() -> Iterator[list[str]]:
 def _processes() -> dict[int, str]:
     found = {}
     mark, me = MARK.encode(), os.getpid()
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == me:
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or int(name) == me:
             continue
         try:
-            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            marked = mark in (entry / "environ").read_bytes().split(b"\0")
-            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            parent, started = _kinship(name)
+            if _STRANGERS.get(name) == started:
+                continue
+            environment, command = _begun(name)
         except (FileNotFoundError, PermissionError, ProcessLookupError):
             continue
-        if (marked or parent == me) and "multiprocessing.resource_tracker" not in command:
-            found[int(entry.name)] = f"{entry.name} {command or '(ended, not waited for)'}"
+        if parent != me and mark not in environment:
+            continue
+        if "multiprocessing.resource_tracker" not in command:
+            found[int(name)] = f"{name} {command or '(ended, not waited for)'}"
     return found
+
+
+def _begun(pid: str) -> tuple[list[bytes], str]:
+    """Return a process's environment and command; both are empty at first, even after its exec."""
+    deadline_s = time.monotonic() + BEGINNING_S
+    while True:
+        environment = _read(f"/proc/{pid}/environ")
+        command = _read(f"/proc/{pid}/cmdline")
+        if environment or command or time.monotonic() > deadline_s or _has_ended(pid):
+            text = command.replace(b"\0", b" ").decode(errors="replace")
+            return environment.split(b"\0"), text
+        time.sleep(0.001)
+
+
+def _has_ended(pid: str) -> bool:
+    return _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[0] in b"ZX"
+
+
+def _kinship(pid: str) -> tuple[int, bytes]:
+    """Return a process's parent, and when it started, in the kernel's ticks."""
+    fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    return int(fields[1]), fields[19]
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.readall()
+
+
+def _strangers() -> dict[str, bytes]:
+    found = {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(FileNotFoundError, PermissionError, ProcessLookupError):
+            found[name] = _kinship(name)[1]
+    return found
+
+
+_STRANGERS = _strangers()
+"""Processes that were there before the first test, with their starting times: no test's."""
 
 
 def _threads() -> dict[int, str]:
@@ -136,7 +180,7 @@ def _threads() -> dict[int, str]:
     for thread in threading.enumerate():
         target = getattr(thread, "_target", None)
         module = getattr(target, "__module__", None) or type(thread).__module__
-        ours = module.startswith(("trainerd.", "fakes.", "test_", "unit.", "e2e."))
+        ours = module.startswith(_OUR_MODULES)
         if ours or thread.name.startswith("trainerd"):
             found[id(thread)] = f"{thread.name} in {module}"
     return found
@@ -144,33 +188,25 @@ def _threads() -> dict[int, str]:
 
 def _descriptors() -> dict[int, str]:
     found = {}
-    listening = _listening_sockets()
-    for name in os.listdir("/proc/self/fd"):
+    for number in map(int, os.listdir("/proc/self/fd")):
         try:
-            target = os.readlink(f"/proc/self/fd/{name}")
-            mode = os.stat(f"/proc/self/fd/{name}").st_mode
-        except FileNotFoundError:
-            continue
-        if stat.S_ISSOCK(mode) and target in listening:
-            found[int(name)] = f"listening {target}"
-        elif stat.S_ISREG(mode) and not target.startswith(_NOT_OURS):
-            found[int(name)] = target
+            target = os.readlink(f"/proc/self/fd/{number}")
+            if target.startswith("socket:"):
+                if _listens(number):
+                    found[number] = f"listening {target}"
+            elif not target.startswith(_NOT_OURS) and stat.S_ISREG(os.fstat(number).st_mode):
+                found[number] = target
+        except OSError:
+            continue  # another thread has closed it
     return found
 
 
-def _listening_sockets() -> set[str]:
-    found = set()
-    for family, (column, state) in _LISTENING.items():
-        try:
-            lines = Path(f"/proc/self/net/{family}").read_text().splitlines()[1:]
-        except FileNotFoundError:
-            continue
-        for fields in map(str.split, lines):
-            # A listening Unix socket has __SO_ACCEPTCON among its flags and the state of any other.
-            accepting = family != "unix" or fields[3] == "00010000"
-            if fields[column] == state and accepting:
-                found.add(f"socket:[{fields[_INODE[family]]}]")
-    return found
+def _listens(descriptor: int) -> bool:
+    borrowed = socket.socket(fileno=descriptor)
+    try:
+        return borrowed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) != 0
+    finally:
+        borrowed.detach()
 
 
 def _end(pids: set[int]) -> None:

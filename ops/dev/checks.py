@@ -56,6 +56,10 @@ def all_checks(python: Path) -> list[Check]:
         Check(name="format", command=(str(tools / "ruff"), "format", "--check", ".")),
         Check(name="lint", command=(str(tools / "ruff"), "check", ".")),
         Check(name="tree", command=(str(python), str(scripts / "tree.py"))),
+        Check(
+            name="fault table",
+            command=(str(python), str(scripts / "fault_table.py"), "--check"),
+        ),
         Check(name="behaviours", command=(str(python), str(scripts / "behaviours.py"), "--check")),
     ]
 

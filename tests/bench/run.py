@@ -16,12 +16,13 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-from bench import accumulation, guard, library, report, supervised  # noqa: E402
+from bench import accumulation, core, guard, library, recovery, report, supervised  # noqa: E402
 from bench.figures import LEAST_PAIRS, Figure  # noqa: E402
 from bench.machine import machine  # noqa: E402
 from bench.models import mlp, transformer  # noqa: E402
 
 GROUPS: Mapping[str, Callable[[int], list[Figure]]] = {
+    "core": lambda pairs: core.figures(pairs=pairs),
     "counts": lambda _: [*guard.counts(mlp()), *guard.counts(transformer())],
     "temporaries": lambda _: [
         *accumulation.temporaries(mlp()),
@@ -31,6 +32,8 @@ GROUPS: Mapping[str, Callable[[int], list[Figure]]] = {
     "library": lambda pairs: library.figures(transformer(), pairs=pairs),
     "supervised-mlp": lambda pairs: supervised.figures(mlp(), "mlp", pairs=pairs),
     "supervised": lambda pairs: supervised.figures(transformer(), "transformer", pairs=pairs),
+    "recovery-mlp": lambda pairs: recovery.figures(mlp(), "mlp", count=pairs),
+    "recovery": lambda pairs: recovery.figures(transformer(), "transformer", count=pairs),
     "accumulation-mlp": lambda pairs: accumulation.figures(mlp(), pairs=pairs, steps=50),
     "accumulation": lambda pairs: accumulation.figures(transformer(), pairs=pairs, steps=1),
     "guard-mlp": lambda pairs: guard.cost(mlp(), pairs=pairs, steps=200),

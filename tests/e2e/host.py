@@ -10,11 +10,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from trainerd.clients import Client
 from trainerd.v1 import event_pb2, run_pb2
+from unit.daemon.journals import check_journals
 
 PROGRAMS = Path(__file__).parent / "programs"
 READY_S = 30.0
@@ -27,8 +28,13 @@ attach_socket = "attach.sock"
 [launcher]
 socket = "launcher.sock"
 state_directory = "launcher"
+config = "{launcher}"
 [metrics]
 address = "127.0.0.1:0"
+"""
+INJECTION = """\
+[injection]
+allowed = true
 """
 
 
@@ -47,10 +53,22 @@ def eventually(what: str, condition: Callable[[], object], timeout_s: float = 60
 class Host:
     """One host. Sockets and state live in `folder`; the daemon may be killed and started again."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        injection: bool = False,
+        snapshots: bool = True,
+        standby_after_s: float | None = None,
+    ) -> None:
         self.folder = folder
         self.config = folder / "trainerd.toml"
-        self.config.write_text(CONFIG)
+        launcher = folder / "launcher.toml"
+        config = CONFIG.format(launcher=launcher)
+        self.config.write_text(config + INJECTION if injection else config)
+        after = "" if standby_after_s is None else f"standby_after_s = {standby_after_s}\n"
+        share = "" if snapshots else "snapshot_share = 0\n"
+        launcher.write_text(f"[launcher]\n{after}{share}")
         self.address = f"unix:{folder / 'control.sock'}"
         self.metrics_address = ""
         self._daemon: subprocess.Popen[bytes] | None = None
@@ -100,13 +118,23 @@ class Host:
         self._launchers.add(pid)
         return pid
 
+    def said(self, event: str) -> list[dict[str, str]]:
+        """The launchers' log lines of one event, as their fields."""
+        log = self.folder / "launcher" / "launcher.log"
+        lines = log.read_text().splitlines() if log.exists() else []
+        every = [dict(word.partition("=")[::2] for word in line.split()) for line in lines]
+        return [fields for fields in every if fields.get("event") == event]
+
     def stop(self) -> None:
         """End everything; assert that nothing is left."""
         if self._daemon is not None:
             self.kill_daemon(signal.SIGTERM)
         for pid in processes_of(self.folder):
-            os.kill(pid, signal.SIGTERM)
+            # A standby goes with its launcher.
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
         eventually("launcher and trainers end", lambda: not processes_of(self.folder), END_S)
+        check_journals(self.folder / "daemon")
 
     def spec(
         self,
@@ -160,7 +188,7 @@ class Host:
                 story = f"{run_pb2.RunState.Name(now.state)} at step {now.step}: {now.reason}"
                 assert now.state not in ended, f"{story}\n{now.last_fault.detail}"
                 assert time.monotonic() < deadline, story
-                time.sleep(0.005)
+                time.sleep(0.02)
 
     def completed(self, run: str) -> run_pb2.Run:
         """The completed run."""
@@ -178,10 +206,16 @@ class Host:
 
 
 @contextmanager
-def host() -> Iterator[Host]:
-    """A host with a daemon that serves; its folder is short enough for sockets."""
+def host(
+    *, injection: bool = False, snapshots: bool = True, standby_after_s: float | None = None
+) -> Iterator[Host]:
+    """A host with a daemon that serves; its folder is short enough for sockets.
+
+    `standby_after_s`: how long a trainer has the machine to itself, where not as usual. Without
+    `snapshots` nothing but a checkpoint can be restored.
+    """
     folder = Path(tempfile.mkdtemp(prefix="td-", dir="/tmp"))
-    made = Host(folder)
+    made = Host(folder, injection=injection, snapshots=snapshots, standby_after_s=standby_after_s)
     try:
         made.start_daemon()
         yield made
@@ -190,7 +224,8 @@ def host() -> Iterator[Host]:
             made.stop()
         finally:
             for pid in processes_of(folder):
-                os.kill(pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
     shutil.rmtree(folder)
 
 

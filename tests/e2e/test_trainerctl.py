@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.host import CONFIG, PROGRAMS, Host, eventually, processes_of
+from e2e.host import PROGRAMS, Host, eventually, processes_of
 
 pytestmark = pytest.mark.e2e
 
@@ -92,7 +92,6 @@ def test_a_private_daemon_ends_with_its_owner_and_leaves_no_process(
 ) -> None:
     # The host's own daemon gives way: its folder and sockets serve the private one.
     host.stop()
-    (host.folder / "trainerd.toml").write_text(CONFIG)
     file = _run_file(tmp_path, name="private", steps=100_000, pace_s=0.001)
     script = (
         "import sys; from trainerd.clients.main import main; "

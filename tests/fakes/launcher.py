@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 
+from trainerd.actors.launcher.refusals import Refused
 from trainerd.v1 import control_pb2, event_pb2, launcher_pb2, launcher_pb2_grpc, protocol
 
 _Context = grpc.aio.ServicerContext[Any, Any]
@@ -37,6 +38,11 @@ class FakeLauncher(launcher_pb2_grpc.LauncherServiceServicer):
     stacks: str = ""
     incidents: list[launcher_pb2.WriteIncidentRequest] = field(default_factory=list)
     refuse_incidents: grpc.StatusCode | None = None
+    replay: launcher_pb2.ReplayIncidentResponse = field(
+        default_factory=launcher_pb2.ReplayIncidentResponse
+    )
+    replayed: list[launcher_pb2.ReplayIncidentRequest] = field(default_factory=list)
+    refuse_replay: Refused | None = None
     checked: list[str] = field(default_factory=list)
     acknowledged: list[int] = field(default_factory=list)
     exits: list[launcher_pb2.ExitRecord] = field(default_factory=list)
@@ -164,12 +170,24 @@ class FakeLauncher(launcher_pb2_grpc.LauncherServiceServicer):
         self, request: launcher_pb2.ReadIncidentRequest, context: _Context
     ) -> launcher_pb2.ReadIncidentResponse:
         for each in self.incidents:
-            if (each.incident.run, each.incident.number) == (request.run, request.number):
+            if each.incident.run == request.run and request.number in (each.incident.number, 0):
                 return launcher_pb2.ReadIncidentResponse(
                     incident=each.incident, evidence=each.evidence, directory="/i"
                 )
         await context.abort(grpc.StatusCode.NOT_FOUND, "there is no such incident")
         raise AssertionError("abort does not return")
+
+    async def ReplayIncident(
+        self, request: launcher_pb2.ReplayIncidentRequest, context: _Context
+    ) -> launcher_pb2.ReplayIncidentResponse:
+        self.replayed.append(request)
+        if self.refuse_replay is not None:
+            await context.abort(
+                self.refuse_replay.code,
+                str(self.refuse_replay),
+                self.refuse_replay.trailing_metadata(),
+            )
+        return self.replay
 
     async def RemoveRun(
         self, request: launcher_pb2.RemoveRunRequest, context: _Context

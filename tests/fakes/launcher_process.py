@@ -26,6 +26,8 @@ _START = """\
 import os, sys
 from trainerd.actors.launcher.main import main
 script = sys.argv[1]
+if script == '-':
+    sys.exit(main(sys.argv[2:]))
 sys.exit(main(sys.argv[2:], command=lambda python: [python, script]))
 """
 
@@ -100,7 +102,7 @@ class LauncherProcess:
             sys.executable,
             "-c",
             _START,
-            str(self.script),
+            str(self.script) if self.script.read_text() else "-",
             *("--state-directory", str(self.state), "--socket", str(self.socket)),
             *("--platform", "cpu", "--host", "testhost", *self.flags),
         ]
@@ -209,7 +211,10 @@ class LauncherProcess:
 
 @contextlib.contextmanager
 def launcher(script: str, *flags: str) -> Iterator[LauncherProcess]:
-    """A running launcher whose trainers run `script`; gone with all its files afterwards."""
+    """A running launcher whose trainers run `script`; gone with all its files afterwards.
+
+    Without a script its trainers are real ones.
+    """
     root = Path(tempfile.mkdtemp(prefix="tl-", dir="/tmp"))
     process = LauncherProcess(root, script, *flags)
     try:

@@ -34,11 +34,11 @@ faulthandler.register(signal.SIGUSR1, all_threads=True)
 def reads_for_ever():
     time.sleep(60)
 def holds_the_lock():
+    say('ready')
     end = time.monotonic() + 60
     while time.monotonic() < end:
         ctypes.PyDLL(None).sleep(60)
 threading.Thread(target=reads_for_ever, name='reader', daemon=True).start()
-say('ready')
 holds_the_lock()
 """
 )

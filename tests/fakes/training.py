@@ -13,7 +13,15 @@ import numpy as np
 import optax
 
 from trainerd.actors.program import Program
-from trainerd.actors.reports import Fault, Phase, SaveRecord, StepRecord, Verdict
+from trainerd.actors.reports import (
+    Fault,
+    Judgement,
+    Phase,
+    RollbackRecord,
+    SaveRecord,
+    StepRecord,
+    Verdict,
+)
 
 EXAMPLES = 96
 INPUTS = 5
@@ -104,10 +112,11 @@ def program(**changes: Any) -> Program:
 
 @dataclass
 class Recorder:
-    """Remembers every report in order; decides by `verdict`."""
+    """Remembers every report in order; decides by `verdict`, and goes back `rollback_steps`."""
 
     verdict: Callable[[Fault], Verdict] = lambda fault: Verdict.FAIL
     on_step: Callable[[StepRecord], None] = lambda record: None
+    rollback_steps: int = 0
     heard: list[tuple[str, Any]] = field(default_factory=list)
     changed: threading.Condition = field(default_factory=threading.Condition)
 
@@ -162,9 +171,12 @@ class Recorder:
     def faulted(self, fault: Fault) -> None:
         self._note("faulted", fault)
 
-    def decide(self, fault: Fault) -> Verdict:
+    def decide(self, fault: Fault) -> Judgement:
         self._note("decide", fault)
-        return self.verdict(fault)
+        return Judgement(verdict=self.verdict(fault), rollback_steps=self.rollback_steps)
+
+    def rolled_back(self, record: RollbackRecord) -> None:
+        self._note("rolled_back", record)
 
     def paused(self, step: int) -> None:
         self._note("paused", step)

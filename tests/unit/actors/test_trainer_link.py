@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -45,6 +46,7 @@ def trainer(
     limit: int = 1024,
     clock: Callable[[], float] = time.monotonic,
     awaited: Callable[[], int] = lambda: 0,
+    telemetry: Callable[[], trainer_pb2.AttachRequest | None] = lambda: None,
 ) -> Iterator[Trainer]:
     outbox: Outbox[trainer_pb2.AttachRequest] = Outbox(limit)
     situation = Situation()
@@ -69,6 +71,7 @@ def trainer(
         orphan_grace_s=orphan_grace_s,
         clock=clock,
         awaited=awaited,
+        telemetry=telemetry,
     )
     made = Trainer(link, outbox, situation, commands, orphaned, refused)
     link.start()
@@ -173,6 +176,29 @@ def test_heartbeats_say_where_the_trainer_is():
         beat = next(b for b in daemon.heartbeats if b.step == 5)
         assert beat.phase == 6
         assert beat.resident_bytes > 1_000_000
+
+
+def test_what_there_is_to_tell_of_steps_is_asked_for_and_told():
+    steps = queue.SimpleQueue[int]()
+
+    def telemetry() -> trainer_pb2.AttachRequest | None:
+        with contextlib.suppress(queue.Empty):
+            report = trainer_pb2.StepReport(step=steps.get_nowait())
+            return trainer_pb2.AttachRequest(step_report=report)
+        return None
+
+    with fake_daemon() as daemon, trainer(daemon, telemetry=telemetry) as me:
+        daemon.wait_streams(1)
+        steps.put(7)
+        wait_until(lambda: [r.step for r in daemon.step_reports] == [7], "the step")
+        # What happened after a step comes after it.
+        steps.put(8)
+        me.post(1)
+        assert me.link.drain(20.0)
+        payloads = [m.WhichOneof("payload") for m in daemon.received]
+        told = [kind for kind in payloads if kind in ("step_report", "event")]
+        assert told == ["step_report", "step_report", "event"]
+        assert [r.step for r in daemon.step_reports] == [7, 8]
 
 
 def test_commands_reach_the_process():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from trainerd.actors.errors import PlanError
@@ -9,9 +11,9 @@ from trainerd.actors.ledger import Entry, Omission
 from trainerd.actors.plan import Plan
 from trainerd.actors.reports import FaultClass, Verdict
 from trainerd.actors.spikes import Spike
-from trainerd.actors.trainer.plans import build_plan, ledger_entries
+from trainerd.actors.trainer.plans import build_plan, build_recovery, ledger_entries
 from trainerd.actors.trainer.values import arguments
-from trainerd.v1 import fault_pb2, launcher_pb2, run_pb2
+from trainerd.v1 import fault_pb2, incident_pb2, launcher_pb2, run_pb2
 
 
 def spec_of(**train: int) -> run_pb2.RunSpec:
@@ -71,10 +73,10 @@ def test_a_rule_changes_only_what_it_sets():
 def test_the_journals_ledger_is_read():
     entries = ledger_entries(
         [
-            launcher_pb2.LedgerEntry(
+            incident_pb2.LedgerEntry(
                 first_batch=3, last_batch=4, fault_class="data_error", decision="skip"
             ),
-            launcher_pb2.LedgerEntry(
+            incident_pb2.LedgerEntry(
                 first_batch=9,
                 last_batch=9,
                 slots=[1, 2],
@@ -124,3 +126,25 @@ def test_arguments_keep_their_types():
 def test_a_value_of_no_kind_is_refused():
     with pytest.raises(ValueError, match="must have a kind"):
         arguments({"x": run_pb2.Value()})
+
+
+def test_where_a_process_leaves_what_the_next_one_finds_is_as_assigned():
+    assignment = launcher_pb2.Assignment(
+        snapshot_directory="/dev/shm/x/run",
+        snapshot_bytes=1000,
+        executable_directory="/cache",
+        mean_time_between_crashes_s=15.0,
+    )
+    told: list[tuple[int, int]] = []
+    recovery = build_recovery(assignment, lambda *what: told.append(what))
+    assert (recovery.snapshot_directory, recovery.snapshot_bytes) == (Path("/dev/shm/x/run"), 1000)
+    assert recovery.executable_directory == Path("/cache")
+    assert recovery.crash_every_s == 15.0
+    recovery.told(3, 4)
+    assert told == [(3, 4)]
+
+
+def test_without_places_nothing_is_left_or_looked_for():
+    recovery = build_recovery(launcher_pb2.Assignment(), lambda *_: None)
+    assert recovery.snapshot_directory is None
+    assert recovery.executable_directory is None

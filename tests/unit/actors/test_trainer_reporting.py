@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -15,17 +17,22 @@ from trainerd.actors.reports import (
     Fault,
     FaultClass,
     FinishReason,
+    Judgement,
     Phase,
     Result,
+    RollbackRecord,
     SaveRecord,
     StepRecord,
     Verdict,
 )
+from trainerd.actors.rules import Rulebook
 from trainerd.actors.trainer import codes
 from trainerd.actors.trainer.commands import Commands
 from trainerd.actors.trainer.decisions import DecisionSlot
+from trainerd.actors.trainer.drilling import TrainerDrill
 from trainerd.actors.trainer.main import exit_code
-from trainerd.actors.trainer.reporting import LinkReporter, Outcome
+from trainerd.actors.trainer.messages import merge_step_reports
+from trainerd.actors.trainer.reporting import STEPS_EVERY_S, LinkReporter, Outcome
 from trainerd.actors.trainer.situation import Situation
 from trainerd.v1 import event_pb2, fault_pb2, trainer_pb2
 from trainerd.v1.mailbox import Outbox
@@ -41,6 +48,7 @@ class Desk:
     decisions: DecisionSlot = field(default_factory=DecisionSlot)
     situation: Situation = field(default_factory=Situation)
     resets: int = 0
+    clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
         self.outbox: Outbox[trainer_pb2.AttachRequest] = Outbox(self.limit)
@@ -51,8 +59,17 @@ class Desk:
             decisions=self.decisions,
             reset_link=self.reset,
             decision_timeout_s=self.timeout_s,
+            injection_timeout_s=self.timeout_s,
+            clock=self.clock,
         )
-        self.commands = Commands(controls=self.controls, decisions=self.decisions)
+        self.rulebook = Rulebook()
+        self.drill = TrainerDrill(self.reporter.announced)
+        self.commands = Commands(
+            controls=self.controls,
+            decisions=self.decisions,
+            rulebook=self.rulebook,
+            arm=self.drill.arm,
+        )
 
     def reset(self) -> None:
         self.resets += 1
@@ -61,18 +78,23 @@ class Desk:
         return [numbered.message.event for numbered in self.outbox.take(0.0)[0]]
 
     def step_report(self) -> trainer_pb2.StepReport | None:
-        telemetry = self.outbox.take(0.0)[1]
-        return telemetry[0].step_report if telemetry else None
+        """What the link would tell of steps now, in one report."""
+        left = self.reporter.take_steps()
+        told = self.outbox.take(0.0)[1] + ([left] if left is not None else [])
+        return functools.reduce(merge_step_reports, told).step_report if told else None
 
     def decide(self, action: fault_pb2.Action, fault: Fault) -> Verdict:
-        with self.deciding(fault) as verdicts:
-            self.answer(action, self.decisions.awaited)
-        return verdicts[0]
+        return self.judge(action, fault).verdict
+
+    def judge(self, action: fault_pb2.Action, fault: Fault, **more: int) -> Judgement:
+        with self.deciding(fault) as judgements:
+            self.answer(action, self.decisions.awaited, **more)
+        return judgements[0]
 
     @contextlib.contextmanager
-    def deciding(self, fault: Fault) -> Iterator[list[Verdict]]:
+    def deciding(self, fault: Fault) -> Iterator[list[Judgement]]:
         """The block runs while the loop waits for a decision; it ends with a verdict."""
-        verdicts: list[Verdict] = []
+        verdicts: list[Judgement] = []
         thread = threading.Thread(target=lambda: verdicts.append(self.reporter.decide(fault)))
         thread.start()
         wait_until(lambda: self.decisions.awaited, "the fault to be raised")
@@ -80,9 +102,9 @@ class Desk:
         thread.join(20.0)
         assert verdicts
 
-    def answer(self, action: fault_pb2.Action, question: int) -> None:
+    def answer(self, action: fault_pb2.Action, question: int, **more: int) -> None:
         decision = fault_pb2.Decision(
-            action=action, reason="1 in 600 s, limit 10", answers=question
+            action=action, reason="1 in 600 s, limit 10", answers=question, **more
         )
         self.commands.obey(trainer_pb2.AttachResponse(decision=decision))
 
@@ -185,7 +207,8 @@ def test_a_fault_that_waits_for_a_decision_says_so_and_everything_it_knows():
         (fault_pb2.ACTION_CONTINUE, Verdict.CONTINUE, Outcome.NONE),
         (fault_pb2.ACTION_MASK, Verdict.MASK, Outcome.NONE),
         (fault_pb2.ACTION_SKIP, Verdict.SKIP, Outcome.NONE),
-        (fault_pb2.ACTION_ROLLBACK, Verdict.RESTART, Outcome.RESTART),
+        # The exit code to come, should this process not be able to go back.
+        (fault_pb2.ACTION_ROLLBACK, Verdict.ROLLBACK, Outcome.RESTART),
         (fault_pb2.ACTION_RESTART, Verdict.RESTART, Outcome.RESTART),
         (fault_pb2.ACTION_REFORM, Verdict.RESTART, Outcome.RESTART),
         (fault_pb2.ACTION_FAIL, Verdict.FAIL, Outcome.FAIL),
@@ -205,7 +228,7 @@ def test_a_decision_to_pause_holds_at_the_next_boundary():
 
 def test_without_a_decision_in_time_the_next_daemon_decides():
     desk = Desk(timeout_s=0.05)
-    assert desk.reporter.decide(FAULT) is Verdict.RESTART
+    assert desk.reporter.decide(FAULT).verdict is Verdict.RESTART
     assert desk.reporter.outcome is Outcome.PENDING
 
 
@@ -213,7 +236,44 @@ def test_a_decision_that_nothing_waits_for_is_not_kept_for_the_next_fault():
     desk = Desk(timeout_s=0.05)
     decision = fault_pb2.Decision(action=fault_pb2.ACTION_SKIP)
     desk.commands.obey(trainer_pb2.AttachResponse(decision=decision))
-    assert desk.reporter.decide(FAULT) is Verdict.RESTART
+    assert desk.reporter.decide(FAULT).verdict is Verdict.RESTART
+
+
+def test_a_rollback_says_how_far_and_is_over_when_it_is_done():
+    desk = Desk()
+    judged = desk.judge(fault_pb2.ACTION_ROLLBACK, FAULT, rollback_steps=30)
+    assert judged == Judgement(verdict=Verdict.ROLLBACK, rollback_steps=30)
+    desk.events()
+    desk.reporter.rolled_back(
+        RollbackRecord(
+            from_step=40,
+            step=10,
+            first_batch=11,
+            last_batch=44,
+            source="/c/10",
+            fault_class=FaultClass.NON_FINITE_STEP,
+        )
+    )
+    (event,) = desk.events()
+    told = event.rolled_back
+    assert (told.from_step, told.step, told.first_batch, told.last_batch) == (40, 10, 11, 44)
+    assert told.source == "/c/10"
+    assert getattr(told, "class") == fault_pb2.FAULT_CLASS_NON_FINITE_STEP
+    assert desk.situation.now()[1] == 10
+    assert desk.reporter.outcome is Outcome.NONE
+
+
+def test_without_a_batch_to_leave_out_there_is_no_going_back():
+    desk = Desk()
+    assert desk.decide(fault_pb2.ACTION_ROLLBACK, replace(FAULT, batch=-1)) is Verdict.RESTART
+    assert desk.reporter.outcome is Outcome.RESTART
+
+
+def test_a_fault_says_which_policy_it_was_dealt_with_by():
+    desk = Desk()
+    desk.reporter.faulted(replace(FAULT, delegated=Verdict.SKIP, policy_version=3))
+    (event,) = desk.events()
+    assert event.fault_raised.fault.policy_version == 3
 
 
 def test_an_answer_to_another_fault_is_ignored(capsys: pytest.CaptureFixture[str]):
@@ -226,7 +286,7 @@ def test_an_answer_to_another_fault_is_ignored(capsys: pytest.CaptureFixture[str
         assert desk.decisions.awaited == 2
         desk.answer(fault_pb2.ACTION_MASK, 2)
         desk.answer(fault_pb2.ACTION_FAIL, 2)
-    assert verdicts == [Verdict.MASK]
+    assert verdicts == [Judgement(verdict=Verdict.MASK)]
     assert desk.reporter.outcome is Outcome.NONE
     assert desk.decisions.awaited == 0
     assert capsys.readouterr().err.count("no fault waits for") >= 2
@@ -243,7 +303,7 @@ def test_a_fault_that_is_dropped_with_other_reports_is_raised_again_under_its_na
         assert again.fault_raised.question == question == 1
         assert again.fault_raised.fault.message == FAULT.message
         desk.answer(fault_pb2.ACTION_SKIP, question)
-    assert verdicts == [Verdict.SKIP]
+    assert verdicts == [Judgement(verdict=Verdict.SKIP)]
     desk.outbox.acknowledge(10)
     for slots in (3, 4, 5):
         desk.reporter.slots_fixed(slots)
@@ -256,13 +316,13 @@ def test_a_mailbox_of_one_report_keeps_the_newest():
         desk.reporter.slots_fixed(1)
         assert [event.fault_raised.question for event in desk.events()] == [1]
         desk.answer(fault_pb2.ACTION_SKIP, 1)
-    assert verdicts == [Verdict.SKIP]
+    assert verdicts == [Judgement(verdict=Verdict.SKIP)]
 
 
 def test_a_link_that_is_refused_ends_the_wait():
     desk = Desk(timeout_s=600.0)
     desk.decisions.close()
-    assert desk.reporter.decide(FAULT) is Verdict.RESTART
+    assert desk.reporter.decide(FAULT).verdict is Verdict.RESTART
 
 
 def test_one_step_is_reported_with_all_it_has():
@@ -288,6 +348,31 @@ def test_unsent_steps_become_one_report():
     assert list(report.durations_s) == [0.1, 0.2, 0.3]
     assert report.data_wait_s == 1.5
     assert desk.step_report() is None
+
+
+def test_a_step_after_a_silence_is_told_at_once_and_those_behind_it_together():
+    now_s = [5.0]
+    desk = Desk(clock=lambda: now_s[0])
+
+    def posted() -> list[int]:
+        return [message.step_report.step for message in desk.outbox.take(0.0)[1]]
+
+    desk.reporter.stepped(step(1))
+    assert posted() == [1]
+    desk.reporter.stepped(step(2))
+    desk.reporter.stepped(step(3))
+    assert posted() == []
+    now_s[0] += STEPS_EVERY_S
+    desk.reporter.stepped(step(4))
+    report = desk.step_report()
+    assert report is not None
+    assert (report.step, list(report.durations_s)) == (4, [0.2, 0.3, 0.4])
+    desk.reporter.stepped(step(5))
+    assert posted() == []
+    left = desk.reporter.take_steps()
+    assert left is not None
+    assert (left.step_report.step, list(left.step_report.durations_s)) == (5, [0.5])
+    assert desk.reporter.take_steps() is None
 
 
 def test_a_report_holds_the_newest_256_durations():
@@ -390,3 +475,18 @@ def result(reason: FinishReason) -> Result:
 )
 def test_the_exit_code_says_why_it_ended(reason, outcome, code):
     assert exit_code(result(reason), outcome) == code
+
+
+def test_a_report_says_how_old_the_newest_snapshot_is():
+    desk = Desk()
+    desk.reporter.snapshotted(-1, 0)
+    desk.reporter.stepped(step(1))
+    report = desk.step_report()
+    assert report is not None
+    assert (report.snapshot_step, report.snapshot_every) == (0, 0)
+    desk.reporter.snapshotted(30, 15)
+    for number in (31, 32):
+        desk.reporter.stepped(step(number))
+    report = desk.step_report()
+    assert report is not None
+    assert (report.step, report.snapshot_step, report.snapshot_every) == (32, 30, 15)

@@ -28,7 +28,7 @@ from trainerd.clients import (
 from trainerd.clients.address import normalised
 from trainerd.clients.failures import from_rpc_error
 from trainerd.v1 import control_pb2 as api
-from trainerd.v1 import link_pb2, run_pb2
+from trainerd.v1 import fault_pb2, inject_pb2, link_pb2, run_pb2
 from trainerd.v1.protocol import default_control_address
 from unit.clients.fake_control import METHODS, FakeControl, a_run, refuse_invalid
 
@@ -51,6 +51,13 @@ CALLS: dict[str, Callable[[Client], object]] = {
     "ExplainRun": lambda client: client.explain_run("demo"),
     "ListIncidents": lambda client: client.list_incidents("demo"),
     "GetIncident": lambda client: client.get_incident("demo", 3),
+    "ReplayRunIncident": lambda client: client.replay_incident("demo", 3, cpu=True),
+    "GetPolicy": lambda client: client.get_policy("demo"),
+    "SetPolicy": lambda client: client.set_policy(
+        "demo", fault_pb2.Policy(backoff_s=2), dry_run=True, end_dry_run=True
+    ),
+    "SimulatePolicy": lambda client: client.simulate_policy("demo", fault_pb2.Policy(backoff_s=2)),
+    "InjectFault": lambda client: client.inject_fault("demo", inject_pb2.Injection(step=3)),
     "ReadRunLog": lambda client: client.read_run_log("demo", incarnation=2, offset=5, max_bytes=6),
 }
 

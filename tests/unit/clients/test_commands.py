@@ -189,6 +189,7 @@ def test_status_of_a_failed_run_tells_the_story(fake: FakeControl, ctl: Ctl) -> 
         "            first, step 0: bits_per_byte 8.0000",
         "restarts    2",
         "checkpoint  step 150 is durable; 1 save failed in a row",
+        "in memory   every 12 steps, the newest of step 192",
         "last fault  step_exception at step 199: ValueError: shapes differ",
         "            what to do: make them equal",
         '    |   File "my.py", line 3',

@@ -11,7 +11,7 @@ from trainerd.clients.errors import BadInput
 from trainerd.clients.problems import merged, rendered
 from trainerd.clients.runfile import MAX_RUN_FILE_BYTES, load_run_file
 from trainerd.clients.spec_reader import _SCALARS, read_spec
-from trainerd.v1 import control_pb2, fault_pb2, run_pb2
+from trainerd.v1 import control_pb2, fault_pb2, inject_pb2, run_pb2
 
 Write = Callable[[str], Path]
 
@@ -294,3 +294,58 @@ def test_the_daemon_is_not_quoted_on_what_the_client_could_not_read(run_file: Wr
 
 def test_an_empty_document_is_an_empty_specification() -> None:
     assert read_spec({}) == (run_pb2.RunSpec(), [])
+
+
+def test_faults_on_purpose_are_read_one_by_one_and_as_a_schedule(run_file: Write) -> None:
+    spec = load_run_file(
+        run_file("""
+name = "drill"
+[[inject.faults]]
+fault = "nan"
+step = 50
+slots = [0, 1]
+[[inject.faults]]
+fault = "slow_step"
+probability = 0.01
+seconds = 2
+times = 5
+[inject.schedule]
+faults = ["sigkill", "data_error"]
+mean_steps = 30
+seed = 7
+""")
+    ).spec
+
+    first, second = spec.inject.faults
+    assert first == inject_pb2.Injection(fault=inject_pb2.INJECTED_FAULT_NAN, step=50, slots=[0, 1])
+    assert (second.probability, second.seconds, second.times) == (0.01, 2.0, 5)
+    assert spec.inject.schedule == inject_pb2.InjectSchedule(
+        faults=[inject_pb2.INJECTED_FAULT_SIGKILL, inject_pb2.INJECTED_FAULT_DATA_ERROR],
+        mean_steps=30,
+        seed=7,
+    )
+
+
+def test_what_is_wrong_with_a_fault_on_purpose_is_said_at_its_line(run_file: Write) -> None:
+    file = run_file("""
+[[inject.faults]]
+fault = "nan"
+step = 5
+[[inject.faults]]
+fault = "sigkil"
+stp = 3
+[inject.schedule]
+faults = ["hang", "luck"]
+""")
+
+    fault, step, scheduled = messages(file)
+    assert fault.startswith("6: inject.faults[1].fault must be one of ")
+    assert fault.endswith('[did you mean "sigkill"?]')
+    assert step == "7: inject.faults[1].stp is not known [did you mean inject.faults[1].step?]"
+    assert scheduled.startswith("9: inject.schedule.faults[1] must be one of ")
+
+
+def test_a_list_that_should_hold_tables_says_so(run_file: Write) -> None:
+    assert messages(run_file('[inject]\nfaults = ["nan"]\n')) == [
+        '2: inject.faults[0] must be a table, got the string "nan"'
+    ]

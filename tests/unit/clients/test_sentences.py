@@ -6,8 +6,14 @@ from typing import Any
 
 import pytest
 
-from trainerd.clients.sentences import fault_sentence, kind_of, sentence
-from trainerd.v1 import event_pb2, fault_pb2, run_pb2
+from trainerd.clients.sentences import (
+    decision_text,
+    fault_sentence,
+    injection_text,
+    kind_of,
+    sentence,
+)
+from trainerd.v1 import event_pb2, fault_pb2, inject_pb2, run_pb2
 
 Event = event_pb2.Event
 
@@ -54,6 +60,41 @@ EXAMPLES: dict[str, tuple[Any, str]] = {
     "checkpoint_requested": (event_pb2.CheckpointRequested(), "a checkpoint was asked for"),
     "restart_requested": (event_pb2.RestartRequested(), "a restart was asked for"),
     "run_deleted": (event_pb2.RunDeleted(), "the deletion of the run was asked for"),
+    "policy_changed": (
+        event_pb2.PolicyChanged(trial=True),
+        "another policy was put on trial: what it would decide is recorded, nothing else",
+    ),
+    "policy_trial_ended": (event_pb2.PolicyTrialEnded(), "the trial of a policy was ended"),
+    "injection_requested": (
+        event_pb2.InjectionRequested(
+            injection=inject_pb2.Injection(
+                fault=inject_pb2.INJECTED_FAULT_NAN, step=1500, slots=[0, 2], times=3
+            )
+        ),
+        "a fault was asked for: nan in slots 0, 2 at step 1,500, at most 3 times",
+    ),
+    "fault_injected": (
+        event_pb2.FaultInjected(
+            injection=2, step=49, batch=1051, fault=inject_pb2.INJECTED_FAULT_DATA_ERROR
+        ),
+        "on purpose (injection 2): data error at step 49, batch 1,051",
+    ),
+    "progressed": (
+        event_pb2.Progressed(step=1120),
+        "a snapshot holds step 1,120: recoveries count anew",
+    ),
+    "rolled_back": (
+        event_pb2.RolledBack(
+            **{"class": fault_pb2.FAULT_CLASS_LOSS_SPIKE},
+            from_step=1120,
+            step=1100,
+            first_batch=1101,
+            last_batch=1121,
+            source="/c/1100",
+        ),
+        "rolled back from step 1,120 to step 1,100 for loss_spike: /c/1100; "
+        "batches 1,101 to 1,121 are left out from now on",
+    ),
     "trainer_spawned": (event_pb2.TrainerSpawned(pid=8), "trainer 2 started (pid 8)"),
     "trainer_spawn_failed": (
         event_pb2.TrainerSpawnFailed(message="no python", permanent=True),
@@ -170,3 +211,40 @@ def test_a_fault_of_a_newer_daemon_and_foreign_text_stay_one_clean_line() -> Non
     setattr(fault, "class", 77)
     fault.message = "bad\x1b[2J\nthings\x07"
     assert fault_sentence(fault) == "77 (no_space) at step 7, batch 9: bad[2J things"
+
+
+@pytest.mark.parametrize(
+    ("injection", "text"),
+    [
+        ({"fault": "INJECTED_FAULT_HANG_GIL"}, "hang gil at the next step"),
+        ({"fault": "INJECTED_FAULT_NAN", "slots": [3], "step": 9}, "nan in slot 3 at step 9"),
+        ({"fault": "INJECTED_FAULT_EXIT", "exit_code": 7, "step": 2}, "exit with code 7 at step 2"),
+        (
+            {"fault": "INJECTED_FAULT_SLOW_STEP", "seconds": 2, "probability": 0.25, "times": 10},
+            "slow step of 2 s at each step with probability 0.25, at most 10 times",
+        ),
+    ],
+)
+def test_an_injection_says_what_happens_when(injection: dict[str, Any], text: str) -> None:
+    assert injection_text(inject_pb2.Injection(**injection)) == text
+
+
+def test_decisions_say_how_far_back_and_in_how_many_parts() -> None:
+    back = fault_pb2.Decision(
+        action=fault_pb2.ACTION_ROLLBACK, scope="process", rollback_steps=20, reason="spent"
+    )
+    split = fault_pb2.Decision(
+        action=fault_pb2.ACTION_RESTART, scope="process", slot_parts=2, delay_s=1, reason="oom"
+    )
+
+    assert decision_text(back) == "roll back by at least 20 updates: spent"
+    assert decision_text(split) == "restart the process in 1 s, each slot in 2 parts: oom"
+
+
+def test_a_decision_on_trial_is_said_to_be_one() -> None:
+    decision = fault_pb2.Decision(action=fault_pb2.ACTION_FAIL, scope="run", reason="why")
+    made = event_pb2.DecisionMade(fault=a_fault(), decision=decision, trial=True)
+
+    assert sentence(Event(decision_made=made)) == (
+        "the policy on trial would have decided on crash: fail the run: why"
+    )

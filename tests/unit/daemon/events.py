@@ -11,15 +11,19 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from trainerd.daemon import codec
 from trainerd.daemon.codec import KINDS
 from trainerd.daemon.supervision.events import (
     AnyEvent,
     DerivedEvent,
     Event,
+    PolicyChanged,
     RunSubmitted,
     TrainerEvent,
 )
 from trainerd.daemon.supervision.policy import Policy
+from trainerd.daemon.terms import with_defaults
+from trainerd.v1 import fault_pb2, run_pb2
 
 INPUTS: tuple[type[Event], ...] = tuple(
     typing.cast(type[Event], cls)
@@ -41,7 +45,24 @@ _PLAIN: dict[Any, st.SearchStrategy[Any]] = {
 def events(cls: type[AnyEvent], **fixed: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     """Events of one class; `fixed` replaces what the hints of some fields would allow."""
     assert cls is not RunSubmitted, "its specification and its policy belong together"
+    if cls is PolicyChanged:
+        runs = fixed.get("run", _TEXT)
+        return st.builds(codec.policy_change, runs, policies(), trial=st.booleans())
     return _of(cls, fixed)
+
+
+def policies() -> st.SearchStrategy[fault_pb2.Policy]:
+    """Policies that a client may ask for, defaults filled in."""
+    actions = st.sampled_from([fault_pb2.ACTION_RESTART, fault_pb2.ACTION_FAIL])
+    rules = st.builds(fault_pb2.FaultRule, action=actions, limit=st.integers(0, 5))
+    wanted = st.builds(
+        fault_pb2.Policy,
+        continue_on_error=st.booleans(),
+        rollback_steps=st.integers(1, 100),
+        crash=rules,
+        hang=rules,
+    )
+    return wanted.map(lambda policy: with_defaults(run_pb2.RunSpec(policy=policy)).policy)
 
 
 def _of(

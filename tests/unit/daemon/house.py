@@ -14,7 +14,13 @@ from typing import Any, TypeVar
 import grpc
 
 from fakes.launcher import FakeLauncher, serving
-from trainerd.daemon.config import Config, DaemonConfig, LauncherConfig, MetricsConfig
+from trainerd.daemon.config import (
+    Config,
+    DaemonConfig,
+    InjectionConfig,
+    LauncherConfig,
+    MetricsConfig,
+)
 from trainerd.daemon.journal import Journal
 from trainerd.daemon.serve import running
 from trainerd.v1 import (
@@ -27,6 +33,7 @@ from trainerd.v1 import (
     trainer_pb2_grpc,
 )
 from trainerd.v1.protocol import CHANNEL_OPTIONS, protocol
+from unit.daemon.journals import check_journals
 
 T = TypeVar("T")
 DEADLINE_S = 20.0
@@ -44,15 +51,16 @@ def play(scene: Callable[[], Awaitable[T]]) -> T:
 
 @contextlib.contextmanager
 def short_directory() -> Iterator[Path]:
-    """A directory whose sockets have short paths."""
+    """A directory whose sockets have short paths; its journals are checked at the end."""
     root = Path(tempfile.mkdtemp(prefix="td-", dir="/tmp"))
     try:
         yield root
+        check_journals(root)
     finally:
         shutil.rmtree(root)
 
 
-def configuration(root: Path, *, metrics: str = "") -> Config:
+def configuration(root: Path, *, metrics: str = "", injection: bool = False) -> Config:
     return Config(
         daemon=DaemonConfig(
             state_directory=root / "state",
@@ -61,6 +69,7 @@ def configuration(root: Path, *, metrics: str = "") -> Config:
         ),
         launcher=LauncherConfig(socket=root / "launcher" / "l.sock", start=False),
         metrics=MetricsConfig(address=metrics),
+        injection=InjectionConfig(allowed=injection),
     )
 
 
@@ -238,10 +247,14 @@ class Trainer:
 
 @contextlib.asynccontextmanager
 async def house(
-    root: Path, launcher: FakeLauncher | None = None, *, metrics: str = ""
+    root: Path,
+    launcher: FakeLauncher | None = None,
+    *,
+    metrics: str = "",
+    injection: bool = False,
 ) -> AsyncIterator[House]:
     """A daemon on this directory, linked to a launcher; the trainers' streams end before it."""
-    config = configuration(root, metrics=metrics)
+    config = configuration(root, metrics=metrics, injection=injection)
     fake = launcher or FakeLauncher()
     stop = asyncio.Event()
     async with contextlib.AsyncExitStack() as stack:

@@ -11,7 +11,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from trainerd.v1 import control_pb2, event_pb2, fault_pb2, run_pb2
+from trainerd.v1 import control_pb2, event_pb2, fault_pb2, run_pb2, trainer_pb2
+from trainerd.v1.protocol import SNAPSHOT_SUFFIX
 from unit.daemon.house import house, play, short_directory
 from unit.daemon.statuses import refused
 
@@ -221,6 +222,27 @@ def test_a_run_shows_what_it_came_to(root: Path) -> None:
             view = await at.until(run, lambda now: now.incarnation == 2)
             assert view.restarts == 1
             assert "exited with code 77" in view.last_fault.message
+
+    play(scene)
+
+
+def test_a_run_shows_its_snapshots_and_takes_none_for_durable(root: Path) -> None:
+    async def scene() -> None:
+        async with house(root) as at:
+            run = await at.submit()
+            trainer = await at.training(run)
+            await trainer.save(2)
+            report = trainer_pb2.StepReport(step=40, snapshot_step=38, snapshot_every=12)
+            await trainer.say(0, step_report=report)
+            view = await at.until(run, lambda now: now.step == 40)
+            assert (view.snapshot_step, view.snapshot_every) == (38, 12)
+            source = f"/dev/shm/run/a{SNAPSHOT_SUFFIX}"
+            restored = event_pb2.StateRestored(step=38, batch=38, source=source)
+            await trainer.report(state_restored=restored)
+            await trainer.until_acknowledged()
+            view = await at.get(run)
+            # What is in memory is gone with the host.
+            assert view.durable_step == 2
 
     play(scene)
 

@@ -79,7 +79,7 @@ def test_a_run_that_trains_waits_for_nothing() -> None:
         ((LINKED, submit(), 4.0), [Upcoming(kind=K.ATTACH, in_s=56.0)]),
         (
             (LINKED, submit(), ATTACHED, dead(), dead(2), 0.25),
-            [Upcoming(kind=K.RESTART, in_s=0.75)],
+            [Upcoming(kind=K.RESTART, in_s=0.697)],
         ),
         (
             (LINKED, submit(), ATTACHED, StopRequested(run="r"), 1.0),
@@ -123,6 +123,18 @@ def test_budgets_are_those_of_the_window_that_ends_now() -> None:
     assert told(*story).cycles == 2
     assert [use.used for use in told(*story, now=595.0).budgets] == [1]
     assert told(*story, now=700.0).budgets == ()
+
+
+def test_of_hangs_the_phase_is_told_that_has_used_most_of_its_own_window() -> None:
+    budgets = Budgets(
+        windows={
+            (FaultClass.HANG, Phase.STEP): (0.0,),
+            (FaultClass.HANG, Phase.RESTORE): (0.0, 0.5),
+        }
+    )
+    run = Run(id="r", name="r", order=1, policy=Policy(), budgets=budgets)
+    (use,) = explain(State(runs={"r": run}, launcher="L"), run, now=1.0).budgets
+    assert (use.fault_class, use.used, use.limit) == (FaultClass.HANG, 2, 3)
 
 
 def test_a_class_without_a_limit_has_none_and_a_row_outlives_its_window() -> None:

@@ -15,6 +15,7 @@ from trainerd.daemon.supervision.faults import Decision, Fault
 from trainerd.daemon.supervision.policy import Action, FaultClass
 from trainerd.daemon.supervision.state import State
 from trainerd.daemon.telemetry import LAST_STEPS, Telemetry
+from trainerd.daemon.views import Views
 from trainerd.v1 import control_pb2, fault_pb2, trainer_pb2
 from unit.daemon.house import house, play, short_directory
 from unit.daemon.statuses import refused
@@ -124,7 +125,7 @@ def test_an_incident_is_bounded() -> None:
         decision=Decision(action=Action.FAIL, scope="run", reason="so"),
         stacks="s",
     )
-    request = request_of(command, State(), telemetry, wall=1.5)
+    request = request_of(command, State(), Views(telemetry), telemetry, wall=1.5)
 
     assert len(request.incident.fault.detail.encode()) <= MAX_TEXT_BYTES
     assert request.incident.fault.detail.endswith("end")
@@ -133,3 +134,59 @@ def test_an_incident_is_bounded() -> None:
     assert request.evidence.last_steps[-1].duration_s == 0.3
     assert (request.evidence.stacks, request.incident.durable_step) == ("s", -1)
     assert request.incident.time.nanos == 500_000_000
+
+
+def test_an_incident_says_what_a_replay_needs(root: Path) -> None:
+    async def scene() -> None:
+        launcher = FakeLauncher()
+        async with house(root, launcher) as at:
+            run = await at.submit(microbatch=2)
+            trainer = await at.training(run)
+            await trainer.report(slots_fixed={"slots": 4})
+            await trainer.save(10)
+            # A state in memory is gone with the host: nothing that a replay could begin with.
+            await trainer.report(state_restored={"step": 11, "source": "/m/a.snapshot"})
+            skipped = {"delegated": "ACTION_SKIP", "slots": [1]}
+            await trainer.fault("data_error", step=11, batch=11, **skipped)
+            await trainer.fault(
+                "step_exception", step=12, batch=13, awaits_decision=True, phase="PHASE_STEP"
+            )
+            await launcher.until(lambda fake: fake.incidents)
+            (incident,) = (each.incident for each in launcher.incidents)
+            await trainer.until_acknowledged()
+            launcher.exit(run, 1, exit_code=1)
+            await launcher.until(lambda fake: (run, 2) in fake.live)
+            assignment = launcher.assignment(run, 2)
+
+        assert (incident.checkpoint, incident.durable_step) == ("/c/10", 10)
+        assert (incident.slots, incident.slot_parts) == (4, 0)
+        (entry,) = incident.ledger
+        assert (entry.first_batch, entry.last_batch, entry.decision) == (11, 11, "skip")
+        assert list(assignment.ledger) == [entry]
+
+    play(scene)
+
+
+def test_an_incident_that_an_earlier_daemon_did_not_write_is_written_later(root: Path) -> None:
+    async def scene() -> None:
+        launcher = FakeLauncher()
+        async with house(root, launcher) as at:
+            run = await at.submit()
+            await at.training(run)
+            launcher.exit(run, 1, exit_code=3)
+            await at.training(run, 2)
+            await launcher.until(lambda fake: fake.incidents)
+        # As if it had died between the journal and the launcher.
+        (lost,) = launcher.incidents
+        launcher.incidents.clear()
+        async with house(root, launcher) as at:
+            await launcher.until(lambda fake: fake.incidents)
+            made = [each for each in await at.events(run) if each.HasField("decision_made")]
+        (found,) = launcher.incidents
+
+        assert (found.incident.number, found.incident.incarnation) == (1, 1)
+        assert found.incident.fault == lost.incident.fault
+        assert found.incident.decision == lost.incident.decision
+        assert found.incident.time == made[0].time
+
+    play(scene)

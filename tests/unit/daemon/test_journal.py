@@ -111,7 +111,7 @@ def test_a_journal_of_another_format_is_refused_and_left_alone(tmp_path: Path) -
     database.close()
     before = (tmp_path / "j").read_bytes()
 
-    with pytest.raises(JournalError, match="has format 99, this daemon reads format 1"):
+    with pytest.raises(JournalError, match=r"has format 99, this daemon .* reads formats up to 2"):
         Journal(tmp_path / "j")
     with sqlite3.connect(tmp_path / "j") as database:
         assert database.execute("PRAGMA user_version").fetchone() == (99,)
@@ -128,5 +128,5 @@ def test_what_is_no_journal_is_refused(tmp_path: Path, content: bytes | None) ->
     else:
         path.write_bytes(content)
 
-    with pytest.raises(JournalError, match=r"journal .*j: "):
+    with pytest.raises(JournalError, match=r"journal .*j(: | is damaged: )"):
         Journal(path)

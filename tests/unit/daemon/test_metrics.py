@@ -15,11 +15,15 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from trainerd.daemon.metrics import CHECKPOINT_REASONS, Metrics
+from trainerd.daemon.supervision.drills import InjectedFault, Injection
 from trainerd.daemon.supervision.events import (
     CheckpointSaved,
+    FaultInjected,
     FaultRaised,
+    InjectionRequested,
     PauseRequested,
     PhaseEntered,
+    RolledBack,
     RunDeleted,
     StopRequested,
     TrainerExited,
@@ -44,6 +48,7 @@ PROMISED = {
     "trainerd_step_errors_total": {"run", "class", "action"},
     "trainerd_skipped_batches_total": {"run", "class"},
     "trainerd_restarts_total": {"run", "scope", "class"},
+    "trainerd_injected_faults_total": {"run", "fault"},
     "trainerd_recovery_duration_seconds": {"run", "class"},
     "trainerd_checkpoint_saves_total": {"run", "result"},
     "trainerd_checkpoint_failures_total": {"run", "reason"},
@@ -323,3 +328,58 @@ def test_promtool_finds_nothing_to_say_about_the_metrics(root: Path) -> None:
         check=False,
     )
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+
+
+def test_rollbacks_and_faults_on_purpose_are_counted(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with parts(tmp_path) as at:
+            observed(at)
+            at.runtime.observe(at.telemetry.record)
+            run = await at.running_run()
+            await at.runtime.post(CheckpointSaved(run=run, incarnation=1, step=5, path="/c/5"))
+            wanted = Injection(fault=InjectedFault.NAN, step=7)
+            await at.runtime.post(InjectionRequested(run=run, injection=wanted))
+            await at.runtime.post(
+                FaultInjected(
+                    run=run, incarnation=1, injection=1, step=7, batch=7, fault=InjectedFault.NAN
+                )
+            )
+            spent = Fault(
+                fault_class=FaultClass.NON_FINITE_STEP,
+                message="3 in a row",
+                step=7,
+                batch=9,
+                delegated=Action.SKIP,
+                awaits_decision=True,
+            )
+            at.telemetry.of(run).step = 7
+            await at.runtime.post(FaultRaised(run=run, incarnation=1, fault=spent, question=4))
+            await at.runtime.post(
+                RolledBack(
+                    run=run,
+                    incarnation=1,
+                    from_step=7,
+                    step=5,
+                    first_batch=5,
+                    last_batch=9,
+                    source="/c/5",
+                    fault_class=FaultClass.NON_FINITE_STEP,
+                )
+            )
+            at.clock.at += 3.0
+            report = trainer_pb2.StepReport(step=8, loss=1.0, durations_s=[0.1] * 3)
+            at.links._step_report(run, report)
+            told = samples(at.metrics)
+
+            name = "non_finite_step"
+            assert told[key("injected_faults_total", run=run, fault="nan")] == 1
+            assert told[key("restarts_total", run=run, scope="rollback", class_=name)] == 1
+            assert told[key("checkpoint_last_durable_step", run=run)] == 5
+            assert told[key("run_step", run=run)] == 8
+            labels = {"run": run, "class_": name}
+            assert told[key("recovery_duration_seconds_count", **labels)] == 1
+            assert told[key("recovery_duration_seconds_sum", **labels)] == 3
+            # Three updates were applied after it, not one.
+            assert told[key("steps_total", run=run)] == 3
+
+    play(scene)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from trainerd.daemon import runtime as runtime_module
+from trainerd.daemon import folding
 from trainerd.daemon.effects import Effects
 from trainerd.daemon.journal import Entry, Journal, JournalError, Stored
 from trainerd.daemon.runtime import JournalFullError, Runtime
@@ -301,7 +301,7 @@ def test_a_defect_of_the_supervisor_is_a_recorded_no_op_also_at_replay(
             assert at.runtime.state.runs[run].state is RunState.STOPPING
             return at.runtime.state
 
-    monkeypatch.setattr(runtime_module, "step", defective)
+    monkeypatch.setattr(folding, "step", defective)
     state = play(scene)
     journal = Journal(tmp_path / "journal.sqlite")
     again = Runtime(journal, ManualClock())

@@ -17,6 +17,7 @@ from trainerd.daemon.supervision.commands import (
     StartTrainer,
     TellTrainer,
 )
+from trainerd.daemon.supervision.drills import InjectedFault, Injection
 from trainerd.daemon.supervision.events import (
     CheckpointRequested,
     DaemonStarted,
@@ -24,10 +25,14 @@ from trainerd.daemon.supervision.events import (
     DerivedEvent,
     Event,
     EventIgnored,
+    FaultRaised,
+    InjectionRequested,
     LauncherAttached,
     LauncherLost,
     LiveTrainer,
     PauseRequested,
+    PolicyChanged,
+    PolicyTrialEnded,
     RestartRequested,
     ResumeRequested,
     RunDeleted,
@@ -38,6 +43,7 @@ from trainerd.daemon.supervision.events import (
     TimerFired,
     TrainerAttached,
 )
+from trainerd.daemon.supervision.faults import Fault
 from trainerd.daemon.supervision.policy import (
     DEFAULT_RULES,
     MAX_LIMIT,
@@ -69,6 +75,7 @@ TIGHT = Policy(
         FaultClass.NON_FINITE_STEP: Rule(
             action=Action.SKIP, limit=2, window_s=50.0, then=Action.RESTART
         ),
+        FaultClass.STEP_EXCEPTION: Rule(action=Action.ROLLBACK, limit=2, window_s=50.0),
     },
     checkpoint_action=Action.PAUSE,
     max_checkpoint_failures=2,
@@ -112,6 +119,47 @@ class Supervised(RuleBasedStateMachine):
     @rule(run=RUNS, name=st.sampled_from("abc"))
     def ask_for_a_save(self, run: str, name: str) -> None:
         self.take(CheckpointRequested(run=run, request_id=name))
+
+    @rule(run=RUNS, policy=POLICIES, trial=st.booleans())
+    def change_the_policy(self, run: str, policy: Policy, trial: bool) -> None:
+        self.take(PolicyChanged(run=run, policy=policy, message=b"p", trial=trial))
+
+    @rule(run=RUNS)
+    def end_the_trial(self, run: str) -> None:
+        self.take(PolicyTrialEnded(run=run))
+
+    @rule(run=RUNS, fault=st.sampled_from(InjectedFault), times=st.integers(0, 3))
+    def ask_for_a_fault(self, run: str, fault: InjectedFault, times: int) -> None:
+        injection = Injection(fault=fault, step=1, times=times)
+        self.take(InjectionRequested(run=run, injection=injection))
+
+    @precondition(lambda self: any(run.trainer for run in self.state.runs.values()))
+    @rule(
+        data=st.data(),
+        fault_class=st.sampled_from(FaultClass),
+        delegated=st.sampled_from([None, Action.MASK, Action.SKIP]),
+        question=st.integers(1, 3),
+    )
+    def trainer_asks(
+        self,
+        data: st.DataObject,
+        fault_class: FaultClass,
+        delegated: Action | None,
+        question: int,
+    ) -> None:
+        live = [run for run in self.state.runs.values() if run.trainer]
+        run = data.draw(st.sampled_from(live))
+        fault = Fault(
+            fault_class=fault_class, message="m", delegated=delegated, awaits_decision=True
+        )
+        self.take(
+            FaultRaised(run=run.id, incarnation=run.incarnation, fault=fault, question=question)
+        )
+        if not run.stopping and not run.terminal:
+            answer = self.state.runs[run.id].trainer
+            assert answer is not None
+            assert answer.decision is not None
+            assert answer.decision.answers == question
 
     @rule(data=st.data())
     def launcher_attaches(self, data: st.DataObject) -> None:
@@ -225,10 +273,14 @@ class Supervised(RuleBasedStateMachine):
 
     def budgets_are_bounded(self) -> None:
         for run in self.state.runs.values():
-            for fault_class, times in run.budgets.windows.items():
-                assert len(times) <= min(run.policy.rule(fault_class).limit, MAX_LIMIT) + 1
-            assert run.budgets.cycles <= run.policy.max_cycles_without_progress
+            for times in run.budgets.windows.values():
+                assert len(times) <= 2 * (MAX_LIMIT + 1)
+                assert list(times) == sorted(times)
+            # Whatever the policy is changed to: none of these allows more.
+            assert run.budgets.cycles <= Policy().max_cycles_without_progress
             assert len(run.saves) <= 64
+            assert run.slot_parts <= 4
+            assert all(len(each.batches) <= max(each.injection.times, 1) for each in run.injections)
 
     def commands_speak_of_what_is_there(self) -> None:
         for command in self.commands:
@@ -253,12 +305,28 @@ class Supervised(RuleBasedStateMachine):
                     assert 0 < command.delay_s <= 300
                 case RemoveFiles():
                     assert command.run not in self.state.runs
+                case Record(event=DecisionMade(trial=False) as made):
+                    self._decided(made)
                 case Record(event=DecisionMade() as made):
                     assert made.decision.reason
+                    assert made.incident == 0
+
+    def _decided(self, made: DecisionMade) -> None:
+        assert made.decision.reason
+        run = self.state.runs[made.run]
+        match made.decision.action:
+            case Action.ROLLBACK:
+                assert made.fault.awaits_decision
+                assert run.state is RunState.RECOVERING or run.stopping or run.terminal
+                assert run.trainer is not None
+                assert not run.trainer.ending
+            case Action.FAIL:
+                assert run.terminal or run.stopping
 
     def timers_are_of_runs_that_are_there(self) -> None:
         for key in self.state.timers:
-            assert key.split(":")[1] in self.state.runs
+            _, run_id, incarnation = key.split(":")
+            assert self.state.runs[run_id].incarnation == int(incarnation)
 
     def an_ignored_event_changes_nothing_about_its_run(self) -> None:
         for record in self._records():

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+from prometheus_client import generate_latest
+
+from trainerd.daemon import codec
 from trainerd.daemon.supervision.events import (
     CheckpointSaved,
+    FaultRaised,
     FinishReason,
+    RolledBack,
     RunDeleted,
     RunResult,
+    SlotsFixed,
     StateRestored,
     StopRequested,
     TrainerExited,
     TrainerFinished,
 )
+from trainerd.daemon.supervision.faults import Fault
+from trainerd.daemon.supervision.policy import FaultClass
 from trainerd.daemon.views import Views
-from trainerd.v1 import run_pb2
+from trainerd.v1 import fault_pb2, run_pb2
 from unit.daemon.house import play
 from unit.daemon.parts import Parts, parts
 
@@ -84,5 +93,129 @@ def test_a_result_is_shown_when_the_run_has_ended(tmp_path: Path) -> None:
             state = at.runtime.state.runs[run]
             await at.runtime.post(RunDeleted(run=run))
             assert not views.snapshot(state, 0.0).HasField("spec")
+
+    play(scene)
+
+
+def saved(run: str, step: int) -> CheckpointSaved:
+    return CheckpointSaved(run=run, incarnation=1, step=step, path=f"/c/{step}")
+
+
+def back(run: str, step: int, source: str) -> RolledBack:
+    return RolledBack(
+        run=run,
+        incarnation=1,
+        from_step=30,
+        step=step,
+        first_batch=step,
+        last_batch=31,
+        source=source,
+        fault_class=FaultClass.LOSS_SPIKE,
+    )
+
+
+@pytest.mark.parametrize(
+    ("step", "source", "durable", "place"),
+    [
+        (10, "/c/10", 10, (10, "/c/10")),
+        (0, "init", -1, (-1, "")),
+        (20, "/c/20", 20, (20, "/c/20")),
+    ],
+)
+def test_after_a_rollback_only_what_is_still_there_is_durable(
+    tmp_path: Path, step: int, source: str, durable: int, place: tuple[int, str]
+) -> None:
+    async def scene() -> None:
+        async with parts(tmp_path) as at:
+            views = viewing(at)
+            at.runtime.observe(at.telemetry.record)
+            run = await at.running_run()
+            for each in (10, 20, 25):
+                await at.runtime.post(saved(run, each))
+            at.telemetry.of(run).step = 30
+            assert views.snapshot(at.runtime.state.runs[run], 0.0).durable_step == 25
+            await at.runtime.post(back(run, step, source))
+
+            view = views.snapshot(at.runtime.state.runs[run], 0.0)
+            assert (view.rollbacks, view.step, view.durable_step) == (1, step, durable)
+            assert views.checkpoint(run) == place
+            (entry,) = views.ledger(run)
+            assert (entry.first_batch, entry.last_batch) == (step, 31)
+            assert (entry.decision, entry.fault_class) == ("skip", "loss_spike")
+            await at.runtime.post(saved(run, 28))
+            assert views.snapshot(at.runtime.state.runs[run], 0.0).durable_step == 28
+
+    play(scene)
+
+
+def test_a_restored_state_that_nobody_heard_of_is_one_to_go_on_from(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with parts(tmp_path) as at:
+            views = viewing(at)
+            run = await at.running_run()
+            assert views.checkpoint(run) == (-1, "")
+            await at.runtime.post(saved(run, 10))
+            for step, source in ((12, "/c/12"), (8, "/c/8"), (0, "init")):
+                await at.runtime.post(
+                    StateRestored(run=run, incarnation=1, step=step, batch=step, source=source)
+                )
+                expected = (-1, "") if source == "init" else (step, source)
+                assert views.checkpoint(run) == expected
+
+    play(scene)
+
+
+def test_what_a_trial_decides_changes_nothing_that_people_see(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with parts(tmp_path) as at:
+            views = viewing(at)
+            at.runtime.observe(at.telemetry.record)
+            at.runtime.observe(at.metrics.record)
+            run = await at.running_run()
+            policy = fault_pb2.Policy(crash=fault_pb2.FaultRule(action=fault_pb2.ACTION_FAIL))
+            await at.runtime.post(codec.policy_change(run, policy, trial=True))
+            await at.runtime.post(TrainerExited(run=run, incarnation=1, exit_code=3))
+            made = [each for each in at.journalled() if each.HasField("decision_made")]
+
+            view = views.snapshot(at.runtime.state.runs[run], 0.0)
+            assert sorted(each.decision_made.trial for each in made) == [False, True]
+            assert view.restarts == 1
+            assert view.policy_version == 0
+            text = generate_latest(at.metrics.registry).decode()
+            assert 'trainerd_faults_total{action="restart",class="crash"' in text
+            assert 'action="fail"' not in text
+
+    play(scene)
+
+
+def test_the_policy_is_the_newest_with_every_default(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with parts(tmp_path) as at:
+            views = viewing(at)
+            run = await at.running_run()
+            before = views.policy(at.runtime.state.runs[run])
+            await at.runtime.post(
+                codec.policy_change(run, fault_pb2.Policy(backoff_s=9), trial=False)
+            )
+            after = views.policy(at.runtime.state.runs[run])
+
+            assert (before.backoff_s, after.backoff_s) == (1, 9)
+            assert after.crash == before.crash
+            assert after.crash.limit == 20
+
+    play(scene)
+
+
+def test_parts_of_slots_are_shown(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with parts(tmp_path) as at:
+            views = viewing(at)
+            run = await at.running_run()
+            await at.runtime.post(SlotsFixed(run=run, incarnation=1, slots=4))
+            oom = Fault(fault_class=FaultClass.DEVICE_OOM, message="m", awaits_decision=True)
+            await at.runtime.post(FaultRaised(run=run, incarnation=1, fault=oom, question=1))
+
+            view = views.snapshot(at.runtime.state.runs[run], 0.0)
+            assert (view.slots, view.slot_parts) == (4, 2)
 
     play(scene)

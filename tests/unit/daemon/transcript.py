@@ -3,6 +3,7 @@
     # a comment
     + 5                                  five seconds pass
     trainer_attached phase=spawn         an event: its journal name and its fields
+    run_submitted crash.limit=1          a policy's rules: class, dot, field
     fire attach                          time passes until that timer of run r is due; it fires
       timer attach:r:1 60 s              what the supervisor wants done
 
@@ -23,18 +24,22 @@ from trainerd.daemon.codec import KINDS
 from trainerd.daemon.supervision.commands import (
     CancelTimer,
     Command,
+    Inject,
     KillTrainer,
+    Order,
     Pause,
     Record,
     RemoveFiles,
     Resume,
     Save,
+    SetPolicy,
     StartTimer,
     StartTrainer,
     Stop,
     TellTrainer,
     WriteIncident,
 )
+from trainerd.daemon.supervision.drills import InjectedFault, Injection
 from trainerd.daemon.supervision.events import (
     DecisionMade,
     Evaluation,
@@ -42,17 +47,18 @@ from trainerd.daemon.supervision.events import (
     EventIgnored,
     LauncherAttached,
     LiveTrainer,
+    PolicyChanged,
     RunResult,
     RunStateChanged,
     RunSubmitted,
     TimerFired,
 )
 from trainerd.daemon.supervision.faults import Decision, Fault
-from trainerd.daemon.supervision.policy import Policy
+from trainerd.daemon.supervision.policy import DEFAULT_RULES, FaultClass, Policy
 from trainerd.daemon.supervision.state import State
 from trainerd.daemon.supervision.supervisor import step
 
-_NESTED = (Fault, RunResult, Evaluation, Policy)
+_NESTED = (Fault, RunResult, Evaluation, Injection, Policy)
 
 
 class Player:
@@ -95,9 +101,20 @@ class Player:
         cls: Any = KINDS[kind]
         if cls is RunSubmitted:
             run = fields.pop("run", "r")
-            policy = typing.cast(Policy, _nested(Policy, fields))
+            asked = fields.pop("inject", "").split()
+            injections = tuple(
+                Injection(fault=InjectedFault(fault), step=int(step))
+                for fault, step in (each.split("@") for each in asked)
+            )
+            policy = _policy(fields)
             _used_up(kind, fields)
-            return RunSubmitted(run=run, name=run, spec=b"", policy=policy)
+            return RunSubmitted(run=run, name=run, spec=b"", policy=policy, injections=injections)
+        if cls is PolicyChanged:
+            run, trial = fields.pop("run", "r"), fields.pop("trial", "") == "true"
+            message = fields.pop("message", "").encode()
+            policy = _policy(fields)
+            _used_up(kind, fields)
+            return PolicyChanged(run=run, policy=policy, message=message, trial=trial)
         if cls is LauncherAttached:
             live = [each.split(":") for each in fields.pop("trainers", "").split()]
             trainers = tuple(
@@ -117,7 +134,8 @@ def told(command: Command) -> str:
     """One command, in one line."""
     match command:
         case StartTrainer():
-            return f"start {command.run} {command.incarnation} slots={command.slots}"
+            parts = f" parts={command.slot_parts}" if command.slot_parts else ""
+            return f"start {command.run} {command.incarnation} slots={command.slots}{parts}"
         case KillTrainer():
             after = " after its stacks" if command.collect_stacks else ""
             return f"kill {command.run} {command.incarnation}{after}"
@@ -136,8 +154,10 @@ def told(command: Command) -> str:
             return f"{moved.run}: {before} → {moved.after.value} ({moved.reason})"
         case Record(event=DecisionMade() as made):
             after = f" after {made.decision.delay_s:g} s" if made.decision.delay_s else ""
+            who = "on trial" if made.trial else "decide"
+            under = f" under policy {made.policy_version}" if made.policy_version else ""
             return (
-                f"decide {made.run} {made.incarnation}: {made.fault.fault_class.value} → "
+                f"{who} {made.run} {made.incarnation}{under}: {made.fault.fault_class.value} → "
                 f"{made.decision.action.value}{after} ({made.decision.reason})"
             )
         case Record(event=EventIgnored() as ignored):
@@ -146,7 +166,7 @@ def told(command: Command) -> str:
             raise AssertionError(command)
 
 
-def _order(order: Pause | Resume | Save | Stop | Decision) -> str:
+def _order(order: Order) -> str:
     match order:
         case Pause() | Resume():
             return type(order).__name__.lower()
@@ -154,8 +174,30 @@ def _order(order: Pause | Resume | Save | Stop | Decision) -> str:
             return f"save {request_id}"
         case Stop(save=save, reason=reason):
             return f"stop {'with' if save else 'without'} a save, {reason.value}"
+        case SetPolicy(message=message, version=version):
+            return f"policy {version}: {message.decode()}"
+        case Inject(armed=armed):
+            been = ",".join(map(str, armed.batches))
+            fault = armed.injection.fault.value
+            return f"inject {armed.number} {fault}" + (f", not at {been}" if been else "")
         case Decision(action=action, answers=question):
-            return f"decision {action.value}" + (f" of question {question}" if question else "")
+            back = f" by {order.rollback_steps} steps" if order.rollback_steps else ""
+            return f"decision {action.value}{back}" + (
+                f" of question {question}" if question else ""
+            )
+
+
+def _policy(fields: dict[str, str]) -> Policy:
+    """A policy from its own fields and from those of its rules."""
+    rules = dict(DEFAULT_RULES)
+    for name in [name for name in fields if "." in name]:
+        kind, _, field = name.partition(".")
+        rule = rules[FaultClass(kind)]
+        hint = typing.get_type_hints(type(rule))[field]
+        rules[FaultClass(kind)] = dataclasses.replace(
+            rule, **{field: _value(hint, fields.pop(name))}
+        )
+    return dataclasses.replace(typing.cast(Policy, _nested(Policy, fields)), rules=rules)
 
 
 def _field(text: str) -> tuple[str, str]:
