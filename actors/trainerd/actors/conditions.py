@@ -12,8 +12,8 @@ from pathlib import Path
 
 import jax
 
-from trainerd.actors.fingerprint import Opaque
 from trainerd.actors.modules import installed_directories, is_installed, own_modules
+from trainerd.actors.purity import Opaque
 
 _OURS = Path(__file__).parent
 _EXAMPLES = _OURS / "examples"

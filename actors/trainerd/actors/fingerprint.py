@@ -14,13 +14,11 @@ it was given; see `conditions`.
 
 from __future__ import annotations
 
-import copyreg
 import enum
 import functools
 import hashlib
 import logging
 import re
-import sys
 import types
 from collections.abc import Callable, Iterable
 from pathlib import PurePath
@@ -32,52 +30,24 @@ import numpy as np
 from trainerd.actors.checksum import checksum
 from trainerd.actors.code_references import Reference, code_objects, references, unimported
 from trainerd.actors.modules import is_installed
+from trainerd.actors.purity import (
+    Opaque,
+    refuse_impure_builtin,
+    refuse_impure_module,
+    refuse_reading,
+)
+from trainerd.actors.python_objects import (
+    cell_content,
+    hidden_state,
+    is_importable,
+    name_of,
+    slots_of,
+)
 
 _MOST_OBJECTS = 100_000
 _MOST_BYTES = 1 << 28
 """Arrays beyond it take longer to digest than a program to compile."""
 
-_MANAGED_DICT = 1 << 4
-_POINTER_BYTES = 8
-
-_IMPURE_BUILTINS = frozenset(
-    {"open", "input", "eval", "exec", "compile", "globals", "locals", "id", "hash", "breakpoint"}
-)
-_PURE_STANDARD = frozenset(
-    {
-        "__future__",
-        "_operator",
-        "abc",
-        "bisect",
-        "builtins",
-        "cmath",
-        "collections",
-        "contextlib",
-        "copy",
-        "dataclasses",
-        "decimal",
-        "enum",
-        "fractions",
-        "functools",
-        "heapq",
-        "itertools",
-        "logging",
-        "math",
-        "numbers",
-        "operator",
-        "re",
-        "statistics",
-        "string",
-        "struct",
-        "textwrap",
-        "types",
-        "typing",
-        "warnings",
-    }
-)
-_IMPURE_INSTALLED = ("numpy.random",)
-_IMPURE_NAMES = frozenset({"load", "loadtxt", "genfromtxt", "fromfile", "memmap"})
-"""NumPy's ways to read a file."""
 _Jitted = type(jax.jit(lambda: None))
 _METHODS = (types.FunctionType, property, classmethod, staticmethod, functools.cached_property)
 _CONSTRUCTORS = ("__init__", "__new__", "__post_init__")
@@ -97,10 +67,6 @@ _UNSEEN = frozenset(
     # How a value looks or is found in a table; those that Python makes for a dataclass use id().
     | {"__repr__", "__str__", "__hash__"}
 )
-
-
-class Opaque(Exception):
-    """Something cannot be digested; the text says what."""
 
 
 class Fingerprint:
@@ -219,7 +185,7 @@ class Fingerprint:
                 self._kind(value)
                 self._put("members", *sorted(_alone(member) for member in value))
             case enum.Enum():
-                self._put("member", *_name_of(type(value)), value.name)
+                self._put("member", *name_of(type(value)), value.name)
                 self._walk(value._value_)
             case PurePath() | re.Pattern():
                 self._put(type(value).__name__, repr(value))
@@ -241,7 +207,7 @@ class Fingerprint:
         """A module that is used as a value: anything in it may be used."""
         name = module.__name__
         if is_installed(name):
-            self._installed(name)
+            refuse_impure_module(name)
             self._put("module", name)
             return
         skipped = ("__builtins__", "__cached__", "__file__", "__loader__", "__spec__", "__path__")
@@ -249,7 +215,7 @@ class Fingerprint:
         self._each("names", (x for x in vars(module).items() if x[0] not in skipped))
 
     def _class(self, value: type) -> None:
-        self._put("class", *_name_of(value))
+        self._put("class", *name_of(value))
         if is_installed(value.__module__):
             return
         self._each("bases", value.__bases__)
@@ -268,14 +234,14 @@ class Fingerprint:
 
     def _function(self, function: types.FunctionType) -> None:
         module = function.__module__ or ""
-        if _importable(function):
-            self._installed(module)
-            self._put("function", *_name_of(function))
+        if is_importable(function):
+            refuse_impure_module(module)
+            self._put("function", *name_of(function))
             return
-        self._put("function", *_name_of(function))
+        self._put("function", *name_of(function))
         self._code(function.__code__)
         cells = function.__closure__ or ()
-        self._each("closure", (_content(cell) for cell in cells))
+        self._each("closure", (cell_content(cell) for cell in cells))
         self._each("defaults", (function.__defaults__, function.__kwdefaults__))
         self._each("attributes", vars(function).items())
         if not is_installed(module):
@@ -291,19 +257,17 @@ class Fingerprint:
     def _reference(self, function: types.FunctionType, reference: Reference) -> None:
         name, value = reference.name, reference.value
         if reference.builtin:
-            if name in _IMPURE_BUILTINS:
-                raise Opaque(f"{function.__qualname__} uses {name}()")
+            refuse_impure_builtin(function.__qualname__, name)
             self._put("builtin", name)
             return
         names = [module.__name__ for module in reference.via]
         for module in names:
-            self._installed(module)
+            refuse_impure_module(module)
         if isinstance(value, types.ModuleType):
-            self._installed(value.__name__)
+            refuse_impure_module(value.__name__)
         elif isinstance(value, type) and is_installed(value.__module__):
-            self._installed(value.__module__)
-        if getattr(value, "__name__", "") in _IMPURE_NAMES and "numpy" in str(value.__module__):
-            raise Opaque(f"{function.__qualname__} uses {value.__module__}.{value.__name__}")
+            refuse_impure_module(value.__module__)
+        refuse_reading(function.__qualname__, value)
         self._put("global", name, *names)
         if names and is_installed(names[-1]):
             # Whatever an installed package keeps under a name is its own.
@@ -329,7 +293,7 @@ class Fingerprint:
         owner = value.__self__
         if isinstance(owner, types.ModuleType) or owner is None:
             module = value.__module__ or ""
-            self._installed(module)
+            refuse_impure_module(module)
             self._put("builtin", module, value.__qualname__)
             return
         self._put("bound", value.__name__)
@@ -337,8 +301,8 @@ class Fingerprint:
 
     def _jitted(self, value: Any) -> None:
         """What `jax.jit` and the like made of a function, and how."""
-        if _importable(value):
-            self._put("jitted", *_name_of(value))
+        if is_importable(value):
+            self._put("jitted", *name_of(value))
             return
         known = vars(value)
         self._put("jitted", type(value).__name__)
@@ -353,7 +317,7 @@ class Fingerprint:
         self._count(array.nbytes)
         content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
         self._put("array", repr(array.dtype), repr(array.shape), checksum(content))
-        self._put("kind", *_name_of(type(value)))
+        self._put("kind", *name_of(type(value)))
 
     def _jax_array(self, value: jax.Array) -> None:
         if isinstance(value, jax.core.Tracer):
@@ -367,7 +331,7 @@ class Fingerprint:
         self._array(np.asarray(value))
 
     def _instance(self, value: Any) -> None:
-        if hidden := _hidden_state(type(value)):
+        if hidden := hidden_state(type(value)):
             raise Opaque(f"it holds {hidden}")
         self._kind(value)
         self._attributes(value)
@@ -378,17 +342,8 @@ class Fingerprint:
 
     def _attributes(self, value: Any) -> None:
         own = getattr(value, "__dict__", {})
-        slots = [name for name in copyreg._slotnames(type(value)) if _holds(value, name)]  # type: ignore[attr-defined]
         self._each("attributes", (part for pair in own.items() for part in pair))
-        self._each("slots", (part for name in slots for part in (name, getattr(value, name))))
-
-    def _installed(self, name: str) -> None:
-        """Refuse what of Python's own library, or of an installed package, is not pure."""
-        top = name.partition(".")[0]
-        if top in sys.stdlib_module_names and top not in _PURE_STANDARD:
-            raise Opaque(f"it uses the module {name}")
-        if name.startswith(_IMPURE_INSTALLED):
-            raise Opaque(f"it uses {name}")
+        self._each("slots", (part for pair in slots_of(value) for part in pair))
 
     def _count(self, size_bytes: int) -> None:
         self._bytes += size_bytes
@@ -401,52 +356,6 @@ def _alone(value: Any) -> bytes:
     own = Fingerprint()
     own.add(value)
     return bytes.fromhex(own.hexdigest())
-
-
-def _content(cell: types.CellType) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:
-        # Not assigned yet: reading it would raise.
-        return Ellipsis
-
-
-def _name_of(value: Any) -> tuple[str, str]:
-    return str(value.__module__), str(value.__qualname__)
-
-
-def _importable(value: Any) -> bool:
-    """Whether a value is what an installed module offers under the value's own name."""
-    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
-    if not isinstance(module, str) or not isinstance(name, str) or not is_installed(module):
-        return False
-    found: Any = sys.modules.get(module)
-    for part in name.split("."):
-        found = getattr(found, part, None)
-    return found is value
-
-
-def _hidden_state(kind: type) -> str:
-    """Name a type whose instances hold more than Python can see; empty: they do not.
-
-    The same reckoning as `object.__reduce_ex__` makes before it copies an instance.
-    """
-    size = object.__basicsize__ + _POINTER_BYTES * len(copyreg._slotnames(kind))  # type: ignore[attr-defined]
-    if kind.__dictoffset__ != 0 and not kind.__flags__ & _MANAGED_DICT:
-        size += _POINTER_BYTES
-    if kind.__weakrefoffset__ > 0:
-        size += _POINTER_BYTES
-    if kind.__basicsize__ > size or kind.__itemsize__:
-        return f"a {kind.__module__}.{kind.__qualname__}"
-    return ""
-
-
-def _holds(value: Any, slot: str) -> bool:
-    try:
-        getattr(value, slot)
-    except AttributeError:
-        return False
-    return True
 
 
 def fingerprint(values: Iterable[Any], make: Callable[[], Fingerprint] = Fingerprint) -> str:

@@ -28,8 +28,9 @@ from jax.experimental.compilation_cache import compilation_cache
 from trainerd.actors.arithmetic import Arithmetic
 from trainerd.actors.conditions import conditions
 from trainerd.actors.executables import ExecutableStore, Kept
-from trainerd.actors.fingerprint import Opaque, fingerprint
+from trainerd.actors.fingerprint import fingerprint
 from trainerd.actors.program import Program
+from trainerd.actors.purity import Opaque
 from trainerd.actors.slots import SlotPlan
 from trainerd.actors.state import PyTree
 

@@ -23,7 +23,8 @@ import optax
 import pytest
 
 from trainerd.actors.examples import stdlib_lm
-from trainerd.actors.fingerprint import Opaque, fingerprint
+from trainerd.actors.fingerprint import fingerprint
+from trainerd.actors.purity import Opaque
 
 
 def of(*values: Any) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from trainerd.actors.launcher.snapshot_places import SnapshotPlaces
+from trainerd.v1 import launcher_pb2
 
 
 @pytest.fixture
@@ -128,3 +130,19 @@ def test_without_memory_to_write_to_there_is_no_place(tmp_path: Path, state: Pat
     places.sweep(lambda run: False)
     places.remove("run")
     places.close(())
+
+
+def test_a_trainer_is_told_its_place_and_its_share(memory: Path, state: Path) -> None:
+    places = SnapshotPlaces(state, memory=memory)
+    other = filled(places, "other")
+    told = launcher_pb2.Assignment(run="mine")
+    places.assign(told, 0.25)
+    assert told.snapshot_directory == str(places.of("mine"))
+    assert 0 < told.snapshot_bytes < os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert not other.exists()
+
+
+def test_without_a_share_there_are_no_snapshots(memory: Path, state: Path) -> None:
+    told = launcher_pb2.Assignment(run="mine")
+    SnapshotPlaces(state, memory=memory).assign(told, 0.0)
+    assert told == launcher_pb2.Assignment(run="mine")

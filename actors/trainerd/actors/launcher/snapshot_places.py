@@ -12,6 +12,7 @@ from pathlib import Path
 import structlog
 
 from trainerd.actors.launcher.runs import is_run_id
+from trainerd.v1 import launcher_pb2
 
 MEMORY = Path("/dev/shm")  # noqa: S108 - the kernel's own place for it
 _OWNER = "state-directory"
@@ -51,6 +52,20 @@ class SnapshotPlaces:
             _log.warning("no_snapshots_in_memory", error=str(error))
             return None
         return self._own / run
+
+    def assign(self, told: launcher_pb2.Assignment, share: float) -> None:
+        """Tell a trainer where its run's snapshots go, and which share of the memory they have.
+
+        Its run has the devices, and that memory to itself.
+        """
+        if share <= 0:
+            return
+        self.remove_others(told.run)
+        place = self.of(told.run)
+        if place is not None:
+            told.snapshot_directory = str(place)
+            memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+            told.snapshot_bytes = int(share * memory_bytes)
 
     def remove(self, run: str) -> None:
         """Forget a run's snapshots. No trainer of it is alive."""

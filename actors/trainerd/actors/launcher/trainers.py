@@ -333,13 +333,8 @@ class Trainers:
         told.orphan_grace_s = assignment.orphan_grace_s or self._config.launcher.orphan_grace_s
         told.host = assignment.host or self._config.launcher.host
         told.executable_directory = str(self._config.state / "cache" / "executables")
-        share = self._config.launcher.snapshot_share
-        if self._snapshots is not None and share > 0:
-            # One run has the devices, and may have this memory to itself.
-            self._snapshots.remove_others(assignment.run)
-            if (place := self._snapshots.of(assignment.run)) is not None:
-                told.snapshot_directory = str(place)
-                told.snapshot_bytes = int(share * _memory_bytes())
+        if self._snapshots is not None:
+            self._snapshots.assign(told, self._config.launcher.snapshot_share)
         return told
 
     def _enter(self, run: str, incarnation: int, child: Child, *, warm: bool) -> None:
@@ -398,7 +393,3 @@ class Trainers:
             write_live(self._config.state / "live.json", (t.live for t in self._live.values()))
         except OSError as error:
             _log.error("live_record_not_written", error=str(error))
-
-
-def _memory_bytes() -> int:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
