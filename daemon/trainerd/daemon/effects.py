@@ -180,6 +180,7 @@ class Effects:
             command,
             known,
             self._views,
+            now=self._clock.now(),
             token=self._tokens.of(run, incarnation),
             attach_address=self._attach_address,
         )
