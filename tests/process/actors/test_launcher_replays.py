@@ -157,7 +157,7 @@ def test_a_replay_has_a_deadline() -> None:
         keep(host, 1, "NON_FINITE_STEP", 3)
         with refused("REPLAY_TIMED_OUT", grpc.StatusCode.DEADLINE_EXCEEDED):
             replay(host, toy("never_returns"))
-        assert not replayers(host)
+        wait_until(lambda: not replayers(host), "the replay is gone")
 
 
 def test_a_trainer_that_needs_the_devices_ends_a_replay_on_them() -> None:
