@@ -16,7 +16,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-from bench import accumulation, core, guard, library, recovery, report, supervised  # noqa: E402
+from bench import accumulation, core, guard, library, recovery, report, skipping, supervised  # noqa: E402
 from bench.figures import LEAST_PAIRS, Figure  # noqa: E402
 from bench.machine import machine  # noqa: E402
 from bench.models import mlp, transformer  # noqa: E402
@@ -38,6 +38,7 @@ GROUPS: Mapping[str, Callable[[int], list[Figure]]] = {
     "accumulation": lambda pairs: accumulation.figures(transformer(), pairs=pairs, steps=1),
     "guard-mlp": lambda pairs: guard.cost(mlp(), pairs=pairs, steps=200),
     "guard": lambda pairs: guard.cost(transformer(), pairs=pairs, steps=2),
+    "skipping": lambda pairs: skipping.figures(mlp(), pairs=pairs),
 }
 
 

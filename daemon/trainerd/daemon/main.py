@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 
 from trainerd.daemon.config import Config, ConfigError, load
+from trainerd.daemon.log_file import LogFile
 from trainerd.v1.protocol import SOFTWARE
 
 
@@ -95,7 +96,7 @@ def _configure_logging(config: Config) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[config.log.level.upper()]
         ),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=LogFile(sys.stderr.fileno())),  # type: ignore[arg-type]
         cache_logger_on_first_use=True,
     )
 
