@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TextIO
 
 import jax
+import pytest
 
 from fakes import training
 from trainerd.actors import snapshot_interval
@@ -34,27 +35,28 @@ def train(directory: Path, recorder: training.Recorder, print_to: TextIO | None)
         say("step", record.step)
 
     recorder.on_step = on_step
-    # However long steps take on this machine.
-    snapshot_interval.every_steps = lambda **_: EVERY  # type: ignore[assignment]
-    return run_loop(
-        training.program(data=training.Data(spoil={9: "nan"})),
-        Plan(
-            steps=STEPS,
-            global_batch=12,
-            microbatch=3,
-            checkpoint_every_steps=10 * STEPS,
-            non_finite_microbatch=Rule(action=Verdict.MASK, limit=STEPS, window_s=600.0),
-        ),
-        checkpoint_directory=directory / "checkpoints",
-        reporter=recorder,
-        devices=jax.devices()[:1],
-        recovery=Recovery(
-            snapshot_directory=directory / "memory",
-            snapshot_bytes=1 << 30,
-            executable_directory=directory / "executables",
-            told=lambda step, every: say("whole", step) if step > 0 and every else None,
-        ),
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        # However long steps take on this machine.
+        patch.setattr(snapshot_interval, "every_steps", lambda **_: EVERY)
+        return run_loop(
+            training.program(data=training.Data(spoil={9: "nan"})),
+            Plan(
+                steps=STEPS,
+                global_batch=12,
+                microbatch=3,
+                checkpoint_every_steps=10 * STEPS,
+                non_finite_microbatch=Rule(action=Verdict.MASK, limit=STEPS, window_s=600.0),
+            ),
+            checkpoint_directory=directory / "checkpoints",
+            reporter=recorder,
+            devices=jax.devices()[:1],
+            recovery=Recovery(
+                snapshot_directory=directory / "memory",
+                snapshot_bytes=1 << 30,
+                executable_directory=directory / "executables",
+                told=lambda step, every: say("whole", step) if step > 0 and every else None,
+            ),
+        )
 
 
 if __name__ == "__main__":
