@@ -18,6 +18,9 @@ from trainerd.actors.state import PyTree, TrainState
 from trainerd.actors.step import Outputs, Settings, make_step, replicated, spread
 from trainerd.actors.step_executable import StepStore, Trial, uncached
 
+_UNCOMPILED = 4
+"""Batches that are placed before a function for it is compiled."""
+
 
 class CompiledStep:
     """A step compiled for one mesh and one plan. Its state argument is donated.
@@ -37,9 +40,10 @@ class CompiledStep:
         self.function, self.mesh, self.plan = function, mesh, plan
         self._trial, self._calls = trial, 0
         self._cut, self._whole = spread(mesh), replicated(mesh)
-        # Costs a small compilation once, and at each call a fifth of what `device_put` takes of
-        # the interpreter, which the loop's thread needs.
+        # Takes at each call a fifth of what `device_put` takes of the interpreter, which the loop's
+        # thread needs; and a small compilation once, for which the first step does not wait.
         self._place = jax.jit(lambda host: host, in_shardings=self._cut, out_shardings=self._cut)
+        self._placed = 0
         self._alone = jax.process_count() == 1
         self._no_mask = self.place(plan.mask(()))
         self._idle_words = self._words(control.word())
@@ -64,7 +68,12 @@ class CompiledStep:
 
     def place_batch(self, host: PyTree) -> PyTree:
         """The same, for what is placed at every step; `host` may be written to afterwards."""
-        return self._place(host) if self._alone else self.place(host)
+        if not self._alone:
+            return self.place(host)
+        self._placed += 1
+        if self._placed <= _UNCOMPILED:
+            return self.place(jax.tree.map(np.copy, host))
+        return self._place(host)
 
     def mask(self, forced: tuple[int, ...]) -> Any:
         """The mask that holds in slots `forced`, on the devices."""

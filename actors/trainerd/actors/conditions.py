@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.machinery
 import os
@@ -26,24 +27,40 @@ _PROCESSOR_FIELDS = ("vendor_id", "cpu family", "model", "flags", "Features", "C
 def conditions(devices: Sequence[jax.Device]) -> dict[str, str]:
     """Name everything by its digest or its text: one changed value is another compilation.
 
-    Versions of Python and of every installed package, as their installers recorded them; the files
-    of every loaded module that is not installed; the whole environment, with XLA's flags; JAX's
-    configuration; devices; the processor's features, and how many processors may be used.
+    `code_and_settings`, devices, the processor's features, and how many processors may be used.
 
     Raises `Opaque` where a module of the user's is no Python source.
     """
     device = devices[0]
     return {
-        "python": f"{sys.version} {platform.machine()} {sys.flags.optimize}",
-        "packages": _digest(_packages()),
-        "modules": _digest(_sources()),
-        "environment": _digest(sorted(f"{k}={v}" for k, v in os.environ.items())),
-        "jax": _digest(sorted(f"{k}={v!r}" for k, v in jax.config.values.items())),
+        **code_and_settings(),
         "runtime": f"{device.client.platform} {device.client.platform_version}",
         "devices": repr([(d.platform, d.device_kind, d.id, d.process_index) for d in devices]),
         "processes": str(jax.process_count()),
+    }
+
+
+def code_and_settings() -> dict[str, str]:
+    """Of `conditions` what can be told before there is a device.
+
+    Versions of Python and of every installed package, as their installers recorded them; the files
+    of every loaded module that is not installed; `settings`; the processor. Raises `Opaque`.
+    """
+    return {
+        "python": f"{sys.version} {platform.machine()} {sys.flags.optimize}",
+        "packages": _digest(_packages()),
+        "modules": _digest(_sources()),
+        **settings(),
         "processor": _digest(_processor()),
         "processors": repr((os.cpu_count(), sorted(os.sched_getaffinity(0)))),
+    }
+
+
+def settings() -> dict[str, str]:
+    """What code may change as it runs: the environment, with XLA's flags; JAX's configuration."""
+    return {
+        "environment": _digest(sorted(f"{k}={v}" for k, v in os.environ.items())),
+        "jax": _digest(sorted(f"{k}={v!r}" for k, v in jax.config.values.items())),
     }
 
 
@@ -74,7 +91,7 @@ def _sources() -> list[str]:
     paths = {
         name: str(module.__file__)
         for name, module in own_modules().items()
-        if not Path(str(module.__file__)).is_relative_to(_OURS)
+        if not str(module.__file__).startswith(f"{_OURS}{os.sep}")
     }
     if not is_installed(__name__):
         paths |= {f"{__package__}.{path.stem}": str(path) for path in _OURS.glob("*.py")}
@@ -86,12 +103,19 @@ def _sources() -> list[str]:
         if not path.endswith(tuple(importlib.machinery.SOURCE_SUFFIXES)):
             raise Opaque(f"the module {name} ({path}) is no Python source")
         try:
-            with open(path, "rb") as source:
-                content = source.read()
+            status = os.stat(path)
+            stamp = status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+            found.append(f"{name} {_of_file(path, stamp)}")
         except OSError as error:
             raise Opaque(f"the module {name} cannot be read: {error}") from error
-        found.append(f"{name} {hashlib.sha256(content).hexdigest()}")
     return found
+
+
+@functools.cache
+def _of_file(path: str, _stamp: tuple[int, ...]) -> str:
+    """Digest of a file. A process that is forked finds what its parent has read already."""
+    with open(path, "rb") as source:
+        return hashlib.sha256(source.read()).hexdigest()
 
 
 def _processor() -> list[str]:

@@ -33,9 +33,11 @@ def is_installed(name: str) -> bool:
 
 def own_modules() -> dict[str, ModuleType]:
     """The loaded modules that have a file which is not installed, by name."""
+    # At once: another thread that imports may get its turn wherever memory is collected.
+    loaded = sys.modules.copy()
     return {
         name: module
-        for name, module in sorted(sys.modules.items())
+        for name, module in sorted(loaded.items())
         if getattr(module, "__file__", None) is not None and not is_installed(name)
     }
 

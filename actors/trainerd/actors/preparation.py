@@ -16,6 +16,7 @@ from trainerd.actors.data import BatchSource, open_batches
 from trainerd.actors.errors import DataError, PlanError
 from trainerd.actors.executables import ExecutableStore
 from trainerd.actors.feed import Loaded
+from trainerd.actors.head_start import HeadStart
 from trainerd.actors.ledger import Entry
 from trainerd.actors.plan import Plan
 from trainerd.actors.program import Program
@@ -57,6 +58,7 @@ def prepare(
     left_out: Sequence[Entry] = (),
     snapshots: SnapshotStore | None = None,
     executable_directory: Path | None = None,
+    head_start: HeadStart | None = None,
 ) -> Prepared:
     """Read the data's shape, restore or make the state, compile the step; raises typed errors.
 
@@ -64,15 +66,18 @@ def prepare(
     A state is restored from `snapshots` too, the step loaded from `executable_directory`.
     """
     enter(Phase.INIT, 0)
+    if head_start is not None and (why := head_start.too_early()):
+        # Not the program's fault: the next process begins without.
+        raise jax.errors.JaxRuntimeError(f"INTERNAL: {why}")
     mesh = data_mesh(devices)
     # Before anything is traced: a trace may change what functions hold.
     kept = (
-        StepStore.of(ExecutableStore(executable_directory), program, devices)
+        StepStore.of(ExecutableStore(executable_directory), program, devices, head_start)
         if executable_directory is not None
         else None
     )
     batches = open_batches(program.data, global_batch=plan.global_batch, seed=plan.seed)
-    abstract = abstract_state(program, plan.seed, mesh)
+    abstract = abstract_state(program, plan.seed, mesh, known=kept.form() if kept else None)
     enter(Phase.RESTORE, 0)
     beginning = batches.position(0)
     restored = restore(directories, snapshots, abstract, reporter.faulted, left_out=left_out)

@@ -70,13 +70,25 @@ def load_entry(entry: str, args: Mapping[str, Any]) -> Program:
     Everything that can go wrong is a `ProgramError`; where the user's code raised, its `detail` is
     the user's traceback.
     """
+    return build_program(entry, entry_function(entry), args)
+
+
+def entry_function(entry: str) -> Callable[..., Any]:
+    """The function that `"package.module:function"` names; imports the module.
+
+    Raises `ProgramError`.
+    """
     module_name, _, function_name = entry.partition(":")
     if not module_name or not function_name.isidentifier():
         raise ProgramError(
             f'entry must be "package.module:function", got "{entry}"',
             suggestion="name the function that returns the Program",
         )
-    build = _function(_module(module_name), module_name, function_name)
+    return _function(_module(module_name), module_name, function_name)
+
+
+def build_program(entry: str, build: Callable[..., Any], args: Mapping[str, Any]) -> Program:
+    """Call what `entry_function` returned with `args`. Raises `ProgramError`."""
     _check_arguments(entry, build, args)
     try:
         program = build(**args)

@@ -96,6 +96,7 @@ def run_loop(
                 left_out=left_out,
                 snapshots=snapshots,
                 executable_directory=recovery.executable_directory,
+                head_start=recovery.head_start,
             )
         except Exception as error:
             fault = classify(error, phase=around.stage.phase, step=0, state_intact=True)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainerd.actors.head_start import HeadStart
+
 
 def _nobody(_step: int, _every: int) -> None:
     pass
@@ -19,10 +21,12 @@ class Recovery:
     together at most. `crash_every_s`: mean seconds between the run's crashes, 0: there was none.
     `told(step, every)` hears, from the loop's thread, of the newest snapshot that is whole (-1:
     none) and of the updates between two of them at present (0: none are taken).
+    `head_start` is its owner's to close.
     """
 
     snapshot_directory: Path | None = None
     snapshot_bytes: int = 0
     executable_directory: Path | None = None
+    head_start: HeadStart | None = None
     crash_every_s: float = 0.0
     told: Callable[[int, int], None] = _nobody

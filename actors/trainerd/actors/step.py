@@ -301,9 +301,14 @@ def _clipped(gradients: PyTree, norm: jax.Array, longest: float | None) -> PyTre
     return jax.tree.map(lambda g: jnp.where(norm < longest, g, g / norm * longest), gradients)
 
 
-def abstract_state(program: Program, seed: int, mesh: Mesh) -> TrainState:
-    """Shapes, dtypes and shardings of the state, without computing anything."""
-    shapes: TrainState = jax.eval_shape(lambda: initial_state(program, seed))
+def abstract_state(
+    program: Program, seed: int, mesh: Mesh, known: TrainState | None = None
+) -> TrainState:
+    """Shapes, dtypes and shardings of the state, without computing anything.
+
+    `known`: the shapes and dtypes, where they need not be found by tracing.
+    """
+    shapes: TrainState = known or jax.eval_shape(lambda: initial_state(program, seed))
     sharding = replicated(mesh)
     made: TrainState = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes

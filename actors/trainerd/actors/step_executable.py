@@ -29,10 +29,12 @@ from trainerd.actors.arithmetic import Arithmetic
 from trainerd.actors.conditions import conditions
 from trainerd.actors.executables import ExecutableStore, Kept
 from trainerd.actors.fingerprint import fingerprint
+from trainerd.actors.head_start import HeadStart
+from trainerd.actors.kept_step import KeptStep, Note, state_form
 from trainerd.actors.program import Program
 from trainerd.actors.purity import Opaque
 from trainerd.actors.slots import SlotPlan
-from trainerd.actors.state import PyTree
+from trainerd.actors.state import PyTree, TrainState
 
 _log = logging.getLogger(__name__)
 
@@ -64,23 +66,39 @@ class Trial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepStore:
-    """Steps of one program under one set of conditions. `code` is the digest of both."""
+    """Steps of one program under one set of conditions. `code` is the digest of both.
+
+    `head_start`: what was begun before the program was known; the next process's is prepared.
+    """
 
     store: ExecutableStore
     code: str
+    head_start: HeadStart | None = None
 
     @staticmethod
     def of(
-        store: ExecutableStore, program: Program, devices: Sequence[jax.Device]
+        store: ExecutableStore,
+        program: Program,
+        devices: Sequence[jax.Device],
+        head_start: HeadStart | None = None,
     ) -> StepStore | None:
         """None, logged: no key can be made of this program, so nothing of it is kept."""
         try:
             functions = fingerprint((program.init, program.loss, program.optimizer))
-            code = json.dumps({"functions": functions, **conditions(devices)}, sort_keys=True)
+            text = json.dumps({"functions": functions, **conditions(devices)}, sort_keys=True)
         except Opaque as error:
             _log.warning("the compiled step is not kept for the next start: %s", error)
             return None
-        return StepStore(store=store, code=code)
+        code = hashlib.sha256(text.encode()).hexdigest()
+        return StepStore(store=store, code=code, head_start=head_start)
+
+    def form(self) -> TrainState | None:
+        """The form of the state, as a process with the same program found it; None: not known.
+
+        Shapes and dtypes, without shardings.
+        """
+        note = self.head_start.note() if self.head_start is not None else None
+        return note.form() if note is not None and note.code == self.code else None
 
     def key(self, inputs: PyTree, plan: SlotPlan, arithmetic: Arithmetic) -> str:
         """The key of the step that is called with such inputs."""
@@ -95,25 +113,19 @@ class StepStore:
         self, key: str, inputs: tuple[Any, ...], devices: Sequence[jax.Device]
     ) -> jax.stages.Compiled | None:
         """The step that is kept under `key`; None: there is none, or it cannot be loaded."""
+        if self.head_start is not None:
+            self.head_start.prepare_next(key)
+            if (made := self.head_start.take(key, devices)) is not None:
+                return made.called_with(inputs)
         kept = self.store.load(key)
         if kept is None:
             return None
         try:
-            # A state's types may be the user's, and need not survive pickling; what a step says of
-            # itself is made of this project's own.
-            said = pickle.loads(kept.note)
-            loaded: jax.stages.Compiled = serialize_executable.deserialize_and_load(
-                kept.executable,
-                jax.tree.structure((inputs, {})),
-                jax.tree.structure((inputs[0], said)),
-                backend=devices[0].client,
-                execution_devices=list(devices),
-            )
+            return KeptStep.load(kept, devices).called_with(inputs)
         except Exception as error:
             # Whatever XLA finds wrong with it, compiling is always possible.
             self.store.discard(key, f"{type(error).__name__}: {error}")
             return None
-        return loaded
 
     def trial(self, key: str) -> Trial:
         """What becomes of the step that was loaded, once it is run."""
@@ -129,12 +141,18 @@ class StepStore:
             came: Any = jax.tree.structure(after)
             if came != jax.tree.structure(state):
                 raise ValueError("it returns a state of another structure")
-            executable, _, _ = serialize_executable.serialize(compiled)
-            note = pickle.dumps(said)
+            executable, flat_inputs, _ = serialize_executable.serialize(compiled)
+            note = Note(
+                code=self.code,
+                said=said,
+                inputs=flat_inputs.num_leaves,
+                pickled_form=state_form(state),
+            )
+            pickled = pickle.dumps(note)
         except Exception as error:
             _log.warning("the compiled step is not kept for the next start: %s", error)
             return
-        self.store.keep(key, Kept(note=note, executable=executable))
+        self.store.keep(key, Kept(note=pickled, executable=executable))
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -87,7 +88,12 @@ def unigram_bits_per_byte(text: Bytes) -> float:
 
 
 def _files(root: Path) -> Iterator[Path]:
-    found = (path.relative_to(root) for path in root.rglob("*.py"))
-    kept = (path for path in found if _LEFT_OUT.isdisjoint(path.parts))
-    for path in sorted(kept, key=lambda path: path.as_posix()):
-        yield root / path
+    """The files in the order of their paths, one directory after another as they are needed."""
+    found = sorted(os.scandir(root), key=lambda it: f"{it.name}/" if it.is_dir() else it.name)
+    for each in found:
+        if each.name in _LEFT_OUT:
+            continue
+        if each.is_dir(follow_symlinks=False):
+            yield from _files(root / each.name)
+        elif each.name.endswith(".py") and not each.is_dir():
+            yield root / each.name

@@ -51,6 +51,7 @@ def preload(path: Sequence[str], module: str) -> Preloaded:
         _in_a_nice_thread(lambda: [importlib.import_module(name) for name in LIBRARIES])
     except Exception as error:
         raise _cannot(f"importing trainerd raised {type(error).__name__}: {error}", {}) from error
+    from trainerd.actors import conditions, purity  # noqa: PLC0415
     from trainerd.actors.standby import imprint  # noqa: PLC0415
     from trainerd.actors.trainer import main, module_path  # noqa: PLC0415
 
@@ -74,6 +75,9 @@ def preload(path: Sequence[str], module: str) -> Preloaded:
     except imprint.NotForkable as error:
         own = _users(sys.modules.keys() - began)
         raise _cannot(f"importing {module}: {error}", stamps.stamps(own), lasting=True) from error
+    with contextlib.suppress(purity.Opaque):
+        # Reads every source file: each fork finds that done.
+        conditions.code_and_settings()
     gc.collect()
     # What is here now is never looked at again: its pages stay shared with every fork.
     gc.freeze()

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from trainerd.actors.drills import Drill
 from trainerd.actors.errors import TrainingError
+from trainerd.actors.executables import ExecutableStore
 from trainerd.actors.faults import classify
-from trainerd.actors.program import load_entry
+from trainerd.actors.head_start import HeadStart
+from trainerd.actors.program import build_program, entry_function
 from trainerd.actors.program_loop import run_loop
 from trainerd.actors.recovery import Recovery
 from trainerd.actors.reports import (
@@ -82,19 +87,37 @@ def _train(  # noqa: PLR0917
         slot_parts=assignment.slot_parts,
         policy_version=assignment.policy_version,
     )
-    program = load_entry(spec.entry, arguments(spec.args))
-    return run_loop(
-        program,
-        plan,
-        checkpoint_directory=Path(assignment.checkpoint_directory),
-        restore_directories=[Path(place) for place in assignment.restore_directories],
-        ledger=ledger_entries(assignment.ledger),
-        reporter=reporter,
-        controls=controls,
-        rulebook=rulebook,
-        drill=drill,
-        recovery=recovery,
-    )
+    build, args = entry_function(spec.entry), arguments(spec.args)
+    recovery = recovery or Recovery()
+    with _head_start(recovery, spec.entry, args) as head_start:
+        return run_loop(
+            build_program(spec.entry, build, args),
+            plan,
+            checkpoint_directory=Path(assignment.checkpoint_directory),
+            restore_directories=[Path(place) for place in assignment.restore_directories],
+            ledger=ledger_entries(assignment.ledger),
+            reporter=reporter,
+            controls=controls,
+            rulebook=rulebook,
+            drill=drill,
+            recovery=replace(recovery, head_start=head_start),
+        )
+
+
+@contextlib.contextmanager
+def _head_start(
+    recovery: Recovery, entry: str, args: Mapping[str, Any]
+) -> Iterator[HeadStart | None]:
+    """None where the run keeps nothing for its next process."""
+    made = None
+    if recovery.snapshot_directory is not None and recovery.executable_directory is not None:
+        store = ExecutableStore(recovery.executable_directory)
+        made = HeadStart.begin(store, recovery.snapshot_directory, entry, args)
+    try:
+        yield made
+    finally:
+        if made is not None:
+            made.close()
 
 
 def _data_ended(result: Result, steps: int) -> Fault:
