@@ -46,11 +46,17 @@ def spec(model: Model, key: str, pace_s: float) -> run_pb2.RunSpec:
     made.checkpoint.every_steps = EVERY
     made.policy.max_cycles_without_progress = 1000
     made.policy.crash.limit = 1000
+    # What is measured is a crash, not the pause after many of them.
+    made.policy.backoff_max_s = 0.01
     return made
 
 
 def killed(made: Host, run: str, *, kills: int, warm: bool, seed: int = 0) -> list[Kill]:
-    """Kill the run's trainer at random moments; each time, wait until it makes new steps."""
+    """Kill the run's trainer at random moments; each time, wait until it makes new steps.
+
+    The first time when its first checkpoint is there, as with the shell loop.
+    """
+    made.until(run, lambda now: now.durable_step > 0, START_S)
     moments = random.Random(seed)
     return [_one(made, run, moments.uniform(0.5, 2.5), warm=warm) for _ in range(kills)]
 
@@ -99,8 +105,13 @@ def _one(made: Host, run: str, after_s: float, *, warm: bool) -> Kill:
 
 def standby_waits(made: Host, run: str) -> bool:
     """Whether the run's newest standby is ready and lives."""
+    return standby_pid(made, run) > 0
+
+
+def standby_pid(made: Host, run: str) -> int:
+    """The run's newest standby, if it is ready and lives; else 0."""
     ready = [int(s["pid"]) for s in made.said("standby_ready") if s["run"] == run]
-    return bool(ready) and Path(f"/proc/{ready[-1]}").exists()
+    return ready[-1] if ready and Path(f"/proc/{ready[-1]}").exists() else 0
 
 
 def _times(events: list[event_pb2.Event], kind: str) -> list[float]:

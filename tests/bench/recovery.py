@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import kills
-from bench.figures import Bound, Figure, at_least, at_most, figure
+from bench.figures import Bound, Figure, at_least, at_most, exact, exactly, figure
 from bench.models import Model
 from e2e.host import Host, eventually, host
 from trainerd.v1 import run_pb2
@@ -63,6 +63,7 @@ def figures(model: Model, key: str, *, count: int) -> list[Figure]:
     with host(standby_after_s=1.0) as made:
         warm = _killed(made, model, key, count=count, warm=True)
         useful = useful_steps(made, model, key)
+        adopted = adoptions(made, model, key, count=count)
     with host(standby_after_s=NEVER_S) as made:
         cold = _killed(made, model, key, count=count, warm=False)
 
@@ -84,6 +85,13 @@ def figures(model: Model, key: str, *, count: int) -> list[Figure]:
             useful,
             unit="ratio",
             bound=bounds.useful,
+        ),
+        told("SIGKILL of the daemon: its successor's start → adopted", adopted, at_most(1.0)),
+        exact(
+            f"steps that cost, {model.name}",
+            f"{len(adopted)} kills",
+            0.0,
+            bound=exactly(0),
         ),
     ]
 
@@ -109,6 +117,28 @@ def useful_steps(made: Host, model: Model, key: str) -> list[float]:
     done = _stop(made, run)
     assert done.restarts == STORM_KILLS, f"{done.restarts} restarts after {STORM_KILLS} kills"
     return ratios
+
+
+def adoptions(made: Host, model: Model, key: str, *, count: int) -> list[float]:
+    """Seconds from the start of each killed daemon's successor until it has adopted the trainer.
+
+    Asserts that no step was lost: the trainer is the same process, and was never told to restore.
+    """
+    run = made.submit(kills.spec(model, key, BOUNDS[key].pace_s))
+    made.until(run, lambda now: now.step > kills.EVERY, kills.START_S)
+    before, moments, took = made.run(run), random.Random(0), []
+    for _ in range(count):
+        time.sleep(moments.uniform(0.2, 1.0))
+        made.kill_daemon(signal.SIGKILL)
+        began_s = time.monotonic()
+        made.start_daemon()
+        eventually("the trainer is adopted", lambda: made.run(run).attached, kills.START_S)
+        took.append(time.monotonic() - began_s)
+    after = made.run(run)
+    assert (after.pid, after.incarnation, after.restarts) == (before.pid, before.incarnation, 0)
+    assert len(made.events(run, "state_restored")) == 1
+    _stop(made, run)
+    return took
 
 
 def _rate(made: Host, run: str, period_s: float) -> float:

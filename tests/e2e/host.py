@@ -59,6 +59,7 @@ class Host:
         *,
         injection: bool = False,
         snapshots: bool = True,
+        standby: bool = True,
         standby_after_s: float | None = None,
     ) -> None:
         self.folder = folder
@@ -68,7 +69,8 @@ class Host:
         self.config.write_text(config + INJECTION if injection else config)
         after = "" if standby_after_s is None else f"standby_after_s = {standby_after_s}\n"
         share = "" if snapshots else "snapshot_share = 0\n"
-        launcher.write_text(f"[launcher]\n{after}{share}")
+        none = "" if standby else "standby = false\n"
+        launcher.write_text(f"[launcher]\n{after}{share}{none}")
         self.address = f"unix:{folder / 'control.sock'}"
         self.metrics_address = ""
         self._daemon: subprocess.Popen[bytes] | None = None
@@ -207,15 +209,25 @@ class Host:
 
 @contextmanager
 def host(
-    *, injection: bool = False, snapshots: bool = True, standby_after_s: float | None = None
+    *,
+    injection: bool = False,
+    snapshots: bool = True,
+    standby: bool = True,
+    standby_after_s: float | None = None,
 ) -> Iterator[Host]:
     """A host with a daemon that serves; its folder is short enough for sockets.
 
     `standby_after_s`: how long a trainer has the machine to itself, where not as usual. Without
-    `snapshots` nothing but a checkpoint can be restored.
+    `snapshots` nothing but a checkpoint can be restored, without a `standby` each start is cold.
     """
     folder = Path(tempfile.mkdtemp(prefix="td-", dir="/tmp"))
-    made = Host(folder, injection=injection, snapshots=snapshots, standby_after_s=standby_after_s)
+    made = Host(
+        folder,
+        injection=injection,
+        snapshots=snapshots,
+        standby=standby,
+        standby_after_s=standby_after_s,
+    )
     try:
         made.start_daemon()
         yield made

@@ -80,16 +80,18 @@ class Snapshots:
         self._store.take(self._work.form(state, account.step), account.step, meta)
 
     def stepped(self, record: StepRecord) -> None:
-        """A step has landed: begin where enough of them are measured, and follow what they cost."""
+        """A step has landed: take one of the first, and then as often as their cost allows."""
         if self._ended:
             return
         if record.applied:
             self._pace.stepped(record.duration_s)
         if not self._begun:
-            if self._pace.every:
+            # At once, whatever it costs: the next process begins there, and need not make the
+            # first state anew; nor does one crash after another keep a run where it is.
+            if record.applied:
                 self._begun = True
                 self._store.prepare(self._abstract)
-                self._choose()
+                self._due_step = record.step
         elif not self._store.wanted:
             self._ended, self._due_step = True, _NEVER
             self._told(-1, 0)
@@ -107,7 +109,7 @@ class Snapshots:
             self._choose()
 
     def _choose(self) -> None:
-        self._due_step = self._step + self._pace.every
+        self._due_step = self._step + max(1, self._pace.every)
         self._told(self._store.newest_step, self._pace.every)
 
 

@@ -8,8 +8,8 @@ from bench.windows import Turns, over_socket
 from trainerd.actors import Program
 
 
-def build(model: str, socket: str) -> Program:
+def build(model: str, socket: str, window: int) -> Program:
     made = MODELS[model]()
     turn = over_socket(Path(socket))
-    turns = Turns(window=made.window, pause=made.pause, turn=turn)
+    turns = Turns(window=window, pause=made.pause, turn=turn)
     return replace(made.program, evaluate=None, callbacks=(turns,))

@@ -53,7 +53,7 @@ def live(asked: Fork, received: Received, link: socket.socket, limit: str | None
         _differ_from_siblings(limit)
         command = [sys.executable, "-m", "trainerd.actors.trainer", "--run", asked.run]
         title.retitle([*command, "--incarnation", str(asked.incarnation)])
-        main.main(data)
+        main.main(data, imported=True)
     except BaseException:
         traceback.print_exc()
     os._exit(code)

@@ -13,7 +13,7 @@ import threading
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from trainerd.actors.reports import Controls, FinishReason, Phase, Result
 from trainerd.actors.rules import Rulebook
@@ -28,6 +28,9 @@ from trainerd.actors.trainer.situation import Situation
 from trainerd.v1 import launcher_pb2, protocol, trainer_pb2
 from trainerd.v1.mailbox import Outbox
 
+if TYPE_CHECKING:
+    from trainerd.actors.head_start import HeadStart
+
 FAREWELL_TIMEOUT_S = 10.0
 """Seconds to wait at the end until the daemon has journalled the last report."""
 CLAIM_PATIENCE_S = 2.0
@@ -37,18 +40,21 @@ REFUSED_GRACE_S = 10.0
 _PACKAGES = ("trainerd", "jax", "jaxlib", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
-def main(data: bytes) -> NoReturn:
-    """Run the assignment and exit; never returns. `data` is the serialised Assignment."""
+def main(data: bytes, *, imported: bool = False) -> NoReturn:
+    """Run the assignment and exit; never returns. `data` is the serialised Assignment.
+
+    `imported`: the training library and the run's module are, by a standby.
+    """
     code = codes.DEFECT
     try:
-        code = _run(launcher_pb2.Assignment.FromString(data))
+        code = _run(launcher_pb2.Assignment.FromString(data), imported=imported)
     except BaseException:
         # A defect of ours: the traceback goes to the log, the supervisor handles the exit.
         traceback.print_exc()
     _exit(code)
 
 
-def _run(assignment: launcher_pb2.Assignment) -> int:
+def _run(assignment: launcher_pb2.Assignment, *, imported: bool) -> int:
     if not birth.launcher_lives(assignment.launcher_pid):
         print("trainerd: the launcher is gone already", file=sys.stderr)
         return codes.DEFECT
@@ -62,6 +68,9 @@ def _run(assignment: launcher_pb2.Assignment) -> int:
     process = TrainerProcess(assignment)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: process.controls.stop(FinishReason.PREEMPTED))
+    if imported:
+        # Before the link, whose imports take turns with what begins here.
+        process.begin_early()
     process.link.start()
     try:
         return process.run()
@@ -98,6 +107,7 @@ class TrainerProcess:
         self.assignment = assignment
         self.controls = Controls()
         self.over = threading.Event()
+        self._head_start: HeadStart | None = None
         self._refused = threading.Event()
         self._decisions = DecisionSlot()
         self._situation = Situation()
@@ -140,6 +150,12 @@ class TrainerProcess:
             telemetry=self._reporter.take_steps,
         )
 
+    def begin_early(self) -> None:
+        """Begin what can be begun where everything is imported already."""
+        from trainerd.actors.trainer.training import head_start  # noqa: PLC0415
+
+        self._head_start = head_start(self.assignment)
+
     def run(self) -> int:
         """Train; return the exit code. Raise only for a defect of trainerd itself."""
         self._reporter.entered(Phase.INIT, 0)
@@ -154,7 +170,9 @@ class TrainerProcess:
             self._situation,
             rulebook=self._rulebook,
             drill=self._drill,
-            recovery=build_recovery(self.assignment, self._reporter.snapshotted),
+            recovery=build_recovery(
+                self.assignment, self._reporter.snapshotted, head_start=self._head_start
+            ),
         )
         if self._refused.is_set():
             return codes.REFUSED

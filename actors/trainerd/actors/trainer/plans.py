@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from trainerd.actors.head_start import HeadStart
 from trainerd.actors.ledger import Entry, Omission
 from trainerd.actors.plan import Plan
 from trainerd.actors.recovery import Recovery
@@ -78,7 +79,9 @@ def build_plan(
 
 
 def build_recovery(
-    assignment: launcher_pb2.Assignment, told: Callable[[int, int], None]
+    assignment: launcher_pb2.Assignment,
+    told: Callable[[int, int], None],
+    head_start: HeadStart | None = None,
 ) -> Recovery:
     """What this process finds on its host, and leaves there; `told` as in `Recovery`."""
     snapshots, executables = assignment.snapshot_directory, assignment.executable_directory
@@ -88,6 +91,7 @@ def build_recovery(
         executable_directory=Path(executables) if executables else None,
         crash_every_s=assignment.mean_time_between_crashes_s,
         told=told,
+        head_start=head_start,
     )
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from trainerd.actors.drills import Drill
 from trainerd.actors.errors import TrainingError
@@ -44,9 +41,12 @@ def train(
     drill: Drill | None = None,
     recovery: Recovery | None = None,
 ) -> Result:
-    """Train as assigned. The user's mistakes are faults that the supervisor decides on."""
+    """Train as assigned. The user's mistakes are faults that the supervisor decides on.
+
+    Where `recovery` brings no head start one is made as soon as the program's module is imported.
+    """
     try:
-        result = _train(assignment, reporter, controls, rulebook, drill, recovery)
+        result = _train(assignment, reporter, controls, rulebook, drill, recovery or Recovery())
         if result.reason is not FinishReason.DATA_ENDED:
             return result
         reporter.decide(_data_ended(result, assignment.spec.train.steps))
@@ -76,20 +76,21 @@ def _train(  # noqa: PLR0917
     controls: Controls,
     rulebook: Rulebook | None,
     drill: Drill | None,
-    recovery: Recovery | None,
+    recovery: Recovery,
 ) -> Result:
     spec = assignment.spec
-    module_path.search_first(spec.trainer.path)
-    plan = build_plan(
-        spec,
-        run=assignment.run,
-        slots=assignment.slots,
-        slot_parts=assignment.slot_parts,
-        policy_version=assignment.policy_version,
-    )
-    build, args = entry_function(spec.entry), arguments(spec.args)
-    recovery = recovery or Recovery()
-    with _head_start(recovery, spec.entry, args) as head_start:
+    try:
+        module_path.search_first(spec.trainer.path)
+        plan = build_plan(
+            spec,
+            run=assignment.run,
+            slots=assignment.slots,
+            slot_parts=assignment.slot_parts,
+            policy_version=assignment.policy_version,
+        )
+        build, args = entry_function(spec.entry), arguments(spec.args)
+        if recovery.head_start is None:
+            recovery = replace(recovery, head_start=head_start(assignment))
         return run_loop(
             build_program(spec.entry, build, args),
             plan,
@@ -100,24 +101,26 @@ def _train(  # noqa: PLR0917
             controls=controls,
             rulebook=rulebook,
             drill=drill,
-            recovery=replace(recovery, head_start=head_start),
+            recovery=recovery,
         )
-
-
-@contextlib.contextmanager
-def _head_start(
-    recovery: Recovery, entry: str, args: Mapping[str, Any]
-) -> Iterator[HeadStart | None]:
-    """None where the run keeps nothing for its next process."""
-    made = None
-    if recovery.snapshot_directory is not None and recovery.executable_directory is not None:
-        store = ExecutableStore(recovery.executable_directory)
-        made = HeadStart.begin(store, recovery.snapshot_directory, entry, args)
-    try:
-        yield made
     finally:
-        if made is not None:
-            made.close()
+        if recovery.head_start is not None:
+            recovery.head_start.close()
+
+
+def head_start(assignment: launcher_pb2.Assignment) -> HeadStart | None:
+    """Begin to load the step that the run's last process used; its module is imported.
+
+    None where the run keeps nothing for its next process.
+    """
+    if not assignment.snapshot_directory or not assignment.executable_directory:
+        return None
+    return HeadStart.begin(
+        ExecutableStore(Path(assignment.executable_directory)),
+        Path(assignment.snapshot_directory),
+        assignment.spec.entry,
+        arguments(assignment.spec.args),
+    )
 
 
 def _data_ended(result: Result, steps: int) -> Fault:
