@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainerd.actors.checkpoint_manifest import MANIFEST
+
 STATE = "state"
 META = "meta"
 TEMPORARY = ".orbax-checkpoint-tmp"
@@ -31,6 +33,11 @@ class Checkpoint:
 def is_committed(path: Path) -> bool:
     """Whether a step directory is complete, as far as its files' names can tell."""
     return all((path / name).is_file() for name in _COMMITTED)
+
+
+def is_durable(path: Path) -> bool:
+    """Whether a committed step directory has its manifest: it was read back and synced to disk."""
+    return (path / MANIFEST).is_file() and is_committed(path)
 
 
 def committed(directory: Path) -> list[Checkpoint]:
