@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,8 @@ from trainerd.actors.work import Position
 class Account:
     """Counts steps, batches, masks and skips. Owned by the loop.
 
-    `step` is applied updates, `cursor` the next batch to feed.
+    `step` is applied updates, `cursor` the next batch to feed. `metrics` is what the newest applied
+    update measured, `evaluation` the newest evaluation since the run stands where it stands.
     """
 
     def __init__(
@@ -32,6 +33,8 @@ class Account:
         self.ledger = ledger
         self._slot_examples = slot_examples
         self._history: LossHistory | None = None
+        self.metrics: Mapping[str, float] = {}
+        self.evaluation: Mapping[str, float] = {}
         self._delegation = Delegation(plan.rules)
         self._masks = self._delegation.masks(0.0)
         self._settings = Settings.of(steps=plan.steps, mask=self._masks)
@@ -84,13 +87,16 @@ class Account:
             self.skipped_batches += 1
         if self._delegation.unsettled:
             self._choose(now)
+        metrics = {name: float(value) for name, value in outputs.metrics.items()}
+        if applied:
+            self.metrics = metrics
         record = StepRecord(
             step=self.step,
             batch=batch,
             applied=applied,
             loss=float(outputs.loss),
             gradient_norm=float(outputs.gradient_norm),
-            metrics={name: float(value) for name, value in outputs.metrics.items()},
+            metrics=metrics,
             duration_s=landing.duration_s,
             data_wait_s=landing.data_wait_s,
             examples=count * self._slot_examples if applied else 0,
@@ -137,6 +143,7 @@ class Account:
         entry = _left_out(min(position.cursor, last_batch), last_batch, fault_class)
         self.ledger.add(entry)
         self._stand(position)
+        self.metrics, self.evaluation = {}, {}
         if self._history is not None:
             self._history = LossHistory(self._history.spike, position.losses)
         self._delegation.begin_anew()

@@ -314,6 +314,7 @@ class Loop:
         self._mishaps.raised(batch, error, self._clock(), stepped=self._stepped)
 
     def _evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._account.evaluation = metrics
         self._around.reporter.evaluated(step, metrics)
         self._hooks.evaluated(step, metrics)
 

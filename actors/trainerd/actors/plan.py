@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from trainerd.actors.arithmetic import Arithmetic
 from trainerd.actors.errors import PlanError
@@ -23,7 +25,8 @@ class Plan:
     `precision`, `clip_norm` and `remat` are explained in `Arithmetic`; `spike` None: no loss is
     too high. The rules are for slots and steps that are not finite, for losses that are spikes, for
     batches the source raises for, and, with `continue_on_error`, for exceptions that leave the
-    state whole.
+    state whole. `specification` is what the run was asked for, as JSON values; it is kept in
+    checkpoints, for people.
     """
 
     steps: int
@@ -51,6 +54,7 @@ class Plan:
     loss_spike: Rule = _DEFAULTS.loss_spike
     data_error: Rule = _DEFAULTS.data_error
     step_exception: Rule = _DEFAULTS.step_exception
+    specification: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         least = {

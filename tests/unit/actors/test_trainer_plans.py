@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,29 @@ def test_how_the_step_computes_is_passed_on():
     assert (plan.precision, plan.clip_norm, plan.remat) == ("bfloat16", 0.5, True)
     assert plan.spike == Spike(z=6.0)
     assert (plan.loss_spike.action, plan.loss_spike.limit) == (Verdict.SKIP, 2)
+
+
+def test_the_specification_is_kept_as_json_without_the_environment_s_values():
+    spec = spec_of(microbatch=4)
+    spec.entry = "lm:build"
+    spec.args["width"].int_value = 128
+    spec.args["sizes"].list_value.values.add(double_value=0.5)
+    spec.train.precision = run_pb2.PRECISION_BFLOAT16
+    spec.trainer.path.append("/src")
+    spec.trainer.env["TOKEN"] = "secret"
+    spec.policy.non_finite_step.limit = 0
+    assert json.loads(json.dumps(build_plan(spec).specification)) == {
+        "entry": "lm:build",
+        "args": {"width": 128, "sizes": [0.5]},
+        "train": {
+            "steps": 5,
+            "global_batch": 8,
+            "microbatch": 4,
+            "precision": "PRECISION_BFLOAT16",
+        },
+        "trainer": {"path": ["/src"], "env": ["TOKEN"]},
+        "policy": {"non_finite_step": {"limit": 0}},
+    }
 
 
 def test_zero_is_a_number_and_not_a_missing_one():

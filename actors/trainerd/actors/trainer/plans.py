@@ -11,6 +11,7 @@ from trainerd.actors.recovery import Recovery
 from trainerd.actors.reports import FaultClass, Verdict
 from trainerd.actors.rules import Rule, Rules
 from trainerd.actors.spikes import Spike
+from trainerd.actors.trainer.specification import described
 from trainerd.v1 import fault_pb2, incident_pb2, launcher_pb2, run_pb2
 
 _DEFAULT_SEED = 0
@@ -74,6 +75,7 @@ def build_plan(
         loss_spike=rules.loss_spike,
         data_error=rules.data_error,
         step_exception=rules.step_exception,
+        specification=described(spec),
     )
 
 
