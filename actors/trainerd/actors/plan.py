@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from trainerd.actors.arithmetic import Arithmetic
+from trainerd.actors.checkpoint_retention import Retention
 from trainerd.actors.errors import PlanError
 from trainerd.actors.rules import Rule, Rules
 from trainerd.actors.spikes import Spike
@@ -95,6 +96,11 @@ class Plan:
     def arithmetic(self) -> Arithmetic:
         """How gradients are computed."""
         return Arithmetic(precision=self.precision, clip_norm=self.clip_norm, remat=self.remat)
+
+    @property
+    def retention(self) -> Retention:
+        """Which checkpoints stay."""
+        return Retention(keep=self.checkpoint_keep, rollback_steps=self.rollback_steps)
 
     @property
     def rules(self) -> Rules:

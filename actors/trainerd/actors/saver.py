@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -46,8 +46,8 @@ class Saving(Protocol):
 class Saver:
     """Saves states at rest. Whoever has asked for a save by then is answered by it.
 
-    A state to begin with that is not in the store's own directory is saved at once: from then on
-    the run does not need the other one.
+    A state to begin with that is not in one of the store's own `directories` is saved at once: from
+    then on the run does not need the other one.
     """
 
     def __init__(
@@ -57,11 +57,11 @@ class Saver:
         boundary: Boundary,
         work: Work,
         *,
-        directory: Path,
+        directories: Sequence[Path],
         clock: Callable[[], float],
     ) -> None:
         self._store, self._plan, self._boundary, self._work = store, plan, boundary, work
-        self._directory = directory.absolute()
+        self._directories = frozenset(place.absolute() for place in directories)
         self._saved_step, self._owes = -1, False
         self._stand(work.position)
         self._made_by = made_by(_devices(work.state) or jax.devices())
@@ -87,6 +87,8 @@ class Saver:
 
         False: not durable in time, or a stop without saving was asked for meanwhile.
         """
+        # Of all the time there is, the first directory alone gets no more than a half.
+        self._store.hasten(self._plan.final_save_timeout_s / 2)
         deadline_s = self._clock() + self._plan.final_save_timeout_s
         retry_s = _FIRST_RETRY_S
         while True:
@@ -118,7 +120,7 @@ class Saver:
     def _stand(self, position: Position) -> None:
         origin = position.origin if position.durable else None
         self._saved_step = -1 if origin is None else position.step
-        self._owes = origin is not None and origin.parent.absolute() != self._directory
+        self._owes = origin is not None and origin.parent.absolute() not in self._directories
 
     def _durable(self, step: int) -> bool:
         try:

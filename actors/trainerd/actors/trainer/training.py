@@ -83,10 +83,12 @@ def _train(  # noqa: PLR0917
         policy_version=assignment.policy_version,
     )
     program = load_entry(spec.entry, arguments(spec.args))
+    fallback = spec.checkpoint.fallback_directory
     return run_loop(
         program,
         plan,
         checkpoint_directory=Path(assignment.checkpoint_directory),
+        fallback_directory=Path(fallback) / assignment.run if fallback else None,
         restore_directories=[Path(place) for place in assignment.restore_directories],
         ledger=ledger_entries(assignment.ledger),
         reporter=reporter,
