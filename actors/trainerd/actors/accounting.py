@@ -7,11 +7,20 @@ from typing import Any
 
 import numpy as np
 
+from trainerd.actors.checkpoint_files import Checkpoint
 from trainerd.actors.delegation import Delegation, Incident
 from trainerd.actors.ledger import Entry, Ledger, Omission
 from trainerd.actors.pipeline import Landing
 from trainerd.actors.plan import Plan
-from trainerd.actors.reports import Fault, FaultClass, Phase, StepRecord, Verdict
+from trainerd.actors.reports import (
+    Fault,
+    FaultClass,
+    FinishReason,
+    Phase,
+    Result,
+    StepRecord,
+    Verdict,
+)
 from trainerd.actors.rules import Rules
 from trainerd.actors.spikes import LossHistory
 from trainerd.actors.step import Settings
@@ -105,6 +114,28 @@ class Account:
             total_masked_slots=self.masked_slots,
         )
         return record, incident
+
+    def result(
+        self,
+        reason: FinishReason,
+        *,
+        state_digest: str,
+        durable: bool,
+        newest: Checkpoint | None,
+    ) -> Result:
+        """What the loop amounts to. `newest`: the newest durable checkpoint."""
+        return Result(
+            reason=reason,
+            step=self.step,
+            batches=self.cursor,
+            masked_slots=self.masked_slots,
+            skipped_batches=self.skipped_batches,
+            loss=self.loss,
+            state_digest=state_digest,
+            durable=durable,
+            durable_step=newest.step if newest else -1,
+            checkpoint=str(newest.path) if newest else "",
+        )
 
     def give_up(self, batch: int, fault: Fault, now: float) -> Incident:
         """Skip a batch whose step raised and left the state whole, as the rules allow."""

@@ -31,19 +31,18 @@ class Retention:
     def kept(self, scores: Mapping[int, float | None]) -> frozenset[int]:
         """Of durable checkpoints, as their steps with the value of the metric, those that stay.
 
-        None, and what is not a number, is no value: the best are chosen among the others, and of
-        equal ones the older stays. The newest of all always stays.
+        None, and what is not a number, is no value: the best are chosen among the others. Of equal
+        ones only the oldest counts: the rest were not measured since. The newest always stays.
         """
         stay = set(kept(scores, keep=self.keep, rollback_steps=self.rollback_steps))
         if self.every_steps:
             stay.update(step for step in scores if step > 0 and step % self.every_steps == 0)
         sign = -1.0 if self.highest else 1.0
-        ranked = sorted(
-            (sign * score, step)
-            for step, score in scores.items()
-            if score is not None and not math.isnan(score)
-        )
-        stay.update(step for _, step in ranked[: self.best])
+        best: dict[float, int] = {}
+        for step, score in sorted(scores.items()):
+            if score is not None and not math.isnan(score):
+                best.setdefault(sign * score, step)
+        stay.update(best[score] for score in sorted(best)[: self.best])
         return frozenset(stay)
 
 

@@ -27,9 +27,9 @@ from trainerd.actors import checkpoint_manifest as manifest
 from trainerd.actors.checkpoint_claim import Claim
 from trainerd.actors.checkpoint_failure import save_failure
 from trainerd.actors.checkpoint_files import Checkpoint
-from trainerd.actors.checkpoint_meta import CheckpointMeta, read_meta
+from trainerd.actors.checkpoint_meta import CheckpointMeta
 from trainerd.actors.checkpoint_noise import Hush
-from trainerd.actors.checkpoint_past import superseded
+from trainerd.actors.checkpoint_past import same_past
 from trainerd.actors.checkpoint_places import Places
 from trainerd.actors.checkpoint_retention import Retention
 from trainerd.actors.checkpoint_retry import Retry
@@ -87,6 +87,8 @@ class CheckpointStore:
         self._coalesced = 0
         self._retry = Retry()
         self._hush = Hush()
+        self._failure: Fault | None = None
+        self._taken: SaveRecord | None = None
         self._writer = self._new_writer()
         # At most one: its save does not end, and the fallback is written to meanwhile.
         self._left_behind: tuple[Writer, Job] | None = None
@@ -126,7 +128,7 @@ class CheckpointStore:
             coalesced=coalesced,
         )
         existing = self.durable(step)
-        if existing is not None and _same_past(existing, meta):
+        if existing is not None and same_past(existing, meta):
             job.place = existing.path.parent
             self._listener.saved(self._record(job))
             return
@@ -143,10 +145,16 @@ class CheckpointStore:
             return self._job is None and waits
 
     @property
-    def busy(self) -> bool:
-        """Whether a save is in flight."""
+    def failure(self) -> Fault | None:
+        """Why the newest save failed, if none has become durable since."""
         with self._changed:
-            return self._job is not None
+            return self._failure
+
+    def taken(self) -> SaveRecord | None:
+        """The newest save that became durable since the last call, if any did."""
+        with self._changed:
+            taken, self._taken = self._taken, None
+        return taken
 
     def newest(self) -> Checkpoint | None:
         """The newest durable checkpoint of all directories; None too if none can be read."""
@@ -192,8 +200,9 @@ class CheckpointStore:
             job.overdue = True
             if self._left_behind is None and self._places.elsewhere(job.place):
                 self._leave_behind(job)
-        late = TimeoutError(f"still not durable after {age_s:.0f} s")
-        self._listener.faulted(save_failure(job.step, job.place, late))
+            late = TimeoutError(f"still not durable after {age_s:.0f} s")
+            self._failure = fault = save_failure(job.step, job.place, late)
+        self._listener.faulted(fault)
 
     def hasten(self, save_timeout_s: float) -> None:
         """Where there is another directory, give the first one no more time than this."""
@@ -329,6 +338,7 @@ class CheckpointStore:
                 _log.info("the save of step %d has become durable after all", job.step)
                 return ()
             if not job.discarded:
+                self._taken, self._failure = record, None
                 self._listener.saved(replace(record, request_ids=job.request_ids))
                 return job.request_ids
         self._shelf.discard(Checkpoint(step=job.step, path=job.path))
@@ -358,6 +368,8 @@ class CheckpointStore:
             # What no rule keeps goes before the next try; what one does keep never does.
             self._shelf.tidy()
         if not job.overdue:
+            with self._changed:
+                self._failure = fault
             self._listener.faulted(fault)
         return request_ids
 
@@ -375,15 +387,6 @@ class CheckpointStore:
             disk_bytes=self._shelf.size_bytes(),
             disk_free_bytes=self._shelf.free_bytes(job.place),
         )
-
-
-def _same_past(existing: Checkpoint, meta: CheckpointMeta) -> bool:
-    """Whether a checkpoint of the same step was made on the same batches."""
-    try:
-        there = read_meta(existing.path)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    return there.batch == meta.batch and not superseded(there, meta.ledger)
 
 
 def _merged(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:

@@ -26,11 +26,13 @@ def conduct(
     ledger: Ledger,
     directory: Path | None,
     fallback: Path | None = None,
+    crash_every_s: float = 0.0,
     snapshots: Snapshotting | None = None,
 ) -> Ending:
     """Train; checkpoints go to `directory`, and to `fallback` while that one fails.
 
-    None: there are no checkpoints; there is no fallback.
+    None: there are no checkpoints; there is no fallback. `crash_every_s`: mean seconds between
+    crashes of the run; 0: it does not crash.
     """
     boundary = Boundary(around.controls)
     account = Account(plan, slot_examples=work.slot_examples, ledger=ledger, position=work.position)
@@ -62,7 +64,16 @@ def conduct(
         store.discard_after(work.position.step)
     try:
         places = (directory,) if fallback is None else (directory, fallback)
-        return run(Saver(store, plan, boundary, work, directories=places, clock=around.clock))
+        saver = Saver(
+            store,
+            plan,
+            boundary,
+            work,
+            directories=places,
+            clock=around.clock,
+            crash_every_s=crash_every_s,
+        )
+        return run(saver)
     finally:
         around.stage.enter(Phase.DRAIN, account.step)
         store.close(plan.final_save_timeout_s)

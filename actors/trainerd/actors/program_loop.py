@@ -201,6 +201,7 @@ def train(
             ledger=ledger,
             directory=directory,
             fallback=fallback,
+            crash_every_s=recovery.crash_every_s,
             snapshots=taking,
         )
     finally:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from trainerd.actors.checkpoint_retention import Retention
 from trainerd.actors.errors import PlanError
 from trainerd.actors.ledger import Entry, Omission
 from trainerd.actors.plan import Plan
@@ -17,12 +19,42 @@ from trainerd.actors.trainer.values import arguments
 from trainerd.v1 import fault_pb2, incident_pb2, launcher_pb2, run_pb2
 
 
-def spec_of(**train: int) -> run_pb2.RunSpec:
-    return run_pb2.RunSpec(train=run_pb2.TrainSpec(**({"steps": 5, "global_batch": 8} | train)))
+def spec_of(checkpoint: run_pb2.CheckpointSpec | None = None, **train: int) -> run_pb2.RunSpec:
+    return run_pb2.RunSpec(
+        train=run_pb2.TrainSpec(**({"steps": 5, "global_batch": 8} | train)), checkpoint=checkpoint
+    )
 
 
 def test_an_empty_specification_gets_the_documented_defaults():
-    assert build_plan(spec_of()) == Plan(steps=5, global_batch=8)
+    assert build_plan(spec_of()) == Plan(steps=5, global_batch=8, final_save_hold_s=3600.0)
+
+
+def test_checkpoints_are_made_by_updates_unless_something_else_says_when() -> None:
+    def when(**checkpoint: Any) -> tuple[int, float, bool]:
+        plan = build_plan(spec_of(checkpoint=run_pb2.CheckpointSpec(**checkpoint)))
+        return plan.checkpoint_every_steps, plan.checkpoint_every_s, plan.checkpoint_auto
+
+    assert when() == (50, 0.0, False)
+    assert when(every_s=9.0) == (0, 9.0, False)
+    assert when(every_steps=5, every_s=9.0) == (5, 9.0, False)
+    assert when(auto_interval=True) == (0, 0.0, True)
+
+
+def test_what_is_kept_is_what_the_run_file_says() -> None:
+    checkpoint = run_pb2.CheckpointSpec(
+        keep=2,
+        keep_every_steps=100,
+        keep_best=1,
+        best_metric="accuracy",
+        best_mode=run_pb2.BEST_MODE_HIGHEST,
+        final_save_timeout_s=7.0,
+        final_save_hold_s=8.0,
+    )
+    plan = build_plan(spec_of(checkpoint=checkpoint))
+    assert plan.retention == Retention(
+        keep=2, every_steps=100, best=1, metric="accuracy", highest=True, rollback_steps=20
+    )
+    assert (plan.final_save_timeout_s, plan.final_save_hold_s) == (7.0, 8.0)
 
 
 def test_what_is_set_is_passed_on():
