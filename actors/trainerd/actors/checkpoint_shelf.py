@@ -7,13 +7,18 @@ import logging
 import os
 import shutil
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from trainerd.actors import checkpoint_files as files
+from trainerd.actors import checkpoint_manifest as manifest
 from trainerd.actors.checkpoint_files import Checkpoint
 from trainerd.actors.checkpoint_meta import read_meta
 from trainerd.actors.checkpoint_retention import Retention
+
+_SEALED_S = 600.0
+_SLICE_S = 0.05
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +71,20 @@ class Shelf:
         with self._lock:
             self._discarded.discard(path)
             self._scores.pop(path, None)
+
+    def seal(self, path: Path, *, here: bool) -> None:
+        """Make the committed checkpoint at `path` durable, or wait until another process has.
+
+        `here`: it is this one that does. Raises OSError, and what `checkpoint_manifest.write` does.
+        """
+        if here:
+            manifest.write(path)
+            return
+        until_s = time.monotonic() + _SEALED_S
+        while not files.is_durable(path):
+            if time.monotonic() > until_s:
+                raise TimeoutError(f"the first process has not made {path} durable")
+            time.sleep(_SLICE_S)
 
     def saved(self, place: Path) -> None:
         """A save to `place` is durable: nothing is left behind there but by one that fails."""

@@ -20,10 +20,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+import jax
 import orbax.checkpoint as ocp
 
 from trainerd.actors import checkpoint_files as files
-from trainerd.actors import checkpoint_manifest as manifest
 from trainerd.actors.checkpoint_claim import Claim
 from trainerd.actors.checkpoint_failure import save_failure
 from trainerd.actors.checkpoint_files import Checkpoint
@@ -85,6 +85,8 @@ class CheckpointStore:
         self._job: Job | None = None
         self._waiting: tuple[str, ...] | None = None
         self._coalesced = 0
+        # Of several processes that save one state together, the first alone sees to its files.
+        self._leads = jax.process_index() == 0
         self._retry = Retry()
         self._hush = Hush()
         self._failure: Fault | None = None
@@ -286,6 +288,8 @@ class CheckpointStore:
         return Writer(self._checkpointer(), self._ended)
 
     def _prepare(self, job: Job) -> None:
+        if not self._leads:
+            return
         files.make_writable(job.place)
         self._claims[job.place].hold()
         self._shelf.remove_debris(job.place)
@@ -317,9 +321,9 @@ class CheckpointStore:
             writer.checkpointer.wait_until_finished()
             if not files.is_committed(job.path):
                 raise FileNotFoundError(2, "the save ended without a checkpoint", str(job.path))
-            manifest.write(job.path)
+            self._shelf.seal(job.path, here=self._leads)
             job.durable_s = self._clock()
-            if not job.discarded:
+            if self._leads and not job.discarded:
                 self._tidy(job.place)
             record = self._record(job)
         except Exception as error:

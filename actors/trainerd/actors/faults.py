@@ -94,6 +94,8 @@ def _chain(error: BaseException) -> list[BaseException]:
 _ERRNO_REASONS = {
     errno.ENOENT: "not_found",
     errno.ENOTDIR: "not_found",
+    # A file where the directory is to be.
+    errno.EEXIST: "not_found",
     errno.EACCES: "permission_denied",
     errno.EPERM: "permission_denied",
     errno.ENOSPC: "no_space",
