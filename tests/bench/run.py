@@ -16,7 +16,17 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-from bench import accumulation, core, guard, library, recovery, report, skipping, supervised  # noqa: E402
+from bench import (  # noqa: E402
+    accumulation,
+    checkpoints,
+    core,
+    guard,
+    library,
+    recovery,
+    report,
+    skipping,
+    supervised,
+)
 from bench.figures import LEAST_PAIRS, Figure  # noqa: E402
 from bench.machine import machine  # noqa: E402
 from bench.models import mlp, transformer  # noqa: E402
@@ -34,6 +44,7 @@ GROUPS: Mapping[str, Callable[[int], list[Figure]]] = {
     "supervised": lambda pairs: supervised.figures(transformer(), "transformer", pairs=pairs),
     "recovery-mlp": lambda pairs: recovery.figures(mlp(), "mlp", count=pairs),
     "recovery": lambda pairs: recovery.figures(transformer(), "transformer", count=pairs),
+    "restore": lambda pairs: checkpoints.figures(transformer(), pairs=pairs),
     "accumulation-mlp": lambda pairs: accumulation.figures(mlp(), pairs=pairs, steps=50),
     "accumulation": lambda pairs: accumulation.figures(transformer(), pairs=pairs, steps=1),
     "guard-mlp": lambda pairs: guard.cost(mlp(), pairs=pairs, steps=200),

@@ -1,8 +1,8 @@
 """`make soak`: the long campaigns, one after the other, and a table of their verdicts.
 
 SEED says what is drawn (default 1), MINUTES how long those that go on for a time go on (default
-10), KILLS how many processes are killed (default 200), ARGS='--only simulation' which of them.
-Exits 1 if one fails.
+10), KILLS how many processes are killed and FLIPS how many bits are flipped (default 200 each),
+ARGS='--only simulation' which of them. Exits 1 if one fails.
 """
 
 from __future__ import annotations
@@ -61,10 +61,22 @@ def killed(seed: int, _minutes: float) -> Verdict:
     return Verdict(seen=str(tally), problems=tuple(tally.violations))
 
 
+def flipped(seed: int, _minutes: float) -> Verdict:
+    """A checkpoint of which one bit is not what it was."""
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    # Imports jax, which the others do without.
+    from soak import flips
+
+    count = int(os.environ.get("FLIPS") or flips.FLIPS)
+    tally = flips.campaign(seed=seed, flips=count)
+    return Verdict(seen=str(tally), problems=tuple(tally.violations))
+
+
 CAMPAIGNS: Mapping[str, Callable[[int, float], Verdict]] = {
     "simulation": simulated,
     "storm": stormed,
     "kills": killed,
+    "flips": flipped,
 }
 
 

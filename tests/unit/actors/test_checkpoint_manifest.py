@@ -14,6 +14,7 @@ import pytest
 
 from trainerd.actors import checkpoint_files, checkpoint_manifest
 from trainerd.actors.checkpoint_manifest import MANIFEST, DigestMismatch, Unverified
+from trainerd.actors.checksum import checksum
 
 LARGE_BYTES = 3 << 20
 
@@ -41,7 +42,7 @@ def test_what_was_written_is_verified(path: Path) -> None:
     checkpoint_manifest.verify(path, from_disk=True)
 
 
-def test_a_manifest_names_every_file_with_its_size_and_sha256(path: Path) -> None:
+def test_a_manifest_names_every_file_with_its_size_and_digests(path: Path) -> None:
     manifest = checkpoint_manifest.read(path)
     assert manifest.step == 40
     assert [file.name for file in manifest.files] == [
@@ -55,6 +56,7 @@ def test_a_manifest_names_every_file_with_its_size_and_sha256(path: Path) -> Non
         content = (path / file.name).read_bytes()
         assert file.size_bytes == len(content)
         assert file.sha256 == hashlib.sha256(content).hexdigest()
+        assert file.xxh3_128 == checksum(content).hex()
     assert manifest.size_bytes == sum(file.size_bytes for file in manifest.files)
 
 
@@ -85,6 +87,9 @@ def test_any_bit_flipped_anywhere_is_found_and_its_file_is_named(path: Path) -> 
             flip(path / name, bit)
             with pytest.raises(DigestMismatch) as raised:
                 checkpoint_manifest.verify(path)
+            assert raised.value.file == name
+            with pytest.raises(DigestMismatch) as raised:
+                checkpoint_manifest.verify_data(path, checkpoint_manifest.verify_structure(path))
             assert raised.value.file == name
             flip(path / name, bit)
     checkpoint_manifest.verify(path)
