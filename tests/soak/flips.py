@@ -1,7 +1,8 @@
 """Bits flipped one at a time, anywhere in a checkpoint: each is detected, and none is loaded.
 
 One place is drawn in each file; of the others half over all bytes, half over the files, so that the
-small ones are not left out. Beside the checkpoint lies an older one that is sound: it has to be restored instead.
+small ones are not left out. Beside the checkpoint lies an older one that is sound: that one has to
+be restored instead.
 """
 
 from __future__ import annotations
