@@ -24,6 +24,7 @@ from bench import (  # noqa: E402
     library,
     recovery,
     report,
+    saves,
     skipping,
     supervised,
 )
@@ -45,6 +46,9 @@ GROUPS: Mapping[str, Callable[[int], list[Figure]]] = {
     "recovery-mlp": lambda pairs: recovery.figures(mlp(), "mlp", count=pairs),
     "recovery": lambda pairs: recovery.figures(transformer(), "transformer", count=pairs),
     "restore": lambda pairs: checkpoints.figures(transformer(), pairs=pairs),
+    "blocked": lambda pairs: saves.blocked(transformer(), pairs=pairs),
+    # Half a minute a window.
+    "saving": lambda pairs: saves.rate(transformer(), pairs=max(1, pairs // 8)),
     "accumulation-mlp": lambda pairs: accumulation.figures(mlp(), pairs=pairs, steps=50),
     "accumulation": lambda pairs: accumulation.figures(transformer(), pairs=pairs, steps=1),
     "guard-mlp": lambda pairs: guard.cost(mlp(), pairs=pairs, steps=200),
