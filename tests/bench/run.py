@@ -18,12 +18,14 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 from bench import (  # noqa: E402
     accumulation,
+    checkpoints,
     core,
     guard,
     healthy,
     library,
     recovery,
     report,
+    saves,
     skipping,
     supervised,
 )
@@ -46,6 +48,10 @@ GROUPS: Mapping[str, Callable[[int], list[Figure]]] = {
     "recovery": lambda pairs: recovery.figures(transformer(), "transformer", count=pairs),
     "healthy-mlp": lambda pairs: healthy.figures(mlp(), "mlp", pairs=pairs),
     "healthy": lambda pairs: healthy.figures(transformer(), "transformer", pairs=pairs),
+    "restore": lambda pairs: checkpoints.figures(transformer(), pairs=pairs),
+    "blocked": lambda pairs: saves.blocked(transformer(), pairs=pairs),
+    # Half a minute a window.
+    "saving": lambda pairs: saves.rate(transformer(), pairs=max(1, pairs // 8)),
     "accumulation-mlp": lambda pairs: accumulation.figures(mlp(), pairs=pairs, steps=50),
     "accumulation": lambda pairs: accumulation.figures(transformer(), pairs=pairs, steps=1),
     "guard-mlp": lambda pairs: guard.cost(mlp(), pairs=pairs, steps=200),

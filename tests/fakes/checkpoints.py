@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from fakes import training
 from trainerd.actors import checkpoint_files as files
 from trainerd.actors.checkpoint_meta import CheckpointMeta
 from trainerd.actors.checkpoint_restore import Restored, restore_newest
+from trainerd.actors.checkpoint_retention import Retention
 from trainerd.actors.checkpoints import CheckpointStore
 from trainerd.actors.ledger import Entry, Omission
 from trainerd.actors.program import Program
@@ -59,15 +61,32 @@ class Stores:
 
     def __init__(self) -> None:
         self.made: list[CheckpointStore] = []
+        self._of: dict[Path, CheckpointStore] = {}
         self.recorder = training.Recorder()
         self.now_s = 0.0
 
     def __call__(self, directory: Path, **options: Any) -> CheckpointStore:
-        options = {"keep": 3, **options}
+        """One to follow another in the same directory closes that first.
+
+        `keep`, `rollback_steps` and the like are the retention's; `checkpointer` a fake.
+        """
+        before = self._of.pop(directory, None)
+        if before is not None:
+            assert before.close(WAIT_S)
+            self.made.remove(before)
+        rules = {field.name for field in dataclasses.fields(Retention)} & options.keys()
+        retention = Retention(**{name: options.pop(name) for name in rules})
+        if fake := options.pop("checkpointer", None):
+            options["checkpointer"] = fake if callable(fake) else lambda: fake
         store = CheckpointStore(
-            directory, listener=self.recorder, clock=lambda: self.now_s, **options
+            directory,
+            retention=retention,
+            listener=self.recorder,
+            clock=lambda: self.now_s,
+            **options,
         )
         self.made.append(store)
+        self._of[directory] = store
         return store
 
 

@@ -12,7 +12,14 @@ from typing import Any
 import grpc
 
 from trainerd.actors.launcher.refusals import Refused
-from trainerd.v1 import control_pb2, event_pb2, launcher_pb2, launcher_pb2_grpc, protocol
+from trainerd.v1 import (
+    checkpoint_pb2,
+    control_pb2,
+    event_pb2,
+    launcher_pb2,
+    launcher_pb2_grpc,
+    protocol,
+)
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -43,6 +50,13 @@ class FakeLauncher(launcher_pb2_grpc.LauncherServiceServicer):
     )
     replayed: list[launcher_pb2.ReplayIncidentRequest] = field(default_factory=list)
     refuse_replay: Refused | None = None
+    checkpoints: list[checkpoint_pb2.StoredCheckpoint] = field(default_factory=list)
+    checkpoints_read: list[launcher_pb2.ReadCheckpointsRequest] = field(default_factory=list)
+    exported: launcher_pb2.ExportParametersResponse = field(
+        default_factory=launcher_pb2.ExportParametersResponse
+    )
+    exports: list[launcher_pb2.ExportParametersRequest] = field(default_factory=list)
+    refuse_export: Refused | None = None
     checked: list[str] = field(default_factory=list)
     acknowledged: list[int] = field(default_factory=list)
     exits: list[launcher_pb2.ExitRecord] = field(default_factory=list)
@@ -188,6 +202,24 @@ class FakeLauncher(launcher_pb2_grpc.LauncherServiceServicer):
                 self.refuse_replay.trailing_metadata(),
             )
         return self.replay
+
+    async def ReadCheckpoints(
+        self, request: launcher_pb2.ReadCheckpointsRequest, context: _Context
+    ) -> launcher_pb2.ReadCheckpointsResponse:
+        self.checkpoints_read.append(request)
+        return launcher_pb2.ReadCheckpointsResponse(checkpoints=self.checkpoints)
+
+    async def ExportParameters(
+        self, request: launcher_pb2.ExportParametersRequest, context: _Context
+    ) -> launcher_pb2.ExportParametersResponse:
+        self.exports.append(request)
+        if self.refuse_export is not None:
+            await context.abort(
+                self.refuse_export.code,
+                str(self.refuse_export),
+                self.refuse_export.trailing_metadata(),
+            )
+        return self.exported
 
     async def RemoveRun(
         self, request: launcher_pb2.RemoveRunRequest, context: _Context

@@ -1,8 +1,9 @@
 """`make soak`: the long campaigns, one after the other, and a table of their verdicts.
 
 SEED says what is drawn (default 1), MINUTES how long those that go on for a time go on (default
-10), KILLS how many processes are killed (default 200), ARGS='--only simulation' which of them.
-Exits 1 if one fails.
+10), KILLS how many processes are killed and FLIPS how many bits are flipped (default 200 each),
+SAVE_KILLS how many processes are killed while they save (default 50), ARGS='--only simulation'
+which of them. Exits 1 if one fails.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from soak import kills, simulation, storm
+from soak import kills, saves, simulation, storm
 
 LONGEST_S = 180.0
 """A million events, and all that must hold after each of them."""
@@ -61,10 +62,30 @@ def killed(seed: int, _minutes: float) -> Verdict:
     return Verdict(seen=str(tally), problems=tuple(tally.violations))
 
 
+def flipped(seed: int, _minutes: float) -> Verdict:
+    """A checkpoint of which one bit is not what it was."""
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    # Imports jax, which the others do without.
+    from soak import flips
+
+    count = int(os.environ.get("FLIPS") or flips.FLIPS)
+    tally = flips.campaign(seed=seed, flips=count)
+    return Verdict(seen=str(tally), problems=tuple(tally.violations))
+
+
+def killed_while_saving(seed: int, _minutes: float) -> Verdict:
+    """One process after another, each killed while a save of its is under way."""
+    count = int(os.environ.get("SAVE_KILLS") or saves.KILLS)
+    tally = saves.campaign(seed=seed, kills=count)
+    return Verdict(seen=str(tally), problems=tuple(tally.violations))
+
+
 CAMPAIGNS: Mapping[str, Callable[[int, float], Verdict]] = {
     "simulation": simulated,
     "storm": stormed,
     "kills": killed,
+    "flips": flipped,
+    "saves": killed_while_saving,
 }
 
 

@@ -20,6 +20,7 @@ from fakes import training
 from fakes.checkpoints import WAIT_S, FakeOrbax, Stores, meta, restore, save, state
 from trainerd.actors import checkpoint_files as files
 from trainerd.actors.checkpoint_restore import restore_newest
+from trainerd.actors.checkpoint_retention import Retention
 from trainerd.actors.checkpoint_retry import Retry
 from trainerd.actors.checkpoint_tree import to_nested
 from trainerd.actors.checkpoints import CheckpointStore
@@ -494,7 +495,9 @@ def test_what_is_passed_over_at_a_restore_is_said_once(
 
 def test_closing_sees_the_save_in_flight_through(tmp_path: Path) -> None:
     recorder = training.Recorder()
-    store = CheckpointStore(tmp_path, keep=1, listener=recorder, clock=lambda: 0.0)
+    store = CheckpointStore(
+        tmp_path, retention=Retention(keep=1), listener=recorder, clock=lambda: 0.0
+    )
     store.save(5, state(5), meta(6))
     assert store.close(WAIT_S)
     assert [r.step for r in recorder.all("saved")] == [5]
@@ -504,10 +507,10 @@ def test_closing_has_a_deadline(tmp_path: Path) -> None:
     orbax = FakeOrbax()
     store = CheckpointStore(
         tmp_path,
-        keep=1,
+        retention=Retention(keep=1),
         listener=training.Recorder(),
         clock=lambda: 0.0,
-        checkpointer=orbax,
+        checkpointer=lambda: orbax,
     )
     orbax.gate.clear()
     store.save(5, state(5), meta(6))

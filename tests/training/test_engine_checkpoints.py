@@ -177,7 +177,7 @@ def test_x06_a_run_whose_last_state_is_not_on_disk_is_a_failure(tmp_path: Path) 
         pytest.raises(CheckpointError, match="last state is not on disk") as raised,
     ):
         blocked.fit(STEP, Stream(5), state=fitting.state())
-    assert "at step 5: saving step 5 to" in str(raised.value)
+    assert "at step 5: step 5 was not saved to" in str(raised.value)
     assert "engine.state holds it" in raised.value.suggestion
     assert int(blocked.state.step) == 5
     assert blocked.result.errors["checkpoint_save_failed"] >= 3

@@ -10,9 +10,9 @@ import pytest
 
 from fakes import training
 from trainerd.actors import checkpoint_files as files
-from trainerd.actors.plan import Plan
+from trainerd.actors.plan import Plan, Rule
 from trainerd.actors.program_loop import run_loop
-from trainerd.actors.reports import FaultClass, FinishReason, StepRecord
+from trainerd.actors.reports import Controls, Fault, FaultClass, FinishReason, StepRecord, Verdict
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -51,3 +51,66 @@ def test_a_failed_periodic_save_is_made_up_for_at_a_later_step(
     assert fault.fault_class is FaultClass.CHECKPOINT_SAVE_FAILED
     assert (fault.step, fault.reason) == (5, "no_space")
     assert recorder.all("saved")[0].step == 7
+
+
+def test_an_exception_that_leaves_the_state_whole_does_not_cost_the_steps_since(
+    tmp_path: Path,
+) -> None:
+    """The next process begins where this one ended, not at the checkpoint before."""
+    spoilt = training.Data(spoil={7 * 12 + 1: ValueError("torn")})
+    recorder = training.Recorder(verdict=lambda fault: Verdict.RESTART)
+    plan = Plan(
+        steps=14,
+        global_batch=12,
+        microbatch=3,
+        checkpoint_every_steps=5,
+        data_error=Rule(action=Verdict.SKIP, limit=0, window_s=600.0),
+    )
+    result = run_loop(
+        training.program(data=spoilt),
+        plan,
+        checkpoint_directory=tmp_path,
+        reporter=recorder,
+        devices=jax.devices()[:1],
+    )
+    (fault,) = recorder.all("decide")
+    assert fault.fault_class is FaultClass.DATA_ERROR
+    assert (result.reason, result.step, result.durable_step) == (FinishReason.DECIDED, 7, 7)
+
+
+def test_a_last_state_that_is_durable_late_completes_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full until the run has been asked about and resumed."""
+    controls, full = Controls(), [True]
+    writable = files.make_writable
+
+    def refuse(directory: Path) -> None:
+        if full[0]:
+            raise OSError(errno.ENOSPC, "No space left on device", str(directory))
+        writable(directory)
+
+    def mended(fault: Fault) -> Verdict:
+        full[0] = False
+        return Verdict.CONTINUE
+
+    monkeypatch.setattr(files, "make_writable", refuse)
+    recorder = training.Recorder(verdict=mended)
+    result = run_loop(
+        training.program(),
+        Plan(
+            steps=4,
+            global_batch=12,
+            microbatch=3,
+            final_save_timeout_s=0.2,
+            final_save_hold_s=60.0,
+        ),
+        checkpoint_directory=tmp_path,
+        reporter=recorder,
+        controls=controls,
+        devices=jax.devices()[:1],
+    )
+    (fault,) = recorder.all("decide")
+    assert (fault.fault_class, fault.reason) == (FaultClass.CHECKPOINT_SAVE_FAILED, "no_space")
+    assert (result.reason, result.durable) == (FinishReason.COMPLETED, True)
+    assert {each.reason for each in recorder.faults} == {"no_space"}

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
+from trainerd.actors.checkpoint_files import Checkpoint
 from trainerd.actors.delegation import Delegation, Incident
 from trainerd.actors.ledger import Entry, Ledger, Omission
 from trainerd.actors.pipeline import Landing
 from trainerd.actors.plan import Plan
-from trainerd.actors.reports import Fault, FaultClass, Phase, StepRecord, Verdict
+from trainerd.actors.reports import (
+    Fault,
+    FaultClass,
+    FinishReason,
+    Phase,
+    Result,
+    StepRecord,
+    Verdict,
+)
 from trainerd.actors.rules import Rules
 from trainerd.actors.spikes import LossHistory
 from trainerd.actors.step import Settings
@@ -21,7 +30,8 @@ from trainerd.actors.work import Position
 class Account:
     """Counts steps, batches, masks and skips. Owned by the loop.
 
-    `step` is applied updates, `cursor` the next batch to feed.
+    `step` is applied updates, `cursor` the next batch to feed. `metrics` is what the newest applied
+    update measured, `evaluation` the newest evaluation since the run stands where it stands.
     """
 
     def __init__(
@@ -32,6 +42,8 @@ class Account:
         self.ledger = ledger
         self._slot_examples = slot_examples
         self._history: LossHistory | None = None
+        self.metrics: Mapping[str, float] = {}
+        self.evaluation: Mapping[str, float] = {}
         self._delegation = Delegation(plan.rules)
         self._masks = self._delegation.masks(0.0)
         self._settings = Settings.of(steps=plan.steps, mask=self._masks)
@@ -84,13 +96,16 @@ class Account:
             self.skipped_batches += 1
         if self._delegation.unsettled:
             self._choose(now)
+        metrics = {name: float(value) for name, value in outputs.metrics.items()}
+        if applied:
+            self.metrics = metrics
         record = StepRecord(
             step=self.step,
             batch=batch,
             applied=applied,
             loss=float(outputs.loss),
             gradient_norm=float(outputs.gradient_norm),
-            metrics={name: float(value) for name, value in outputs.metrics.items()},
+            metrics=metrics,
             duration_s=landing.duration_s,
             data_wait_s=landing.data_wait_s,
             examples=count * self._slot_examples if applied else 0,
@@ -99,6 +114,28 @@ class Account:
             total_masked_slots=self.masked_slots,
         )
         return record, incident
+
+    def result(
+        self,
+        reason: FinishReason,
+        *,
+        state_digest: str,
+        durable: bool,
+        newest: Checkpoint | None,
+    ) -> Result:
+        """What the loop amounts to. `newest`: the newest durable checkpoint."""
+        return Result(
+            reason=reason,
+            step=self.step,
+            batches=self.cursor,
+            masked_slots=self.masked_slots,
+            skipped_batches=self.skipped_batches,
+            loss=self.loss,
+            state_digest=state_digest,
+            durable=durable,
+            durable_step=newest.step if newest else -1,
+            checkpoint=str(newest.path) if newest else "",
+        )
 
     def give_up(self, batch: int, fault: Fault, now: float) -> Incident:
         """Skip a batch whose step raised and left the state whole, as the rules allow."""
@@ -137,6 +174,7 @@ class Account:
         entry = _left_out(min(position.cursor, last_batch), last_batch, fault_class)
         self.ledger.add(entry)
         self._stand(position)
+        self.metrics, self.evaluation = {}, {}
         if self._history is not None:
             self._history = LossHistory(self._history.spike, position.losses)
         self._delegation.begin_anew()

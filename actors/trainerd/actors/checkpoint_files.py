@@ -1,8 +1,9 @@
 """The files of checkpoints: which directories are committed, what may be removed.
 
 A checkpoint is `<directory>/<step>/` in Orbax's own layout. Orbax writes into a directory with a
-temporary suffix and renames it, so that a step directory with its metadata file is committed.
-Anything else with a number for a name is debris, and never counts.
+temporary suffix and renames it, so that a step directory with its metadata file is *committed*.
+Anything else with a number for a name is debris, and never counts. One with a manifest is
+*durable*: only such a one is offered to restore from, unless a user names another himself.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from trainerd.actors.checkpoint_manifest import MANIFEST
 
 STATE = "state"
 META = "meta"
@@ -33,8 +36,16 @@ def is_committed(path: Path) -> bool:
     return all((path / name).is_file() for name in _COMMITTED)
 
 
+def is_durable(path: Path) -> bool:
+    """Whether a committed step directory has its manifest: it was read back and synced to disk."""
+    return (path / MANIFEST).is_file() and is_committed(path)
+
+
 def committed(directory: Path) -> list[Checkpoint]:
-    """List the committed checkpoints of a directory, newest first; none if it does not exist."""
+    """The committed checkpoints of a directory, newest first; none if it does not exist.
+
+    Not all of them are durable; see `durable`.
+    """
     try:
         names = os.listdir(directory)
     except (FileNotFoundError, NotADirectoryError):
@@ -45,6 +56,11 @@ def committed(directory: Path) -> list[Checkpoint]:
         if name.isascii() and name.isdecimal() and is_committed(directory / name)
     ]
     return sorted(found, key=lambda checkpoint: checkpoint.step, reverse=True)
+
+
+def durable(directory: Path) -> list[Checkpoint]:
+    """The durable checkpoints of a directory, newest first; none if it does not exist."""
+    return [checkpoint for checkpoint in committed(directory) if is_durable(checkpoint.path)]
 
 
 def set_aside(path: Path) -> Path:

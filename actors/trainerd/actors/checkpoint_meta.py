@@ -15,6 +15,7 @@ import jax
 
 from trainerd.actors.checkpoint_files import META
 from trainerd.actors.ledger import Entry
+from trainerd.actors.step import AXIS
 
 FORMAT = 1
 
@@ -25,8 +26,9 @@ class CheckpointMeta:
 
     `batch` is the cursor: the next batch to feed. `loss` is that of the newest applied update
     (NaN before the first), `losses` what thresholds of loss spikes are made of. `data` is where an
-    iterator of examples stands before `batch`; None with random access. `made_by` is for people:
-    versions, devices, processors.
+    iterator of examples stands before `batch`; None with random access. `metrics` is what the
+    newest applied update measured, `evaluation` the newest evaluation. `specification` (what the
+    run was asked for) and `made_by` (versions, devices, processors) are for people.
     """
 
     run_id: str
@@ -40,6 +42,9 @@ class CheckpointMeta:
     ledger: tuple[Entry, ...]
     losses: tuple[float, ...] = ()
     data: Mapping[str, Any] | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    evaluation: Mapping[str, float] = field(default_factory=dict)
+    specification: Mapping[str, Any] = field(default_factory=dict)
     made_by: Mapping[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
@@ -51,13 +56,16 @@ class CheckpointMeta:
             "slots": self.slots,
             "global_batch": self.global_batch,
             "seed": self.seed,
-            # JSON has no NaN, and the exact bits matter to nobody but a reader of results.
+            # JSON has no NaN.
             "loss": repr(self.loss),
             "masked_slots": self.masked_slots,
             "skipped_batches": self.skipped_batches,
             "ledger": [entry.as_json() for entry in self.ledger],
             "losses": list(self.losses),
             "data": None if self.data is None else dict(self.data),
+            "metrics": {name: repr(value) for name, value in self.metrics.items()},
+            "evaluation": {name: repr(value) for name, value in self.evaluation.items()},
+            "specification": dict(self.specification),
             "made_by": dict(self.made_by),
         }
 
@@ -78,8 +86,20 @@ class CheckpointMeta:
             ledger=tuple(Entry.from_json(entry) for entry in values["ledger"]),
             losses=tuple(float(loss) for loss in values.get("losses", ())),
             data=values.get("data"),
+            metrics=_numbers(values.get("metrics", {})),
+            evaluation=_numbers(values.get("evaluation", {})),
+            specification=dict(values.get("specification", {})),
             made_by=dict(values["made_by"]),
         )
+
+    def measured(self, metric: str) -> float | None:
+        """The value of "loss", of a metric of the newest evaluation, or else of the newest update.
+
+        None: there is none of that name.
+        """
+        if metric == "loss":
+            return self.loss
+        return self.evaluation.get(metric, self.metrics.get(metric))
 
 
 def read_meta(path: Path) -> CheckpointMeta:
@@ -87,13 +107,20 @@ def read_meta(path: Path) -> CheckpointMeta:
     return CheckpointMeta.from_json(json.loads((path / META / "metadata").read_bytes()))
 
 
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    return {str(name): float(value) for name, value in values.items()}
+
+
 def made_by(devices: list[jax.Device]) -> dict[str, Any]:
     """Describe this process: exactness is promised only where all of it is the same."""
-    packages = ("trainerd", "jax", "jaxlib", "optax", "orbax-checkpoint", "numpy")
+    packages = ("trainerd", "jax", "jaxlib", "optax", "orbax-checkpoint", "grain", "numpy")
     return {
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in packages},
         "device_kind": devices[0].device_kind,
         "devices": len(devices),
+        # One axis, over which batches are sharded; the state is the same on all of it.
+        "mesh": {AXIS: len(devices)},
+        "processes": jax.process_count(),
         "cpus": len(os.sched_getaffinity(0)),
     }

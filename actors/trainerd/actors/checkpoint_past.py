@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from trainerd.actors.checkpoint_meta import CheckpointMeta
+from trainerd.actors.checkpoint_files import Checkpoint
+from trainerd.actors.checkpoint_meta import CheckpointMeta, read_meta
 from trainerd.actors.ledger import Entry, Ledger, Omission
 
 
 def superseded(meta: CheckpointMeta, left_out: Iterable[Entry]) -> bool:
     """Whether a checkpoint's state was trained on something that `left_out` leaves out."""
     return trained_on(meta, left_out) is not None
+
+
+def same_past(existing: Checkpoint, meta: CheckpointMeta) -> bool:
+    """Whether a checkpoint of the same step was made on the same batches as `meta` says."""
+    try:
+        there = read_meta(existing.path)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return there.batch == meta.batch and not superseded(there, meta.ledger)
 
 
 def trained_on(meta: CheckpointMeta, left_out: Iterable[Entry]) -> int | None:

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import jax
 import orbax.checkpoint as ocp
 
+from trainerd.actors import checkpoint_damage, checkpoint_manifest
 from trainerd.actors import checkpoint_files as files
+from trainerd.actors.checkpoint_comparison import compare
 from trainerd.actors.checkpoint_files import Checkpoint
+from trainerd.actors.checkpoint_manifest import DigestMismatch, Manifest, Unverified
 from trainerd.actors.checkpoint_meta import CheckpointMeta, read_meta
 from trainerd.actors.checkpoint_noise import hushed
 from trainerd.actors.checkpoint_past import trained_on
 from trainerd.actors.checkpoint_retention import rollback_order
 from trainerd.actors.checkpoint_tree import Nested, from_nested, leaf_kinds, to_nested
-from trainerd.actors.errors import (
-    CheckpointError,
-    CheckpointMismatchError,
-    CheckpointsDamagedError,
-)
+from trainerd.actors.errors import CheckpointError, CheckpointsDamagedError
 from trainerd.actors.ledger import Entry
 from trainerd.actors.reports import Fault, FaultClass, Phase
 from trainerd.actors.state import TrainState
-
-_SHOWN_LEAVES = 8
 
 _log = logging.getLogger(__name__)
 
@@ -50,13 +49,14 @@ def restore_newest(
     left_out: Sequence[Entry] = (),
     at_most_step: int | None = None,
 ) -> Restored | None:
-    """Load the newest sound checkpoint of all `directories`; None if there is none.
+    """Load the newest durable checkpoint of all `directories` that is sound; None: there is none.
 
     With `at_most_step`, for a rollback: the newest of at most so many applied updates; where there
-    is none, the oldest of the others. A directory may be a checkpoint itself. `abstract` gives
-    shapes, dtypes and shardings. A damaged checkpoint is reported, renamed and passed over; one
-    that is superseded, as its state was trained on a batch that `left_out` leaves out, is logged
-    and passed over.
+    is none, the oldest of the others. A directory may be a checkpoint itself: it then need not be
+    durable. `abstract` gives shapes, dtypes and shardings; the devices need not be as many as those
+    that saved. Every file is compared with the manifest, large ones while they are being loaded. A
+    damaged checkpoint is reported, renamed and passed over; one that is superseded, as its state
+    was trained on a batch that `left_out` leaves out, is logged and passed over.
 
     Raises `CheckpointsDamagedError` if there were damaged ones and no sound one is left,
     `CheckpointMismatchError` if a sound one holds another state than the program's, and
@@ -69,6 +69,7 @@ def restore_newest(
     for checkpoint in rollback_order(found, sys.maxsize if at_most_step is None else at_most_step):
         try:
             with hushed():
+                manifest = _structure(checkpoint.path)
                 held, meta = _held(checkpoint.path)
         except Exception as error:
             tried.append(_damaged(checkpoint, error, faulted))
@@ -81,9 +82,9 @@ def restore_newest(
                 batch,
             )
             continue
-        _compare(checkpoint, held, kinds)
+        compare(checkpoint.step, held, kinds)
         try:
-            with hushed():
+            with hushed(), _verified_meanwhile(checkpoint.path, manifest):
                 nested = _load(checkpoint, target)
         except Exception as error:
             tried.append(_damaged(checkpoint, error, faulted))
@@ -98,11 +99,24 @@ def restore_newest(
 
 
 def listed(directory: Path) -> list[Checkpoint]:
-    """The committed checkpoints of a directory, or the one that it is. Raises `CheckpointError`."""
+    """The durable checkpoints of a directory, or the one that it is. Raises `CheckpointError`.
+
+    What is committed only is logged: its save was cut short, or something else wrote it.
+    """
     try:
         if directory.name.isdecimal() and files.is_committed(directory):
             return [Checkpoint(step=int(directory.name), path=directory)]
-        return files.committed(directory)
+        committed = files.committed(directory)
+        durable = [each for each in committed if files.is_durable(each.path)]
+        for each in committed:
+            if each not in durable:
+                _log.warning(
+                    "checkpoint %s is passed over: it has no %s, so nothing vouches for it; name "
+                    "its own path to restore it all the same",
+                    each.path,
+                    checkpoint_manifest.MANIFEST,
+                )
+        return durable
     except OSError as error:
         # Never taken for an empty one: the run would begin anew and bury what is there.
         raise CheckpointError(
@@ -116,22 +130,52 @@ def _damaged(checkpoint: Checkpoint, error: Exception, faulted: Callable[[Fault]
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
         raise error
     lines = str(error).strip().splitlines() or ["no message"]
-    why = f"{type(error).__name__}: {lines[0]}"
+    mismatch = isinstance(error, DigestMismatch)
+    why = lines[0] if mismatch else f"{type(error).__name__}: {lines[0]}"
+    reason = "digest_mismatch" if mismatch else "serialization"
     try:
-        kept = f"kept as {files.set_aside(checkpoint.path)}"
+        kept = f"kept as {checkpoint_damage.mark(checkpoint.path, reason=reason, problem=why)}"
     except OSError as refused:
         kept = f"and could not be renamed: {refused}"
     faulted(
         Fault(
             fault_class=FaultClass.CHECKPOINT_CORRUPT,
-            message=f"checkpoint of step {checkpoint.step} cannot be read ({why}); {kept}",
+            message=f"checkpoint of step {checkpoint.step} cannot be used ({why}); {kept}",
             suggestion="the next older one is used",
             step=checkpoint.step,
             phase=Phase.RESTORE,
-            reason="serialization",
+            reason=reason,
         )
     )
     return f"{checkpoint.path} ({why})"
+
+
+def _structure(path: Path) -> Manifest | None:
+    """Verify all that Orbax is to read but the arrays; None: a user wants it unverified."""
+    try:
+        return checkpoint_manifest.verify_structure(path)
+    except Unverified as error:
+        _log.warning("%s; it is restored unverified, as it was named itself", error)
+        return None
+
+
+@contextlib.contextmanager
+def _verified_meanwhile(path: Path, manifest: Manifest | None) -> Iterator[None]:
+    """Digest the arrays' files while they are being loaded. Raises what is wrong with them.
+
+    That comes before whatever the loading raised: it says why.
+    """
+    if manifest is None:
+        yield
+        return
+    with ThreadPoolExecutor(1, "trainerd-verify") as thread:
+        verified = thread.submit(checkpoint_manifest.verify_data, path, manifest)
+        try:
+            yield
+        except Exception:
+            verified.result()
+            raise
+        verified.result()
 
 
 def _held(path: Path) -> tuple[dict[str, str], CheckpointMeta]:
@@ -152,32 +196,3 @@ def _load(checkpoint: Checkpoint, target: Nested) -> Nested:
     if (step := int(loaded["step"])) != checkpoint.step:
         raise ValueError(f"its state is of step {step}")
     return loaded
-
-
-def _compare(checkpoint: Checkpoint, there: dict[str, str], here: dict[str, str]) -> None:
-    """Refuse a checkpoint whose leaves are not exactly the program's, by path, shape, dtype."""
-    problems = [
-        _difference(name, there.get(name), here.get(name))
-        for name in sorted(there.keys() | here.keys(), key=_parameters_first)
-        if there.get(name) != here.get(name)
-    ]
-    if problems:
-        more = len(problems) - _SHOWN_LEAVES
-        raise CheckpointMismatchError(
-            f"the checkpoint of step {checkpoint.step} holds another state than the program's: "
-            + "; ".join(problems[:_SHOWN_LEAVES])
-            + (f"; and {more} more" if more > 0 else ""),
-            suggestion="run the program and arguments that made it, or begin a new run",
-        )
-
-
-def _parameters_first(name: str) -> tuple[bool, str]:
-    return not name.startswith("params/"), name
-
-
-def _difference(name: str, there: str | None, here: str | None) -> str:
-    if there is None:
-        return f"{name} ({here}) is not in the checkpoint"
-    if here is None:
-        return f"{name} ({there}) is not in the program"
-    return f"{name} is {there} in the checkpoint, {here} in the program"

@@ -2,9 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from trainerd.actors.checkpoint_files import Checkpoint
+
+LOSS = "loss"
+"""The metric that every checkpoint has: the loss of its newest applied update."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """Which durable checkpoints stay: any that one of the rules wants.
+
+    The newest `keep`; every one whose step is a multiple of `every_steps` (0: no such rule); the
+    `best` ones by `metric`, the lowest or, with `highest`, the highest. `rollback_steps`: beside
+    them, what a rollback by so many steps needs (0: none is ever made).
+    """
+
+    keep: int = 3
+    every_steps: int = 0
+    best: int = 0
+    metric: str = LOSS
+    highest: bool = False
+    rollback_steps: int = 0
+
+    def kept(self, scores: Mapping[int, float | None]) -> frozenset[int]:
+        """Of durable checkpoints, as their steps with the value of the metric, those that stay.
+
+        None, and what is not a number, is no value: the best are chosen among the others. Of equal
+        ones only the oldest counts: the rest were not measured since. The newest always stays.
+        """
+        stay = set(kept(scores, keep=self.keep, rollback_steps=self.rollback_steps))
+        if self.every_steps:
+            stay.update(step for step in scores if step > 0 and step % self.every_steps == 0)
+        sign = -1.0 if self.highest else 1.0
+        best: dict[float, int] = {}
+        for step, score in sorted(scores.items()):
+            if score is not None and not math.isnan(score):
+                best.setdefault(sign * score, step)
+        stay.update(best[score] for score in sorted(best)[: self.best])
+        return frozenset(stay)
 
 
 def kept(steps: Iterable[int], *, keep: int, rollback_steps: int) -> frozenset[int]:

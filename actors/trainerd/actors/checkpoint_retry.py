@@ -18,11 +18,13 @@ class Retry:
         self._failures = 0
         self._due_s: float | None = None
 
-    def failed(self, now: float) -> None:
-        """A save failed at `now`."""
+    def failed(self, now: float, *, elsewhere: bool = False) -> None:
+        """A save failed at `now`. `elsewhere`: there is another directory, to be tried at once."""
         self._failures += 1
-        if self._failures <= MOST:
-            self._due_s = now + min(FIRST_S * 2.0 ** (self._failures - 1), LONGEST_S)
+        if self._failures > MOST:
+            return
+        wait_s = min(FIRST_S * 2.0 ** (self._failures - 1), LONGEST_S)
+        self._due_s = now if elsewhere else now + wait_s
 
     def succeeded(self) -> None:
         """A save succeeded: the next failure is a first one."""

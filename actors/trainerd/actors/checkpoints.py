@@ -1,39 +1,48 @@
 """Saving: asynchronous, one at a time, never in the way of training.
 
 A save is *blocked* while the state is copied to the host and then goes on in the background. A
-watcher thread sees it through: it waits for Orbax, removes what is too old or was left behind, and
-reports a `SaveRecord` or a fault. A save that falls due while another is in flight waits for the
-next boundary after it; whoever asked is answered by a state at least as new. After one that failed
-the store wants another at a later boundary, with back-off; see `Retry`.
+watcher thread sees it through: it waits for Orbax, which *commits* the checkpoint, reads every file
+back and writes the manifest, which makes it *durable*, and only then reports a `SaveRecord` and
+removes what no rule keeps. Whatever goes wrong on the way is a fault, and training goes on.
 
-Digests of what was written belong between `commit` and `report` in `_see_through`.
+A save that falls due while another is in flight waits for the next boundary after it; whoever asked
+is answered by a state at least as new. After one that failed the store wants another at a later
+boundary, with back-off (`Retry`), or at once in the fallback directory, if there is one (`Places`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import shutil
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+import jax
 import orbax.checkpoint as ocp
 
 from trainerd.actors import checkpoint_files as files
+from trainerd.actors.checkpoint_claim import Claim
+from trainerd.actors.checkpoint_failure import save_failure
 from trainerd.actors.checkpoint_files import Checkpoint
-from trainerd.actors.checkpoint_meta import CheckpointMeta, read_meta
+from trainerd.actors.checkpoint_meta import CheckpointMeta
 from trainerd.actors.checkpoint_noise import Hush
-from trainerd.actors.checkpoint_past import superseded
-from trainerd.actors.checkpoint_retention import kept
+from trainerd.actors.checkpoint_past import same_past
+from trainerd.actors.checkpoint_places import Places
+from trainerd.actors.checkpoint_retention import Retention
 from trainerd.actors.checkpoint_retry import Retry
+from trainerd.actors.checkpoint_shelf import Shelf
 from trainerd.actors.checkpoint_tree import to_nested
+from trainerd.actors.checkpoint_writer import Job, Writer
 from trainerd.actors.checkpointer import Checkpointer, asynchronous
-from trainerd.actors.faults import save_failure_reason
-from trainerd.actors.reports import Fault, FaultClass, Phase, SaveRecord
+from trainerd.actors.reports import Fault, SaveRecord
 from trainerd.actors.state import TrainState
+
+SAVE_TIMEOUT_S = 600.0
+"""Seconds after which a save that is not durable is reported as one that takes too long."""
+_SLICE_S = 0.2
 
 _log = logging.getLogger(__name__)
 
@@ -48,60 +57,60 @@ class Listener(Protocol):
         """A save failed; training goes on."""
 
 
-@dataclass(slots=True, kw_only=True)
-class _Job:
-    step: int
-    request_ids: tuple[str, ...]
-    started_s: float
-    blocked_s: float
-    overdue: bool = False
-    discarded: bool = False
-
-
 class CheckpointStore:
-    """The checkpoints of one run in one directory. Owned by the loop; `close` it.
+    """The checkpoints of one run, in `directory` and, while that fails, in `fallback`.
 
-    Beside the newest `keep` those stay that a rollback of `rollback_steps` needs; see
-    `checkpoint_retention`.
+    Owned by the loop; `close` it. What stays is what `retention` wants of both directories.
     """
 
     def __init__(
         self,
         directory: Path,
         *,
-        keep: int,
+        retention: Retention,
         listener: Listener,
         clock: Callable[[], float],
-        rollback_steps: int = 0,
-        save_timeout_s: float = 600.0,
-        checkpointer: Checkpointer | None = None,
+        fallback: Path | None = None,
+        save_timeout_s: float = SAVE_TIMEOUT_S,
+        checkpointer: Callable[[], Checkpointer] = asynchronous,
     ) -> None:
-        self._directory = directory
-        self._keep, self._rollback_steps = keep, rollback_steps
+        self._places = Places(directory, fallback)
+        self._shelf = Shelf(self._places.all, retention)
+        self._claims = {place: Claim(place) for place in self._places.all}
         self._listener = listener
         self._clock = clock
         self._save_timeout_s = save_timeout_s
-        self._checkpointer: Checkpointer = checkpointer or asynchronous()
-        # Steps that were to go and could not: never taken for checkpoints again.
-        self._discarded: set[int] = set()
+        self._checkpointer = checkpointer
         self._changed = threading.Condition()
-        self._job: _Job | None = None
+        self._job: Job | None = None
         self._waiting: tuple[str, ...] | None = None
-        self._closed = False
-        self._clean = False
+        self._coalesced = 0
+        # Of several processes that save one state together, the first alone sees to its files.
+        self._leads = jax.process_index() == 0
         self._retry = Retry()
         self._hush = Hush()
-        self._watcher = threading.Thread(target=self._watch, name="trainerd-save", daemon=True)
-        self._watcher.start()
+        self._failure: Fault | None = None
+        self._taken: SaveRecord | None = None
+        self._writer = self._new_writer()
+        # At most one: its save does not end, and the fallback is written to meanwhile.
+        self._left_behind: tuple[Writer, Job] | None = None
 
     def save(
-        self, step: int, state: TrainState, meta: CheckpointMeta, request_ids: tuple[str, ...] = ()
+        self,
+        step: int,
+        state: TrainState,
+        meta: CheckpointMeta,
+        request_ids: tuple[str, ...] = (),
+        *,
+        every_steps: int = 0,
     ) -> None:
         """Begin to save `state`; returns once its buffers may be donated. Never raises for I/O.
 
         A state that is already durable is answered from what is there; while another save is in
-        flight the request waits (`wanted` turns true when it can be met).
+        flight the request waits (`wanted` turns true when it can be met). `every_steps`: the
+        interval that saves are made at, which is passed on.
         """
+        self.check_deadline()
         with self._changed:
             if self._job is not None:
                 self._join_queue(self._job, step, request_ids)
@@ -109,35 +118,26 @@ class CheckpointStore:
             if self._waiting is not None:
                 request_ids = _merged(self._waiting, request_ids)
                 self._waiting = None
+            coalesced, self._coalesced = self._coalesced, 0
             self._retry.began()
-        started_s = self._clock()
-        try:
-            existing = self.durable(step)
-            if existing is not None and _same_past(existing, meta):
-                self._listener.saved(self._record(existing, request_ids))
-                return
-            self._hush.begin()
-            self._prepare(step)
-            self._checkpointer.save(
-                self._directory / str(step),
-                args=ocp.args.Composite(
-                    **{
-                        files.STATE: ocp.args.StandardSave(to_nested(state)),
-                        files.META: ocp.args.JsonSave(meta.as_json()),
-                    }
-                ),
-            )
-        except Exception as error:
-            self._failed(step, error, request_ids)
+            places = self._places.order(self._clock())
+        job = Job(
+            step=step,
+            place=places[0],
+            request_ids=request_ids,
+            started_s=self._clock(),
+            every_steps=every_steps,
+            coalesced=coalesced,
+        )
+        existing = self.durable(step)
+        if existing is not None and same_past(existing, meta):
+            job.place = existing.path.parent
+            self._listener.saved(self._record(job))
             return
-        with self._changed:
-            self._job = _Job(
-                step=step,
-                request_ids=request_ids,
-                started_s=started_s,
-                blocked_s=self._clock() - started_s,
-            )
-            self._changed.notify_all()
+        for place in places:
+            job.place = place
+            if self._begin(job, state, meta, last=place == places[-1]):
+                return
 
     @property
     def wanted(self) -> bool:
@@ -146,28 +146,29 @@ class CheckpointStore:
             waits = self._waiting is not None or self._retry.due(self._clock())
             return self._job is None and waits
 
+    @property
+    def failure(self) -> Fault | None:
+        """Why the newest save failed, if none has become durable since."""
+        with self._changed:
+            return self._failure
+
+    def taken(self) -> SaveRecord | None:
+        """The newest save that became durable since the last call, if any did."""
+        with self._changed:
+            taken, self._taken = self._taken, None
+        return taken
+
     def newest(self) -> Checkpoint | None:
-        """The newest durable checkpoint of this directory; None too if it cannot be read."""
-        try:
-            return next(iter(self._committed()), None)
-        except OSError as error:
-            _log.warning("checkpoints cannot be listed: %s", error)
-            return None
+        """The newest durable checkpoint of all directories; None too if none can be read."""
+        return self._shelf.newest()
 
     def durable(self, step: int) -> Checkpoint | None:
         """The durable checkpoint of `step`, if there is one that can be read."""
-        path = self._directory / str(step)
         with self._changed:
-            # Orbax has renamed it, the watcher has not seen it through.
+            # It has its manifest, and the watcher has not seen it through.
             if self._job is not None and self._job.step == step:
                 return None
-            if step in self._discarded:
-                return None
-        try:
-            return Checkpoint(step=step, path=path) if files.is_committed(path) else None
-        except OSError:
-            # Saving it again fails for the same reason, and says it.
-            return None
+        return self._shelf.durable(step)
 
     def discard_after(self, step: int) -> None:
         """Remove what is newer than `step`, for the run has gone back to it. Never raises for I/O.
@@ -177,198 +178,219 @@ class CheckpointStore:
         for a checkpoint again.
         """
         with self._changed:
-            if self._job is not None and self._job.step > step:
-                self._job.discarded = True
+            left = () if self._left_behind is None else (self._left_behind[1],)
+            for job in (self._job, *left):
+                if job is not None and job.step > step:
+                    job.discarded = True
             # Tries for states that are no longer of the run's past.
             self._retry.succeeded()
             self._waiting = self._waiting or None
-        try:
-            doomed = [found for found in files.committed(self._directory) if found.step > step]
-        except OSError as error:
-            _log.warning("checkpoints after step %d cannot be listed: %s", step, error)
-            return
-        for checkpoint in doomed:
-            self._discard(checkpoint)
+        self._shelf.discard_after(step)
+
+    def check_deadline(self) -> None:
+        """Report a save in flight that takes too long; call it now and then.
+
+        Where there is another directory it is left behind, and the next save goes there.
+        """
+        with self._changed:
+            job = self._job
+            if job is None or job.overdue:
+                return
+            age_s = self._clock() - job.started_s
+            if age_s <= self._save_timeout_s:
+                return
+            job.overdue = True
+            if self._left_behind is None and self._places.elsewhere(job.place):
+                self._leave_behind(job)
+            late = TimeoutError(f"still not durable after {age_s:.0f} s")
+            self._failure = fault = save_failure(job.step, job.place, late)
+        self._listener.faulted(fault)
+
+    def hasten(self, save_timeout_s: float) -> None:
+        """Where there is another directory, give the first one no more time than this."""
+        if len(self._places.all) > 1:
+            self._save_timeout_s = min(self._save_timeout_s, save_timeout_s)
 
     def drain(self, timeout_s: float) -> bool:
         """Wait until no save is in flight. False after the timeout."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self._job is None, timeout_s)
+        until_s = time.monotonic() + timeout_s
+        while True:
+            self.check_deadline()
+            left_s = until_s - time.monotonic()
+            with self._changed:
+                if self._changed.wait_for(lambda: self._job is None, min(max(left_s, 0), _SLICE_S)):
+                    return True
+            if left_s <= 0:
+                return False
 
     def close(self, timeout_s: float) -> bool:
         """See the save in flight through and end the watcher. False if it did not end in time."""
+        until_s = time.monotonic() + timeout_s
         with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-        self._watcher.join(timeout_s)
-        if self._watcher.is_alive():
+            left = () if self._left_behind is None else (self._left_behind[0],)
+            writers = (self._writer, *left)
+        ended = [each.close(max(0.0, until_s - time.monotonic())) for each in writers]
+        if not all(ended):
             _log.warning("the save in flight has not ended within %g s; left behind", timeout_s)
             return False
-        self._checkpointer.close()
         self._hush.close()
+        for claim in self._claims.values():
+            claim.close()
         return True
 
-    def _join_queue(self, job: _Job, step: int, request_ids: tuple[str, ...]) -> None:
+    def _begin(self, job: Job, state: TrainState, meta: CheckpointMeta, *, last: bool) -> bool:
+        """Begin a save in the job's place. False if that failed, which is reported then."""
+        begun_s = self._clock()
+        try:
+            self._hush.begin()
+            self._prepare(job)
+            self._writer.checkpointer.save(
+                job.path,
+                args=ocp.args.Composite(
+                    **{
+                        files.STATE: ocp.args.StandardSave(to_nested(state)),
+                        files.META: ocp.args.JsonSave(meta.as_json()),
+                    }
+                ),
+            )
+        except Exception as error:
+            self._failed(job, error, answers=last)
+            return False
+        job.blocked_s += self._clock() - begun_s
+        with self._changed:
+            self._job = job
+            self._writer.watch(job)
+        return True
+
+    def _join_queue(self, job: Job, step: int, request_ids: tuple[str, ...]) -> None:
         if job.step == step and not job.discarded:
             job.request_ids = _merged(job.request_ids, request_ids)
             return
         self._waiting = _merged(self._waiting or (), request_ids)
-        age_s = self._clock() - job.started_s
-        if age_s > self._save_timeout_s and not job.overdue:
-            job.overdue = True
-            late = TimeoutError(f"still not durable after {age_s:.0f} s")
-            self._report_failure(job.step, late, ())
+        self._coalesced += 1
 
-    def _prepare(self, step: int) -> None:
-        files.make_writable(self._directory)
-        self._remove_debris()
-        path = self._directory / str(step)
-        if path.exists():
-            files.set_aside(path)
-        with self._changed:
-            self._discarded.discard(step)
+    def _leave_behind(self, job: Job) -> None:
+        """Let another writer save from now on. Called with the condition held."""
+        now = self._clock()
+        job.abandoned = True
+        self._writer.retire()
+        self._left_behind, self._writer = (self._writer, job), self._new_writer()
+        self._job = None
+        if job.request_ids:
+            self._waiting = _merged(self._waiting or (), job.request_ids)
+            job.request_ids = ()
+        self._places.failed(job.place, now)
+        self._places.shut(job.place)
+        self._retry.failed(now, elsewhere=True)
+        self._changed.notify_all()
 
-    def _remove_debris(self) -> None:
-        """Remove what was left behind, from a failure until a save has succeeded."""
-        if self._clean:
+    def _new_writer(self) -> Writer:
+        return Writer(self._checkpointer(), self._ended)
+
+    def _prepare(self, job: Job) -> None:
+        if not self._leads:
             return
-        try:
-            files.remove_debris(self._directory)
-        except OSError as error:
-            # It takes space; a save may succeed all the same.
-            _log.warning("what an earlier save left behind could not be removed: %s", error)
+        files.make_writable(job.place)
+        self._claims[job.place].hold()
+        self._shelf.remove_debris(job.place)
+        self._shelf.clear(job.path)
 
-    def _watch(self) -> None:
-        while True:
-            with self._changed:
-                # Ended by close(), which every owner calls.
-                self._changed.wait_for(lambda: self._closed or self._job is not None)
-                job = self._job
-            if job is None:
-                return
-            answered: tuple[str, ...] = ()
-            try:
-                answered = self._see_through(job)
-            except Exception:
-                # A listener's mistake must not be the end of saving.
-                _log.exception("the save of step %d could not be reported", job.step)
-            with self._changed:
-                # Only now: whoever waits for the save is to find it reported.
-                self._job = None
-                late = tuple(name for name in job.request_ids if name not in answered)
-                if late:
-                    self._waiting = _merged(self._waiting or (), late)
-                self._changed.notify_all()
-
-    def _see_through(self, job: _Job) -> tuple[str, ...]:
-        """Wait for a save and report how it ended; return whose requests that answered."""
-        path = self._directory / str(job.step)
-        record, failure = None, None
+    def _ended(self, writer: Writer, job: Job) -> None:
+        """See a save through, in its writer's thread."""
+        answered: tuple[str, ...] = ()
         try:
-            self._checkpointer.wait_until_finished()
-            if not files.is_committed(path):
-                raise FileNotFoundError(2, "the save ended without a checkpoint", str(path))
-            record = SaveRecord(
-                step=job.step,
-                path=str(path),
-                bytes=files.size_bytes(path),
-                blocked_s=job.blocked_s,
-                duration_s=self._clock() - job.started_s,
-            )
-        except Exception as error:
-            failure = error
-        if record is None:
-            assert failure is not None
-            with self._changed:
-                request_ids = job.request_ids
-            self._failed(job.step, failure, request_ids)
-            return request_ids
+            answered = self._see_through(writer, job)
+        except Exception:
+            # A listener's mistake must not be the end of saving.
+            _log.exception("the save of step %d could not be reported", job.step)
         with self._changed:
-            self._retry.succeeded()
+            # Only now: whoever waits for the save is to find it reported.
+            if job.abandoned:
+                self._left_behind = None
+                self._places.reopened(job.place)
+            else:
+                self._job = None
+            late = tuple(name for name in job.request_ids if name not in answered)
+            if late:
+                self._waiting = _merged(self._waiting or (), late)
+            self._changed.notify_all()
+
+    def _see_through(self, writer: Writer, job: Job) -> tuple[str, ...]:
+        """Wait for a save and report how it ended; return whose requests that answered."""
+        try:
+            writer.checkpointer.wait_until_finished()
+            if not files.is_committed(job.path):
+                raise FileNotFoundError(2, "the save ended without a checkpoint", str(job.path))
+            self._shelf.seal(job.path, here=self._leads)
+            job.durable_s = self._clock()
+            if self._leads and not job.discarded:
+                self._tidy(job.place)
+            record = self._record(job)
+        except Exception as error:
+            again = job.place == self._places.first and self._places.elsewhere(job.place)
+            return self._failed(job, error, answers=not again)
+        with self._changed:
+            self._places.succeeded(job.place)
+            if not job.abandoned:
+                self._retry.succeeded()
         self._hush.end()
-        # Once more: Orbax's threads may go on for a while after a save that has raised.
-        self._remove_debris()
-        self._clean = True
-        if not job.discarded:
-            self._remove_old()
+        self._shelf.saved(job.place)
         with self._changed:
             # Held while it is said: nothing is reported that was discarded before.
+            if job.abandoned and not job.discarded:
+                # It was reported as one that failed; those that came after it are newer.
+                _log.info("the save of step %d has become durable after all", job.step)
+                return ()
             if not job.discarded:
+                self._taken, self._failure = record, None
                 self._listener.saved(replace(record, request_ids=job.request_ids))
                 return job.request_ids
-        self._discard(Checkpoint(step=job.step, path=path))
+        self._shelf.discard(Checkpoint(step=job.step, path=job.path))
         return ()
 
-    def _committed(self) -> list[Checkpoint]:
-        """What is committed and was not to go, newest first."""
+    def _tidy(self, place: Path) -> None:
+        # Once more: Orbax's threads may go on for a while after a save that has raised.
+        self._shelf.remove_debris(place)
+        self._shelf.remove_unfinished(place)
+        self._shelf.tidy()
+
+    def _failed(self, job: Job, error: Exception, *, answers: bool) -> tuple[str, ...]:
+        """Clear away what a failed save has left and report it; return whose requests that answers.
+
+        `answers`: nothing else is tried at once, whoever has asked is told that it failed.
+        """
+        self._shelf.remove_failed(job.path)
         with self._changed:
-            discarded = frozenset(self._discarded)
-        return [found for found in files.committed(self._directory) if found.step not in discarded]
+            now = self._clock()
+            self._places.failed(job.place, now)
+            if not job.abandoned:
+                self._retry.failed(now, elsewhere=not answers)
+            # One that was reported as too late is not reported twice.
+            request_ids = job.request_ids if answers and not job.overdue else ()
+        fault = save_failure(job.step, job.place, error, request_ids)
+        if fault.reason == "no_space":
+            # What no rule keeps goes before the next try; what one does keep never does.
+            self._shelf.tidy()
+        if not job.overdue:
+            with self._changed:
+                self._failure = fault
+            self._listener.faulted(fault)
+        return request_ids
 
-    def _discard(self, checkpoint: Checkpoint) -> None:
-        with self._changed:
-            self._discarded.add(checkpoint.step)
-        try:
-            files.remove(checkpoint)
-        except OSError as error:
-            _log.warning("a checkpoint that the run has gone back from stays: %s", error)
-            return
-        with self._changed:
-            self._discarded.discard(checkpoint.step)
-
-    def _remove_old(self) -> None:
-        try:
-            found = self._committed()
-            steps = (checkpoint.step for checkpoint in found)
-            stay = kept(steps, keep=self._keep, rollback_steps=self._rollback_steps)
-            for checkpoint in found:
-                if checkpoint.step not in stay:
-                    files.remove(checkpoint)
-        except OSError as error:
-            _log.warning("an old checkpoint could not be removed: %s", error)
-
-    def _failed(self, step: int, error: Exception, request_ids: tuple[str, ...]) -> None:
-        with self._changed:
-            self._retry.failed(self._clock())
-        # Its space may be what the next save needs; what cannot go now goes with debris.
-        self._clean = False
-        with contextlib.suppress(OSError):
-            for left in self._directory.glob(f"{step}{files.TEMPORARY}*"):
-                shutil.rmtree(left, ignore_errors=True)
-        self._report_failure(step, error, request_ids)
-
-    def _report_failure(self, step: int, error: Exception, request_ids: tuple[str, ...]) -> None:
-        lines = str(error).strip().splitlines() or [""]
-        self._listener.faulted(
-            Fault(
-                fault_class=FaultClass.CHECKPOINT_SAVE_FAILED,
-                message=f"saving step {step} to {self._directory} failed: "
-                f"{type(error).__name__}: {lines[0]}",
-                step=step,
-                phase=Phase.SAVE,
-                reason=save_failure_reason(error),
-                request_ids=request_ids,
-            )
-        )
-
-    def _record(self, checkpoint: Checkpoint, request_ids: tuple[str, ...]) -> SaveRecord:
+    def _record(self, job: Job) -> SaveRecord:
         return SaveRecord(
-            step=checkpoint.step,
-            path=str(checkpoint.path),
-            bytes=files.size_bytes(checkpoint.path),
-            blocked_s=0.0,
-            duration_s=0.0,
-            request_ids=request_ids,
+            step=job.step,
+            path=str(job.path),
+            bytes=files.size_bytes(job.path),
+            blocked_s=job.blocked_s,
+            duration_s=max(0.0, job.durable_s - job.started_s),
+            request_ids=job.request_ids,
+            fallback=job.place != self._places.first,
+            every_steps=job.every_steps,
+            coalesced=job.coalesced,
+            disk_bytes=self._shelf.size_bytes(),
+            disk_free_bytes=self._shelf.free_bytes(job.place),
         )
-
-
-def _same_past(existing: Checkpoint, meta: CheckpointMeta) -> bool:
-    """Whether a checkpoint of the same step was made on the same batches."""
-    try:
-        there = read_meta(existing.path)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    return there.batch == meta.batch and not superseded(there, meta.ledger)
 
 
 def _merged(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from trainerd.actors.accounting import Account
@@ -24,9 +25,15 @@ def conduct(
     *,
     ledger: Ledger,
     directory: Path | None,
+    fallback: Path | None = None,
+    crash_every_s: float = 0.0,
     snapshots: Snapshotting | None = None,
 ) -> Ending:
-    """Train; checkpoints go to `directory`, None: there are none."""
+    """Train; checkpoints go to `directory`, and to `fallback` while that one fails.
+
+    None: there are no checkpoints; there is no fallback. `crash_every_s`: mean seconds between
+    crashes of the run; 0: it does not crash.
+    """
     boundary = Boundary(around.controls)
     account = Account(plan, slot_examples=work.slot_examples, ledger=ledger, position=work.position)
 
@@ -45,8 +52,10 @@ def conduct(
         return run(Unsaved())
     store = CheckpointStore(
         directory,
-        keep=plan.checkpoint_keep,
-        rollback_steps=0 if work.rewind is None else plan.rollback_steps,
+        fallback=fallback,
+        retention=replace(
+            plan.retention, rollback_steps=0 if work.rewind is None else plan.rollback_steps
+        ),
         listener=around.reporter,
         clock=around.clock,
     )
@@ -54,7 +63,17 @@ def conduct(
         # A process that died as it went back has left what is newer; it is not of this past.
         store.discard_after(work.position.step)
     try:
-        return run(Saver(store, plan, boundary, work, directory=directory, clock=around.clock))
+        places = (directory,) if fallback is None else (directory, fallback)
+        saver = Saver(
+            store,
+            plan,
+            boundary,
+            work,
+            directories=places,
+            clock=around.clock,
+            crash_every_s=crash_every_s,
+        )
+        return run(saver)
     finally:
         around.stage.enter(Phase.DRAIN, account.step)
         store.close(plan.final_save_timeout_s)

@@ -6,6 +6,7 @@ import errno
 
 import jax
 
+from trainerd.actors.checkpoint_manifest import DigestMismatch
 from trainerd.actors.errors import CheckpointsDamagedError, DataError, TrainingError
 from trainerd.actors.reports import Fault, FaultClass, Phase
 from trainerd.actors.traceback_text import user_traceback
@@ -40,6 +41,8 @@ def classify(
 def save_failure_reason(error: BaseException) -> str:
     """Name why a save failed, in the words of the fault matrix, from the whole chain of causes."""
     chain = list(_chain(error))
+    if any(isinstance(link, DigestMismatch) for link in chain):
+        return "digest_mismatch"
     for link in chain:
         if isinstance(link, OSError) and link.errno is not None:
             return _ERRNO_REASONS.get(link.errno, "io_error")
@@ -91,6 +94,8 @@ def _chain(error: BaseException) -> list[BaseException]:
 _ERRNO_REASONS = {
     errno.ENOENT: "not_found",
     errno.ENOTDIR: "not_found",
+    # A file where the directory is to be.
+    errno.EEXIST: "not_found",
     errno.EACCES: "permission_denied",
     errno.EPERM: "permission_denied",
     errno.ENOSPC: "no_space",

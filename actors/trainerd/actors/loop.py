@@ -23,11 +23,12 @@ from trainerd.actors.drills import Drill
 from trainerd.actors.errors import DataEnded, TrainingError
 from trainerd.actors.evaluator import Evaluator
 from trainerd.actors.feed import Loaded
+from trainerd.actors.holding import Holding
 from trainerd.actors.hooks import Hooks
 from trainerd.actors.mishaps import Decided, Mishaps
 from trainerd.actors.pipeline import Pipeline, StepLost
 from trainerd.actors.plan import Plan
-from trainerd.actors.reports import FinishReason, Phase, Result
+from trainerd.actors.reports import FaultClass, FinishReason, Phase
 from trainerd.actors.rollback import Rollback
 from trainerd.actors.rules import Rules
 from trainerd.actors.saver import Saving
@@ -39,6 +40,8 @@ from trainerd.actors.work import EpochEnded, Work
 
 _SLICE_S = 0.5
 _OVER = (FinishReason.COMPLETED, FinishReason.DATA_ENDED)
+_HARMLESS = (FaultClass.STEP_EXCEPTION, FaultClass.DATA_ERROR)
+"""What ends a loop and says nothing against its state, where that is whole."""
 
 
 class Loop:
@@ -94,6 +97,15 @@ class Loop:
         self._stepped = False
         self._data_ended = False
         self._epoch = -1
+        self._begun_step = account.step
+        self._holding = Holding(
+            plan,
+            saver=saver,
+            boundary=boundary,
+            reporter=around.reporter,
+            stage=around.stage,
+            clock=around.clock,
+        )
         self._rulebook, self._drill = around.rulebook, around.drill
         self._rules: Rules | None = None
         # Faults that were dealt with and not reported yet, oldest first.
@@ -110,12 +122,15 @@ class Loop:
                 except self._around.interrupts as raised:
                     interrupt, reason = raised, FinishReason.PREEMPTED
                     self._land_all()
-                durable = self._end(reason)
+                reason, durable = self._end(reason)
         except Decided as decided:
             self._overtake()
+            if decided.fault.fault_class in _HARMLESS:
+                self._save_as_it_is()
             return self._ending(FinishReason.DECIDED, decided=decided, raised=interrupt)
         except TrainingError as error:
             self._land_quietly()
+            self._save_as_it_is()
             return self._ending(FinishReason.DECIDED, raised=error)
         return self._ending(reason, durable=durable, raised=interrupt)
 
@@ -168,7 +183,7 @@ class Loop:
         if self._data_ended:
             return FinishReason.DATA_ENDED
         if wishes.pause and wishes.stop is None:
-            wishes = self._hold()
+            wishes = self._holding.pause(self._pipeline.state, self._account)
         if wishes.stop is not None:
             self._wishes = wishes
             return wishes.stop
@@ -284,6 +299,7 @@ class Loop:
         self._stage.enter(Phase.STEP, record.step)
         self._around.reporter.stepped(record)
         self._snapshots.stepped(record)
+        self._saver.stepped(record)
         self._hooks.landed(record)
         if not self._pipeline.in_flight and self._evaluator.due(record.step):
             # Before the callbacks' hooks, so that they see its numbers.
@@ -314,34 +330,34 @@ class Loop:
         self._mishaps.raised(batch, error, self._clock(), stepped=self._stepped)
 
     def _evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._account.evaluation = metrics
         self._around.reporter.evaluated(step, metrics)
         self._hooks.evaluated(step, metrics)
 
-    def _hold(self) -> Wishes:
-        """Pause after a durable save, until told otherwise; return what ended it."""
-        step = self._account.step
-        self._save_durably()
-        self._stage.enter(Phase.PAUSED, step)
-        self._around.reporter.paused(step)
-        while True:
-            self._boundary.wait_while_paused(_SLICE_S)
-            asked = self._boundary.asked()
-            if asked.save:
-                self._saver.save(self._pipeline.state, self._account)
-            if asked.stop is not None:
-                return asked
-            if not asked.pause:
-                self._around.reporter.resumed(step)
-                return Wishes()
+    def _end(self, reason: FinishReason) -> tuple[FinishReason, bool]:
+        """Finish the epoch of a run that is over, make the last state durable.
 
-    def _end(self, reason: FinishReason) -> bool:
-        """Finish the epoch of a run that is over, make the last state durable; False if not."""
+        Return why the run ends, which may change meanwhile, and whether its last state is durable.
+        """
         if reason in _OVER or self._hooks.stopped_by:
             self._evaluator.run(self._pipeline.state, self._account.step)
             self._end_epoch()
         if reason not in _OVER and not self._wishes.stop_saves:
-            return False
-        return self._pipeline.whole() and self._save_durably()
+            return reason, False
+        if not self._pipeline.whole():
+            return reason, False
+        if reason not in _OVER:
+            return reason, self._holding.save(self._pipeline.state, self._account)
+        saved = self._holding.save_last(self._pipeline.state, self._account)
+        return saved.reason or reason, saved.durable
+
+    def _save_as_it_is(self) -> None:
+        """Begin to save a state that an exception has left whole: the next process begins there."""
+        if self._pipeline.whole() and self._account.step > self._begun_step:
+            self._stage.enter(Phase.SAVE, self._account.step)
+            # What is in flight is older, and would be all there is.
+            self._saver.settled()
+            self._saver.save(self._pipeline.state, self._account)
 
     def _land_quietly(self) -> None:
         """Book what is in flight and tell nobody but the reporter: a hook has ended the run."""
@@ -349,10 +365,6 @@ class Loop:
             while (landing := self._pipeline.land()) is not None:
                 record, _ = self._account.settle(landing, self._clock())
                 self._around.reporter.stepped(record)
-
-    def _save_durably(self) -> bool:
-        self._stage.enter(Phase.SAVE, self._account.step)
-        return self._saver.save_durably(self._pipeline.state, self._account)
 
     def _ending(
         self,
@@ -367,17 +379,11 @@ class Loop:
         newest = self._saver.settled()
         whole = self._pipeline.whole()
         over = reason in _OVER or (reason is FinishReason.STOPPED and self._hooks.stopped_by)
-        result = Result(
-            reason=reason,
-            step=account.step,
-            batches=account.cursor,
-            masked_slots=account.masked_slots,
-            skipped_batches=account.skipped_batches,
-            loss=account.loss,
+        result = self._account.result(
+            reason,
             state_digest=state_digest(self._pipeline.state) if whole else "",
             durable=durable,
-            durable_step=newest.step if newest else -1,
-            checkpoint=str(newest.path) if newest else "",
+            newest=newest,
         )
         return Ending(
             result=result,

@@ -47,6 +47,7 @@ def run_loop(
     plan: Plan,
     *,
     checkpoint_directory: Path,
+    fallback_directory: Path | None = None,
     restore_directories: Sequence[Path] = (),
     ledger: Iterable[Entry] = (),
     reporter: Reporter | None = None,
@@ -59,11 +60,12 @@ def run_loop(
 ) -> Result:
     """Train `program` as `plan` says, from the newest checkpoint or from the beginning.
 
-    Checkpoints go to `checkpoint_directory`; the newest sound one of it and of
-    `restore_directories` is continued. `ledger` holds what the run's journal knows to be left out,
-    beside what the checkpoint says. `rulebook`: where other rules than the plan's come from;
-    `drill`: makes faults happen on purpose. `devices`: all there are, by default. Returns why it
-    ended; a fault that needs a decision is put to `reporter.decide`, and never raised.
+    Checkpoints go to `checkpoint_directory`, or to `fallback_directory` while that one fails; the
+    newest sound one of both and of `restore_directories` is continued. `ledger` holds what the
+    run's journal knows to be left out, beside what the checkpoint says. `rulebook`: where other
+    rules than the plan's come from; `drill`: makes faults happen on purpose. `devices`: all there
+    are, by default. Returns why it ended; a fault that needs a decision is put to
+    `reporter.decide`, and never raised.
 
     `recovery`: what the next process is to find on this host, and this one looks for.
 
@@ -73,7 +75,15 @@ def run_loop(
     reporter = reporter or Quiet()
     recovery = recovery or Recovery()
     devices = devices or jax.devices()
-    directories = [checkpoint_directory, *restore_directories]
+    own = (
+        [checkpoint_directory]
+        if fallback_directory is None
+        else [
+            checkpoint_directory,
+            fallback_directory,
+        ]
+    )
+    directories = [*own, *(place for place in restore_directories if place not in own)]
     left_out = tuple(ledger)
     around = Surroundings(
         reporter=reporter,
@@ -102,7 +112,7 @@ def run_loop(
             fault = classify(error, phase=around.stage.phase, step=0, state_intact=True)
             reporter.decide(short_of_memory(fault, planned(plan, devices=len(devices))))
             around.stage.enter(Phase.DRAIN, 0)
-            return _unbegun(checkpoint_directory)
+            return _unbegun(own)
         ending = train(
             program,
             plan,
@@ -110,6 +120,7 @@ def run_loop(
             around,
             ledger=Ledger(left_out),
             directory=checkpoint_directory,
+            fallback=fallback_directory,
             rollback_to=directories,
             snapshots=snapshots,
             recovery=recovery,
@@ -127,6 +138,7 @@ def train(
     *,
     ledger: Ledger,
     directory: Path | None,
+    fallback: Path | None = None,
     rollback_to: Sequence[Path] | None = None,
     snapshots: SnapshotStore | None = None,
     recovery: Recovery | None = None,
@@ -183,7 +195,16 @@ def train(
             told=recovery.told,
         )
     try:
-        return conduct(work, plan, around, ledger=ledger, directory=directory, snapshots=taking)
+        return conduct(
+            work,
+            plan,
+            around,
+            ledger=ledger,
+            directory=directory,
+            fallback=fallback,
+            crash_every_s=recovery.crash_every_s,
+            snapshots=taking,
+        )
     finally:
         feed.close(_FEED_CLOSE_S)
 
@@ -248,10 +269,12 @@ def _unchanged(state: TrainState, _step: int) -> TrainState:
     return replace(state, optimizer=None)
 
 
-def _unbegun(directory: Path) -> Result:
-    newest = None
-    with contextlib.suppress(OSError):
-        newest = next(iter(files.committed(directory)), None)
+def _unbegun(directories: Sequence[Path]) -> Result:
+    found = []
+    for directory in directories:
+        with contextlib.suppress(OSError):
+            found += files.durable(directory)[:1]
+    newest = max(found, key=lambda checkpoint: checkpoint.step, default=None)
     return Result(
         reason=FinishReason.DECIDED,
         step=0,

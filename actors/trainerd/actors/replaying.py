@@ -137,14 +137,14 @@ def beginnings(past: Past, directories: Sequence[Path]) -> list[Checkpoint]:
     """The checkpoints that a replay may begin with, best first."""
     kept = past.checkpoint
     found = [] if kept is None else [Checkpoint(step=int(kept.name), path=kept)]
-    others = [other for directory in directories for other in _committed(directory)]
+    others = [other for directory in directories for other in _durable(directory)]
     found += sorted(others, key=lambda checkpoint: checkpoint.step, reverse=True)
     return [checkpoint for checkpoint in found if _of_its_past(checkpoint, past)]
 
 
-def _committed(directory: Path) -> list[Checkpoint]:
+def _durable(directory: Path) -> list[Checkpoint]:
     try:
-        return files.committed(directory)
+        return files.durable(directory)
     except OSError as error:
         _log.warning("checkpoints cannot be listed: %s", error)
         return []

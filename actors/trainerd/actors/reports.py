@@ -105,7 +105,13 @@ class StepRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SaveRecord:
-    """A checkpoint that is durable. Sizes in bytes, times in seconds."""
+    """A checkpoint that is durable. Sizes in bytes, times in seconds.
+
+    `fallback`: it is not in the run's own directory, which fails. `every_steps`: saves are made
+    after so many updates; 0: not by steps. `coalesced`: saves that fell due during the one before
+    and that this one stands for. `disk_bytes`: all the run's durable checkpoints;
+    `disk_free_bytes`: what may still be written beside this one, -1: nobody can tell.
+    """
 
     step: int
     path: str
@@ -113,6 +119,11 @@ class SaveRecord:
     blocked_s: float
     duration_s: float
     request_ids: tuple[str, ...] = ()
+    fallback: bool = False
+    every_steps: int = 0
+    coalesced: int = 0
+    disk_bytes: int = 0
+    disk_free_bytes: int = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

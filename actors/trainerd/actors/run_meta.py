@@ -27,5 +27,8 @@ def meta_of(
         ledger=account.ledger.entries,
         losses=account.losses,
         data=work.reading(account.cursor),
+        metrics=account.metrics,
+        evaluation=account.evaluation,
+        specification=plan.specification,
         made_by=made_by or {},
     )

@@ -65,7 +65,7 @@ def nothing_at(place: Path) -> CheckpointError:
 def refuse_newer(directory: Path, step: int) -> None:
     """Raise `CheckpointError` if a run that begins at `step` would meet checkpoints of another."""
     try:
-        newest = next(iter(files.committed(directory)), None)
+        newest = next(iter(files.durable(directory)), None)
     except OSError:
         # Saving will fail, and be reported.
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -15,12 +15,18 @@ from trainerd.actors.checkpoint_files import Checkpoint
 from trainerd.actors.checkpoint_meta import made_by
 from trainerd.actors.checkpoints import CheckpointStore
 from trainerd.actors.plan import Plan
+from trainerd.actors.reports import Fault, StepRecord
 from trainerd.actors.run_meta import meta_of
+from trainerd.actors.snapshot_interval import Pace
 from trainerd.actors.state import PyTree
 from trainerd.actors.work import Position, Work
 
 _FIRST_RETRY_S = 0.5
 _LONGEST_RETRY_S = 8.0
+_WRITTEN_BYTES_PER_S = 2e8
+"""What a save is expected to write, until one is measured."""
+_REST_S = 0.001
+"""What a save costs beside its copy: a step that is not dispatched while another one runs."""
 
 
 class Saving(Protocol):
@@ -29,12 +35,26 @@ class Saving(Protocol):
     def due(self, step: int, /) -> bool:
         """Whether a state that has reached `step` is to be saved, short of the final one."""
 
+    @property
+    def wanted(self) -> bool:
+        """Whether a save that failed, or had to wait, is to be made at once."""
+
+    def stepped(self, record: StepRecord, /) -> None:
+        """A step has landed."""
+
     def save(self, state: PyTree, account: Account, /) -> None:
         """Begin to save; returns once the state's buffers may be donated."""
+
+    def durable(self, step: int, /) -> bool:
+        """Whether the state that has reached `step` is durable, as far as anybody can tell."""
 
     def save_durably(self, state: PyTree, account: Account, /) -> bool:
         """Save and wait, trying again with back-off. False: not durable in time, or told to stop
         without saving meanwhile."""
+
+    @property
+    def failure(self) -> Fault | None:
+        """Why the newest save failed, if none has become durable since."""
 
     def settled(self) -> Checkpoint | None:
         """See the save in flight through; return the newest durable checkpoint."""
@@ -46,8 +66,8 @@ class Saving(Protocol):
 class Saver:
     """Saves states at rest. Whoever has asked for a save by then is answered by it.
 
-    A state to begin with that is not in the store's own directory is saved at once: from then on
-    the run does not need the other one.
+    A state to begin with that is not in one of the store's own `directories` is saved at once: from
+    then on the run does not need the other one.
     """
 
     def __init__(
@@ -57,42 +77,87 @@ class Saver:
         boundary: Boundary,
         work: Work,
         *,
-        directory: Path,
+        directories: Sequence[Path],
         clock: Callable[[], float],
+        crash_every_s: float = 0.0,
     ) -> None:
         self._store, self._plan, self._boundary, self._work = store, plan, boundary, work
-        self._directory = directory.absolute()
+        self._directories = frozenset(place.absolute() for place in directories)
         self._saved_step, self._owes = -1, False
+        self._pace: Pace | None = None
+        if plan.checkpoint_auto:
+            size_bytes = sum(getattr(leaf, "nbytes", 0) for leaf in jax.tree.leaves(work.state))
+            self._pace = Pace(
+                expected_cost_s=size_bytes / _WRITTEN_BYTES_PER_S + _REST_S,
+                crash_every_s=crash_every_s,
+            )
+        self._saved_s = clock()
         self._stand(work.position)
-        self._made_by = made_by(_devices(work.state) or jax.devices())
+        devices = _devices(work.state) or jax.devices()
+        # Where the host computes the steps too, what is done in the background is taken from them.
+        self._shared = any(device.platform == "cpu" for device in devices)
+        self._made_by = made_by(devices)
         self._clock = clock
 
     def due(self, step: int) -> bool:
         """Whether a state that has reached `step` is to be saved, short of the final one."""
+        self._store.check_deadline()
         if step >= self._plan.steps:
             return False
-        regular = 0 < step != self._saved_step and step % self._plan.checkpoint_every_steps == 0
-        return regular or self._owes or self._store.wanted
+        fresh = 0 < step != self._saved_step
+        return (fresh and self._regular(step)) or self._owes or self._store.wanted
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a save that failed, or had to wait, is to be made at once."""
+        return self._store.wanted
+
+    def stepped(self, record: StepRecord) -> None:
+        """A step has landed: follow what steps and saves take."""
+        if self._pace is None:
+            return
+        if record.applied:
+            self._pace.stepped(record.duration_s)
+        if (taken := self._store.taken()) is not None:
+            self._pace.took(taken.blocked_s + (taken.duration_s if self._shared else 0.0) + _REST_S)
+
+    def durable(self, step: int) -> bool:
+        """Whether the state that has reached `step` is durable, as far as anybody can tell."""
+        try:
+            return self._store.durable(step) is not None
+        except OSError:
+            # It counts as not saved, and is tried again.
+            return False
 
     def save(self, state: PyTree, account: Account) -> None:
         """Begin to save; returns once the state's buffers may be donated."""
         self._boundary.asked()
-        self._saved_step, self._owes = account.step, False
+        self._saved_step = self._from_step = account.step
+        self._owes = False
+        self._saved_s = self._clock()
         meta = meta_of(account, self._plan, self._work, self._made_by)
         form = self._work.form(state, account.step)
-        self._store.save(account.step, form, meta, self._boundary.take_save_ids())
+        ids = self._boundary.take_save_ids()
+        self._store.save(account.step, form, meta, ids, every_steps=self._every_steps)
+
+    @property
+    def failure(self) -> Fault | None:
+        """Why the newest save failed, if none has become durable since."""
+        return self._store.failure
 
     def save_durably(self, state: PyTree, account: Account) -> bool:
         """Save and wait, trying again with back-off until the plan's timeout.
 
         False: not durable in time, or a stop without saving was asked for meanwhile.
         """
+        # Of all the time there is, the first directory alone gets no more than a half.
+        self._store.hasten(self._plan.final_save_timeout_s / 2)
         deadline_s = self._clock() + self._plan.final_save_timeout_s
         retry_s = _FIRST_RETRY_S
         while True:
             self.save(state, account)
             self._store.drain(max(0.0, deadline_s - self._clock()))
-            saved = self._durable(account.step)
+            saved = self.durable(account.step)
             left_s = deadline_s - self._clock()
             if saved or left_s <= 0:
                 return saved
@@ -118,18 +183,37 @@ class Saver:
     def _stand(self, position: Position) -> None:
         origin = position.origin if position.durable else None
         self._saved_step = -1 if origin is None else position.step
-        self._owes = origin is not None and origin.parent.absolute() != self._directory
+        self._from_step = position.step
+        self._owes = origin is not None and origin.parent.absolute() not in self._directories
 
-    def _durable(self, step: int) -> bool:
-        try:
-            return self._store.durable(step) is not None
-        except OSError:
-            # Nobody can tell: it counts as not saved, and is tried again.
-            return False
+    @property
+    def _every_steps(self) -> int:
+        """The interval in force; 0: not by updates."""
+        return self._plan.checkpoint_every_steps if self._pace is None else self._pace.every
+
+    def _regular(self, step: int) -> bool:
+        plan = self._plan
+        if plan.checkpoint_every_s and self._clock() - self._saved_s >= plan.checkpoint_every_s:
+            return True
+        if self._pace is not None:
+            return 0 < self._pace.every <= step - self._from_step
+        return plan.checkpoint_every_steps > 0 and step % plan.checkpoint_every_steps == 0
 
 
 class Unsaved:
     """Saves nothing. Implements `Saving`."""
+
+    @property
+    def wanted(self) -> bool:
+        """Never."""
+        return False
+
+    def stepped(self, _record: StepRecord, /) -> None:
+        """Do nothing."""
+
+    def durable(self, _step: int, /) -> bool:
+        """Nothing is."""
+        return False
 
     def due(self, _step: int, /) -> bool:
         """Never."""
@@ -141,6 +225,11 @@ class Unsaved:
     def save_durably(self, _state: PyTree, _account: Account, /) -> bool:
         """Do nothing; nothing is durable."""
         return False
+
+    @property
+    def failure(self) -> Fault | None:
+        """Nothing fails."""
+        return None
 
     def settled(self) -> Checkpoint | None:
         """Nothing."""

@@ -225,6 +225,23 @@ def _add_control_commands(command: _AddCommand) -> None:
     delete = command("delete", "remove an ended run and its files")
     for each in (pause, resume, restart, checkpoint, stop, delete):
         _with_run(each)
+    checkpoints = command(
+        "checkpoints",
+        "list a run's checkpoints, verify them, or export one",
+        "Lists the checkpoints of RUN on its host's disk: durable or not, and why. --verify reads "
+        "all of them from the disk and compares every file with what was saved; one that differs "
+        "is marked and never restored from, and the exit code is 1. --export writes the "
+        "parameters of one, and nothing else of it, for Orbax to read.",
+    )
+    _with_run(checkpoints)
+    task = checkpoints.add_mutually_exclusive_group()
+    task.add_argument("--verify", action="store_true", help="read all of them")
+    task.add_argument(
+        "--export", metavar="DIR", help="write parameters to DIR, on the run's host; not there yet"
+    )
+    checkpoints.add_argument(
+        "--step", type=_count, metavar="N", help="of --export: which one (default: the newest)"
+    )
 
 
 def _add_supervision_commands(command: _AddCommand) -> None:

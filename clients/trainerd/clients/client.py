@@ -82,13 +82,15 @@ class Client:
         `timeout_s`: deadline of a call that only reads.
         `work_timeout_s`: deadline of a call that waits for training to do something (check,
         submit, pause, stop, …); default: 300, or `timeout_s` if that is longer; twice that for a
-        replay.
+        replay and for an export, an hour for a verification.
         """
         self.address = normalised(address or default_control_address())
         self._timeout_s = timeout_s
         self._work_timeout_s = max(300.0, timeout_s) if work_timeout_s is None else work_timeout_s
         replay_timeout_s = 2 * max(300.0, timeout_s)
         self._replay_timeout_s = replay_timeout_s if work_timeout_s is None else work_timeout_s
+        verify_timeout_s = max(3600.0, timeout_s)
+        self._verify_timeout_s = verify_timeout_s if work_timeout_s is None else work_timeout_s
         self._channel = open_channel(self.address, tls)
         self._stub = control_pb2_grpc.ControlServiceStub(self._channel)
         self._greeted = False
@@ -201,6 +203,26 @@ class Client:
         request = control_pb2.CheckpointRunRequest(run=run, no_wait=no_wait)
         pending = f"the checkpoint of {run} was asked for"
         return self._work(self._stub.CheckpointRun, request, pending)
+
+    def list_checkpoints(self, run: str) -> control_pb2.ListCheckpointsResponse:
+        """The run's checkpoints on its host's disk, newest first, damaged ones included."""
+        return self._call(self._stub.ListCheckpoints, control_pb2.ListCheckpointsRequest(run=run))
+
+    def verify_checkpoints(self, run: str) -> control_pb2.VerifyCheckpointsResponse:
+        """Read all of the run's checkpoints; one that is not what was saved is marked."""
+        request = control_pb2.VerifyCheckpointsRequest(run=run)
+        return self._call(self._stub.VerifyCheckpoints, request, self._verify_timeout_s)
+
+    def export_checkpoint(
+        self, run: str, directory: str, *, step: int | None = None
+    ) -> control_pb2.ExportCheckpointResponse:
+        """Write a checkpoint's parameters to `directory`, an absolute path on the run's host.
+
+        `step` None: the newest durable checkpoint.
+        """
+        request = control_pb2.ExportCheckpointRequest(run=run, directory=directory, step=step)
+        pending = f"the export of a checkpoint of {run} was asked for"
+        return self._call(self._stub.ExportCheckpoint, request, self._replay_timeout_s, pending)
 
     def watch_run(self, run: str) -> Stream[control_pb2.WatchRunResponse]:
         """A run's situation now and after every change, until it ends."""

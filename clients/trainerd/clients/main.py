@@ -39,6 +39,7 @@ _COMMANDS = {
     "resume": ("control", "resume"),
     "restart": ("control", "restart"),
     "checkpoint": ("control", "checkpoint"),
+    "checkpoints": ("checkpoints", "checkpoints"),
     "stop": ("control", "stop"),
     "delete": ("control", "delete"),
     "policy": ("policy", "policy"),

@@ -16,6 +16,7 @@ from trainerd.clients.wording import (
     plural,
     printable,
     rate,
+    size,
 )
 from trainerd.v1 import fault_pb2, run_pb2
 
@@ -62,6 +63,7 @@ def detail(run: run_pb2.Run, now: datetime.datetime) -> list[str]:
         ("memory", _split(run)),
         ("left out", left_out(run.skipped_batches, run.masked_slots)),
         ("checkpoint", checkpoint_text(run)),
+        *_saving(run),
         *_snapshots(run),
         ("trainer", _trainer(run)),
         ("submitted", f"{date_and_clock(run.submitted_at)} ({age(run.submitted_at, now)} ago)"),
@@ -119,7 +121,34 @@ def checkpoint_text(run: run_pb2.Run) -> str:
     durable = f"step {run.durable_step:,} is durable" if run.durable_step >= 0 else "none yet"
     if run.checkpoint_failures:
         durable += f"; {plural(run.checkpoint_failures, 'save')} failed in a row"
+    if run.checkpoint.fallback:
+        durable += "; in the fallback directory"
     return durable
+
+
+def _saving(run: run_pb2.Run) -> list[tuple[str, str]]:
+    """Where checkpoints are, how often they are made, what the disk has left, what failed."""
+    status, rows = run.checkpoint, []
+    if status.path:
+        rows.append(("", status.path))
+    spec, when = run.spec.checkpoint, []
+    if status.every_steps:
+        chosen = ", chosen from what saves cost" if spec.auto_interval else ""
+        when.append(f"{plural(status.every_steps, 'step')}{chosen}")
+    if spec.every_s:
+        when.append(duration(spec.every_s))
+    if when:
+        rows.append(("", f"every {' and every '.join(when)}"))
+    if status.disk_bytes:
+        full = ""
+        if status.HasField("disk_full_at"):
+            full = f"; the disk is full at {date_and_clock(status.disk_full_at)} at this rate"
+        free = f"{size(status.disk_free_bytes)} free" if status.disk_free_bytes >= 0 else ""
+        used = f"{size(status.disk_bytes)} kept"
+        rows.append(("", ", ".join(filter(None, (used, free))) + full))
+    if run.checkpoint_failures and status.failure:
+        rows.append(("", one_line(status.failure)))
+    return rows
 
 
 def key_metric(evaluation: run_pb2.Evaluation) -> tuple[str, float] | None:

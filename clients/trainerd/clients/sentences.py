@@ -147,8 +147,9 @@ def _evaluated(event: Event) -> str:
 
 def _saved(event: Event) -> str:
     saved = event.checkpoint_saved
+    where = " in the fallback directory" if saved.fallback else ""
     return (
-        f"checkpoint of step {saved.step:,} is durable ({size(saved.bytes)} in "
+        f"checkpoint of step {saved.step:,} is durable{where} ({size(saved.bytes)} in "
         f"{duration(saved.duration_s)}, training waited {duration(saved.blocked_s)}): {saved.path}"
     )
 

@@ -28,6 +28,7 @@ from trainerd.daemon.refusals import refuse
 from trainerd.daemon.replaying import Replaying
 from trainerd.daemon.runtime import Runtime
 from trainerd.daemon.simulating import simulated
+from trainerd.daemon.stored_checkpoints import StoredCheckpoints
 from trainerd.daemon.submitting import Submitting
 from trainerd.daemon.supervision.events import (
     CheckpointRequested,
@@ -88,6 +89,7 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         self._policies = Policies(runtime, views, self._changes)
         self._replaying = Replaying(views, launcher)
         self._files = HostFiles(launcher)
+        self._checkpoints = StoredCheckpoints(views, launcher)
 
     async def GetDaemon(  # noqa: N802
         self, request: control_pb2.GetDaemonRequest, context: _Context
@@ -224,6 +226,25 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         return control_pb2.CheckpointRunResponse(
             run=self._view(self._now(run)), step=saved.step, path=saved.path
         )
+
+    async def ListCheckpoints(  # noqa: N802
+        self, request: control_pb2.ListCheckpointsRequest, context: _Context
+    ) -> control_pb2.ListCheckpointsResponse:
+        """See control.proto."""
+        return await self._checkpoints.list(context, await self._find(context, request.run))
+
+    async def VerifyCheckpoints(  # noqa: N802
+        self, request: control_pb2.VerifyCheckpointsRequest, context: _Context
+    ) -> control_pb2.VerifyCheckpointsResponse:
+        """See control.proto."""
+        return await self._checkpoints.verify(context, await self._find(context, request.run))
+
+    async def ExportCheckpoint(  # noqa: N802
+        self, request: control_pb2.ExportCheckpointRequest, context: _Context
+    ) -> control_pb2.ExportCheckpointResponse:
+        """See control.proto."""
+        run = await self._find(context, request.run)
+        return await self._checkpoints.export(context, run, request)
 
     async def WatchRun(  # noqa: N802
         self, request: control_pb2.WatchRunRequest, context: _Context

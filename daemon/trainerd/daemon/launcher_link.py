@@ -41,6 +41,9 @@ CHECK_S = 150.0
 FILES_S = 30.0
 REPLAY_S = 590.0
 """Seconds a ReplayIncident call may take; the launcher's own deadline is shorter."""
+VERIFY_S = 3600.0
+EXPORT_S = 600.0
+"""Seconds that verifying and exporting checkpoints may take; the launcher's own are shorter."""
 SPAWN_S = 20.0
 """Seconds a fresh launcher may take to serve its socket."""
 RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -143,6 +146,19 @@ class LauncherLink:
     ) -> launcher_pb2.ReplayIncidentResponse:
         """Train again up to an incident's batch; takes minutes."""
         return await self._linked().ReplayIncident(request, timeout=REPLAY_S)
+
+    async def read_checkpoints(
+        self, request: launcher_pb2.ReadCheckpointsRequest
+    ) -> launcher_pb2.ReadCheckpointsResponse:
+        """A run's checkpoints; verified, if asked for, which takes as long as the disk does."""
+        timeout_s = VERIFY_S if request.verify else FILES_S
+        return await self._linked().ReadCheckpoints(request, timeout=timeout_s)
+
+    async def export_parameters(
+        self, request: launcher_pb2.ExportParametersRequest
+    ) -> launcher_pb2.ExportParametersResponse:
+        """Write the parameters of a checkpoint; takes minutes."""
+        return await self._linked().ExportParameters(request, timeout=EXPORT_S)
 
     async def remove_run(self, run: str) -> None:
         """Remove a run's files."""

@@ -6,6 +6,7 @@ a run are removed with the run.
 
 from __future__ import annotations
 
+import collections
 import platform
 import typing
 from collections.abc import Mapping
@@ -21,13 +22,14 @@ from prometheus_client import (
 )
 
 from trainerd.daemon import codec
+from trainerd.daemon.disk_forecast import full_at
 from trainerd.daemon.journal import Stored
 from trainerd.daemon.supervision.events import RunState, TrainerEvent
 from trainerd.daemon.supervision.faults import Phase
 from trainerd.daemon.supervision.policy import Action, FaultClass
 from trainerd.daemon.supervision.state import State
 from trainerd.daemon.telemetry import Pulse
-from trainerd.daemon.views import INIT
+from trainerd.daemon.views import INIT, MAX_SAVES, disk_samples, is_failed_save
 from trainerd.v1 import event_pb2, fault_pb2, inject_pb2, trainer_pb2
 from trainerd.v1.protocol import SOFTWARE
 
@@ -131,6 +133,23 @@ class Metrics:
         self.checkpoint_bytes = gauge(
             "checkpoint_bytes", "Size of the newest durable checkpoint.", "run"
         )
+        self.on_fallback = gauge(
+            "checkpoint_on_fallback",
+            "1 while checkpoints go to the fallback directory.",
+            "run",
+        )
+        self.disk_bytes = gauge(
+            "checkpoint_disk_bytes", "Size of all durable checkpoints of a run.", "run"
+        )
+        self.disk_free_bytes = gauge(
+            "checkpoint_disk_free_bytes", "Free space beside the newest checkpoint.", "run"
+        )
+        self.disk_full_at = gauge(
+            "checkpoint_disk_full_timestamp_seconds",
+            "When that disk is full if it fills as lately; +Inf: it does not fill.",
+            "run",
+        )
+        self._free: dict[str, collections.deque[Stored]] = {}
         self.trainer_up = gauge("trainer_up", "1 while a trainer is attached.", "host")
         self.trainer_state = gauge(
             "trainer_state", "1 for the phase the trainer is in.", "host", "state"
@@ -172,6 +191,7 @@ class Metrics:
                 self._decided(run, message.decision_made)
             case "checkpoint_saved":
                 self._saved(run, message.checkpoint_saved, stored.wall)
+                self._disk(run, stored)
             case "fault_injected":
                 fault = inject_pb2.InjectedFault.Name(message.fault_injected.fault)
                 self.injected.labels(run, _name(fault, "INJECTED_FAULT_")).inc()
@@ -207,6 +227,7 @@ class Metrics:
             if run.id in saves:
                 save = saves[run.id]
                 self._saved_gauges(run.id, save.message.checkpoint_saved, save.wall)
+                self._disk(run.id, save)
                 self.run_step.labels(run.id).set(save.message.checkpoint_saved.step)
 
     def step_report(self, run: str, report: trainer_pb2.StepReport, pulse: Pulse) -> None:
@@ -239,6 +260,7 @@ class Metrics:
     def forget(self, run: str) -> None:
         """Remove every series of a run."""
         self._known.discard(run)
+        self._free.pop(run, None)
         for metric in self._of_runs:
             metric.remove_by_labels({"run": run})
 
@@ -248,7 +270,7 @@ class Metrics:
         self._known.add(run)
         for reason in CHECKPOINT_REASONS:
             self.save_failures.labels(run, reason)
-        for result in ("ok", "failed"):
+        for result in ("ok", "failed", "coalesced"):
             self.saves.labels(run, result)
         for metric in (self.steps, self.examples, self.run_step, self.save_failures_in_a_row):
             metric.labels(run)
@@ -272,6 +294,7 @@ class Metrics:
 
     def _saved(self, run: str, saved: event_pb2.CheckpointSaved, wall: float) -> None:
         self.saves.labels(run, "ok").inc()
+        self.saves.labels(run, "coalesced").inc(saved.coalesced)
         self.save_s.labels(run, "blocking").observe(saved.blocked_s)
         self.save_s.labels(run, "background").observe(saved.duration_s)
         self._saved_gauges(run, saved, wall)
@@ -282,8 +305,19 @@ class Metrics:
         self.save_failures_in_a_row.labels(run).set(0)
         self.checkpoint_bytes.labels(run).set(saved.bytes)
 
+    def _disk(self, run: str, stored: Stored) -> None:
+        saved = stored.message.checkpoint_saved
+        self.on_fallback.labels(run).set(saved.fallback)
+        if not saved.disk_bytes:
+            return
+        self.disk_bytes.labels(run).set(saved.disk_bytes)
+        self.disk_free_bytes.labels(run).set(saved.disk_free_bytes)
+        known = self._free.setdefault(run, collections.deque(maxlen=MAX_SAVES))
+        known.append(stored)
+        self.disk_full_at.labels(run).set(full_at(disk_samples(known)))
+
     def _save_failed(self, run: str, fault: fault_pb2.Fault) -> None:
-        if getattr(fault, "class") != fault_pb2.FAULT_CLASS_CHECKPOINT_SAVE_FAILED:
+        if not is_failed_save(fault):
             return
         reason = fault.reason if fault.reason in CHECKPOINT_REASONS else "unknown"
         self.saves.labels(run, "failed").inc()

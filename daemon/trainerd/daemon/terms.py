@@ -41,7 +41,12 @@ def with_defaults(spec: run_pb2.RunSpec) -> run_pb2.RunSpec:
         train.microbatch = train.global_batch
     _default(train, seed=0, deterministic=True, evaluate_every_steps=0, remat=False)
     train.precision = train.precision or run_pb2.PRECISION_FLOAT32
-    _default(checkpoint, every_steps=50, keep=3)
+    if not (checkpoint.HasField("every_s") or checkpoint.auto_interval):
+        _default(checkpoint, every_steps=50)
+    _default(checkpoint, keep=3, final_save_timeout_s=120.0, final_save_hold_s=3600.0)
+    if checkpoint.HasField("keep_best"):
+        checkpoint.best_metric = checkpoint.best_metric or "loss"
+        checkpoint.best_mode = checkpoint.best_mode or run_pb2.BEST_MODE_LOWEST
     if not checkpoint.on_repeated_failure:
         checkpoint.on_repeated_failure = run_pb2.ON_REPEATED_FAILURE_CONTINUE
     _default(hosts, count=1, min=1)

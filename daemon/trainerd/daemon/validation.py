@@ -21,6 +21,7 @@ _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _ENTRY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _ENVIRONMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REFUSED_ENVIRONMENT = ("LD_", "PYTHON")
+_MAX_FINAL_SAVE_S = 600.0
 _MAX_STEPS = 2**31 - 1
 
 _Problems = Iterator[control_pb2.Problem]
@@ -106,17 +107,13 @@ def _checkpoint(checkpoint: run_pb2.CheckpointSpec) -> _Problems:
         value = getattr(checkpoint, field)
         if value and not PurePosixPath(value).is_absolute():
             yield _relative(f"checkpoint.{field}", value)
-    if checkpoint.fallback_directory:
+    if checkpoint.fallback_directory and checkpoint.fallback_directory == checkpoint.directory:
         yield problem(
             "checkpoint.fallback_directory",
-            "is not supported by this release",
-            "leave it out; a failed save is retried at the next interval",
+            "is checkpoint.directory itself: where one fails the other does too",
+            "name a directory on another device",
         )
-    for field, least in (("every_steps", 1), ("keep", 1), ("max_failures", 1)):
-        if checkpoint.HasField(field):
-            yield from _at_least(f"checkpoint.{field}", getattr(checkpoint, field), least)
-    if checkpoint.HasField("max_age_s"):
-        yield from _positive("checkpoint.max_age_s", checkpoint.max_age_s)
+    yield from _when_and_what(checkpoint)
     if checkpoint.on_repeated_failure not in run_pb2.OnRepeatedFailure.values():
         yield problem(
             "checkpoint.on_repeated_failure",
@@ -133,6 +130,40 @@ def _checkpoint(checkpoint: run_pb2.CheckpointSpec) -> _Problems:
             'is "pause" or "fail", but nothing says when',
             "set checkpoint.max_failures or checkpoint.max_age_s",
         )
+
+
+def _when_and_what(checkpoint: run_pb2.CheckpointSpec) -> _Problems:
+    """When checkpoints are saved, which of them are kept."""
+    for name in ("every_steps", "keep", "max_failures", "keep_every_steps", "keep_best"):
+        if checkpoint.HasField(name):
+            yield from _at_least(f"checkpoint.{name}", getattr(checkpoint, name), 1)
+    for name in ("max_age_s", "every_s", "final_save_timeout_s", "final_save_hold_s"):
+        if checkpoint.HasField(name):
+            yield from _positive(f"checkpoint.{name}", getattr(checkpoint, name))
+    if _MAX_FINAL_SAVE_S < checkpoint.final_save_timeout_s < math.inf:
+        yield problem(
+            "checkpoint.final_save_timeout_s",
+            f"must be ≤ {_MAX_FINAL_SAVE_S:g}, got {checkpoint.final_save_timeout_s:g}: a trainer "
+            "that saves for longer counts as hung",
+        )
+    for name in ("every_steps", "every_s"):
+        if checkpoint.auto_interval and checkpoint.HasField(name):
+            yield problem(
+                "checkpoint.auto_interval",
+                f"cannot be given together with checkpoint.{name}: both say when to save",
+                "keep one of the two",
+            )
+    if checkpoint.best_mode not in run_pb2.BestMode.values():
+        yield problem(
+            "checkpoint.best_mode", f'must be "lowest" or "highest", got {checkpoint.best_mode}'
+        )
+    for name in ("best_metric", "best_mode"):
+        if getattr(checkpoint, name) and not checkpoint.HasField("keep_best"):
+            yield problem(
+                f"checkpoint.{name}",
+                "is given, but nothing is kept by it",
+                "say how many: checkpoint.keep_best",
+            )
 
 
 def _hosts(hosts: run_pb2.HostsSpec) -> _Problems:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from trainerd.daemon import codec
+from trainerd.daemon.disk_forecast import full_at
 from trainerd.daemon.journal import Stored
 from trainerd.daemon.left_out import LeftOut
 from trainerd.daemon.supervision import state as supervision
@@ -26,6 +27,8 @@ _TERMINAL = {codec.enum_value(_RUN["state"], state) for state in TERMINAL}
 
 INIT = "init"
 """Where a state came from that was made, not restored."""
+_FAR_S = 32_503_680_000.0
+"""The year 3000: what lies beyond it is never."""
 MAX_SAVES = 64
 """Checkpoints of a run that are remembered: far more than are kept."""
 
@@ -185,12 +188,13 @@ def _fold(known: RunFacts, stored: Stored) -> None:
             facts.last_evaluation.CopyFrom(evaluation)
         case "checkpoint_saved":
             known.saves.append(stored)
-            facts.checkpoint_failures = 0
+            _saved(known, stored)
             facts.step = max(facts.step, message.checkpoint_saved.step)
         case "fault_raised":
             fault = message.fault_raised.fault
-            failed = fault_pb2.FAULT_CLASS_CHECKPOINT_SAVE_FAILED
-            facts.checkpoint_failures += getattr(fault, "class") == failed
+            if is_failed_save(fault):
+                facts.checkpoint_failures += 1
+                facts.checkpoint.failure = fault.message
             known.left_out.raised(fault)
         case "rolled_back":
             _rolled_back(known, message.rolled_back)
@@ -211,6 +215,41 @@ def _fold(known: RunFacts, stored: Stored) -> None:
                 facts.ended_at.CopyFrom(message.time)
         case _:
             pass  # The other kinds add nothing to what the supervisor's state shows.
+
+
+def is_failed_save(fault: fault_pb2.Fault) -> bool:
+    """Whether a fault is a save that failed; one that is asked about sums up others."""
+    failed = getattr(fault, "class") == fault_pb2.FAULT_CLASS_CHECKPOINT_SAVE_FAILED
+    return failed and not fault.awaits_decision
+
+
+def disk_samples(saves: Iterable[Stored]) -> list[tuple[float, float]]:
+    """When what was free beside a run's checkpoints: (time, bytes), oldest first, of one disk."""
+    told = [(stored.wall, stored.message.checkpoint_saved) for stored in saves]
+    newest = told[-1][1].fallback if told else False
+    return [
+        (wall, float(saved.disk_free_bytes))
+        for wall, saved in told
+        # An older trainer did not tell.
+        if saved.disk_bytes > 0 <= saved.disk_free_bytes and saved.fallback == newest
+    ]
+
+
+def _saved(known: RunFacts, stored: Stored) -> None:
+    facts, saved = known.facts, stored.message.checkpoint_saved
+    facts.checkpoint_failures = 0
+    status = run_pb2.CheckpointStatus(
+        path=saved.path,
+        fallback=saved.fallback,
+        bytes=saved.bytes,
+        every_steps=saved.every_steps,
+        disk_bytes=saved.disk_bytes,
+        disk_free_bytes=saved.disk_free_bytes if saved.disk_bytes else -1,
+    )
+    status.saved_at.CopyFrom(stored.message.time)
+    if (full_s := full_at(disk_samples(known.saves))) < _FAR_S:
+        status.disk_full_at.FromSeconds(int(full_s))
+    facts.checkpoint.CopyFrom(status)
 
 
 def _rolled_back(known: RunFacts, event: event_pb2.RolledBack) -> None:

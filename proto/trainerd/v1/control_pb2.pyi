@@ -1,6 +1,7 @@
 import datetime
 
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from trainerd.v1 import checkpoint_pb2 as _checkpoint_pb2
 from trainerd.v1 import event_pb2 as _event_pb2
 from trainerd.v1 import fault_pb2 as _fault_pb2
 from trainerd.v1 import incident_pb2 as _incident_pb2
@@ -218,6 +219,56 @@ class CheckpointRunResponse(_message.Message):
     step: int
     path: str
     def __init__(self, run: _Optional[_Union[_run_pb2.Run, _Mapping]] = ..., step: _Optional[int] = ..., path: _Optional[str] = ...) -> None: ...
+
+class ListCheckpointsRequest(_message.Message):
+    __slots__ = ("run",)
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    def __init__(self, run: _Optional[str] = ...) -> None: ...
+
+class ListCheckpointsResponse(_message.Message):
+    __slots__ = ("checkpoints",)
+    CHECKPOINTS_FIELD_NUMBER: _ClassVar[int]
+    checkpoints: _containers.RepeatedCompositeFieldContainer[_checkpoint_pb2.StoredCheckpoint]
+    def __init__(self, checkpoints: _Optional[_Iterable[_Union[_checkpoint_pb2.StoredCheckpoint, _Mapping]]] = ...) -> None: ...
+
+class VerifyCheckpointsRequest(_message.Message):
+    __slots__ = ("run",)
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    def __init__(self, run: _Optional[str] = ...) -> None: ...
+
+class VerifyCheckpointsResponse(_message.Message):
+    __slots__ = ("checkpoints",)
+    CHECKPOINTS_FIELD_NUMBER: _ClassVar[int]
+    checkpoints: _containers.RepeatedCompositeFieldContainer[_checkpoint_pb2.StoredCheckpoint]
+    def __init__(self, checkpoints: _Optional[_Iterable[_Union[_checkpoint_pb2.StoredCheckpoint, _Mapping]]] = ...) -> None: ...
+
+class ExportCheckpointRequest(_message.Message):
+    __slots__ = ("run", "step", "directory")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    DIRECTORY_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    step: int
+    directory: str
+    def __init__(self, run: _Optional[str] = ..., step: _Optional[int] = ..., directory: _Optional[str] = ...) -> None: ...
+
+class ExportCheckpointResponse(_message.Message):
+    __slots__ = ("step", "path", "directory", "arrays", "parameters", "bytes")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    DIRECTORY_FIELD_NUMBER: _ClassVar[int]
+    ARRAYS_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    path: str
+    directory: str
+    arrays: int
+    parameters: int
+    bytes: int
+    def __init__(self, step: _Optional[int] = ..., path: _Optional[str] = ..., directory: _Optional[str] = ..., arrays: _Optional[int] = ..., parameters: _Optional[int] = ..., bytes: _Optional[int] = ...) -> None: ...
 
 class WatchRunRequest(_message.Message):
     __slots__ = ("run",)

@@ -92,6 +92,21 @@ class ControlServiceStub:
                 request_serializer=trainerd_dot_v1_dot_control__pb2.CheckpointRunRequest.SerializeToString,
                 response_deserializer=trainerd_dot_v1_dot_control__pb2.CheckpointRunResponse.FromString,
                 _registered_method=True)
+        self.ListCheckpoints = channel.unary_unary(
+                '/trainerd.v1.ControlService/ListCheckpoints',
+                request_serializer=trainerd_dot_v1_dot_control__pb2.ListCheckpointsRequest.SerializeToString,
+                response_deserializer=trainerd_dot_v1_dot_control__pb2.ListCheckpointsResponse.FromString,
+                _registered_method=True)
+        self.VerifyCheckpoints = channel.unary_unary(
+                '/trainerd.v1.ControlService/VerifyCheckpoints',
+                request_serializer=trainerd_dot_v1_dot_control__pb2.VerifyCheckpointsRequest.SerializeToString,
+                response_deserializer=trainerd_dot_v1_dot_control__pb2.VerifyCheckpointsResponse.FromString,
+                _registered_method=True)
+        self.ExportCheckpoint = channel.unary_unary(
+                '/trainerd.v1.ControlService/ExportCheckpoint',
+                request_serializer=trainerd_dot_v1_dot_control__pb2.ExportCheckpointRequest.SerializeToString,
+                response_deserializer=trainerd_dot_v1_dot_control__pb2.ExportCheckpointResponse.FromString,
+                _registered_method=True)
         self.WatchRun = channel.unary_stream(
                 '/trainerd.v1.ControlService/WatchRun',
                 request_serializer=trainerd_dot_v1_dot_control__pb2.WatchRunRequest.SerializeToString,
@@ -232,6 +247,28 @@ class ControlServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListCheckpoints(self, request, context):
+        """The checkpoints of a run on its host's disk, newest first, damaged ones included.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def VerifyCheckpoints(self, request, context):
+        """Reads all of a run's durable checkpoints and compares them with their manifests. One that is
+        not what was saved is marked. Takes as long as the disk does.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportCheckpoint(self, request, context):
+        """Writes the parameters of a run's checkpoint, and nothing else of it, for Orbax to read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchRun(self, request, context):
         """Streams a run: its situation now and after every change, until it ends.
         """
@@ -366,6 +403,21 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     servicer.CheckpointRun,
                     request_deserializer=trainerd_dot_v1_dot_control__pb2.CheckpointRunRequest.FromString,
                     response_serializer=trainerd_dot_v1_dot_control__pb2.CheckpointRunResponse.SerializeToString,
+            ),
+            'ListCheckpoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCheckpoints,
+                    request_deserializer=trainerd_dot_v1_dot_control__pb2.ListCheckpointsRequest.FromString,
+                    response_serializer=trainerd_dot_v1_dot_control__pb2.ListCheckpointsResponse.SerializeToString,
+            ),
+            'VerifyCheckpoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.VerifyCheckpoints,
+                    request_deserializer=trainerd_dot_v1_dot_control__pb2.VerifyCheckpointsRequest.FromString,
+                    response_serializer=trainerd_dot_v1_dot_control__pb2.VerifyCheckpointsResponse.SerializeToString,
+            ),
+            'ExportCheckpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExportCheckpoint,
+                    request_deserializer=trainerd_dot_v1_dot_control__pb2.ExportCheckpointRequest.FromString,
+                    response_serializer=trainerd_dot_v1_dot_control__pb2.ExportCheckpointResponse.SerializeToString,
             ),
             'WatchRun': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchRun,
@@ -723,6 +775,87 @@ class ControlService:
             '/trainerd.v1.ControlService/CheckpointRun',
             trainerd_dot_v1_dot_control__pb2.CheckpointRunRequest.SerializeToString,
             trainerd_dot_v1_dot_control__pb2.CheckpointRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCheckpoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trainerd.v1.ControlService/ListCheckpoints',
+            trainerd_dot_v1_dot_control__pb2.ListCheckpointsRequest.SerializeToString,
+            trainerd_dot_v1_dot_control__pb2.ListCheckpointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyCheckpoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trainerd.v1.ControlService/VerifyCheckpoints',
+            trainerd_dot_v1_dot_control__pb2.VerifyCheckpointsRequest.SerializeToString,
+            trainerd_dot_v1_dot_control__pb2.VerifyCheckpointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportCheckpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trainerd.v1.ControlService/ExportCheckpoint',
+            trainerd_dot_v1_dot_control__pb2.ExportCheckpointRequest.SerializeToString,
+            trainerd_dot_v1_dot_control__pb2.ExportCheckpointResponse.FromString,
             options,
             channel_credentials,
             insecure,

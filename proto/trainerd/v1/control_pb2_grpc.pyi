@@ -58,6 +58,14 @@ class ControlServiceStub:
     """Drains a run's trainer and starts a new process."""
     CheckpointRun: _grpc.UnaryUnaryMultiCallable[_control_pb2.CheckpointRunRequest, _control_pb2.CheckpointRunResponse]
     """Saves a checkpoint now; answers when it is durable."""
+    ListCheckpoints: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListCheckpointsRequest, _control_pb2.ListCheckpointsResponse]
+    """The checkpoints of a run on its host's disk, newest first, damaged ones included."""
+    VerifyCheckpoints: _grpc.UnaryUnaryMultiCallable[_control_pb2.VerifyCheckpointsRequest, _control_pb2.VerifyCheckpointsResponse]
+    """Reads all of a run's durable checkpoints and compares them with their manifests. One that is
+    not what was saved is marked. Takes as long as the disk does.
+    """
+    ExportCheckpoint: _grpc.UnaryUnaryMultiCallable[_control_pb2.ExportCheckpointRequest, _control_pb2.ExportCheckpointResponse]
+    """Writes the parameters of a run's checkpoint, and nothing else of it, for Orbax to read."""
     WatchRun: _grpc.UnaryStreamMultiCallable[_control_pb2.WatchRunRequest, _control_pb2.WatchRunResponse]
     """Streams a run: its situation now and after every change, until it ends."""
     ListEvents: _grpc.UnaryStreamMultiCallable[_control_pb2.ListEventsRequest, _control_pb2.ListEventsResponse]
@@ -111,6 +119,14 @@ class ControlServiceAsyncStub(ControlServiceStub):
     """Drains a run's trainer and starts a new process."""
     CheckpointRun: _aio.UnaryUnaryMultiCallable[_control_pb2.CheckpointRunRequest, _control_pb2.CheckpointRunResponse]  # type: ignore[assignment]
     """Saves a checkpoint now; answers when it is durable."""
+    ListCheckpoints: _aio.UnaryUnaryMultiCallable[_control_pb2.ListCheckpointsRequest, _control_pb2.ListCheckpointsResponse]  # type: ignore[assignment]
+    """The checkpoints of a run on its host's disk, newest first, damaged ones included."""
+    VerifyCheckpoints: _aio.UnaryUnaryMultiCallable[_control_pb2.VerifyCheckpointsRequest, _control_pb2.VerifyCheckpointsResponse]  # type: ignore[assignment]
+    """Reads all of a run's durable checkpoints and compares them with their manifests. One that is
+    not what was saved is marked. Takes as long as the disk does.
+    """
+    ExportCheckpoint: _aio.UnaryUnaryMultiCallable[_control_pb2.ExportCheckpointRequest, _control_pb2.ExportCheckpointResponse]  # type: ignore[assignment]
+    """Writes the parameters of a run's checkpoint, and nothing else of it, for Orbax to read."""
     WatchRun: _aio.UnaryStreamMultiCallable[_control_pb2.WatchRunRequest, _control_pb2.WatchRunResponse]  # type: ignore[assignment]
     """Streams a run: its situation now and after every change, until it ends."""
     ListEvents: _aio.UnaryStreamMultiCallable[_control_pb2.ListEventsRequest, _control_pb2.ListEventsResponse]  # type: ignore[assignment]
@@ -227,6 +243,32 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.CheckpointRunResponse, _abc.Awaitable[_control_pb2.CheckpointRunResponse]]:
         """Saves a checkpoint now; answers when it is durable."""
+
+    @_abc_1.abstractmethod
+    def ListCheckpoints(
+        self,
+        request: _control_pb2.ListCheckpointsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ListCheckpointsResponse, _abc.Awaitable[_control_pb2.ListCheckpointsResponse]]:
+        """The checkpoints of a run on its host's disk, newest first, damaged ones included."""
+
+    @_abc_1.abstractmethod
+    def VerifyCheckpoints(
+        self,
+        request: _control_pb2.VerifyCheckpointsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.VerifyCheckpointsResponse, _abc.Awaitable[_control_pb2.VerifyCheckpointsResponse]]:
+        """Reads all of a run's durable checkpoints and compares them with their manifests. One that is
+        not what was saved is marked. Takes as long as the disk does.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportCheckpoint(
+        self,
+        request: _control_pb2.ExportCheckpointRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ExportCheckpointResponse, _abc.Awaitable[_control_pb2.ExportCheckpointResponse]]:
+        """Writes the parameters of a run's checkpoint, and nothing else of it, for Orbax to read."""
 
     @_abc_1.abstractmethod
     def WatchRun(

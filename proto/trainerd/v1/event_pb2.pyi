@@ -279,20 +279,30 @@ class Evaluated(_message.Message):
     def __init__(self, evaluation: _Optional[_Union[_run_pb2.Evaluation, _Mapping]] = ...) -> None: ...
 
 class CheckpointSaved(_message.Message):
-    __slots__ = ("step", "path", "bytes", "blocked_s", "duration_s", "request_ids")
+    __slots__ = ("step", "path", "bytes", "blocked_s", "duration_s", "request_ids", "fallback", "every_steps", "coalesced", "disk_bytes", "disk_free_bytes")
     STEP_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
     BYTES_FIELD_NUMBER: _ClassVar[int]
     BLOCKED_S_FIELD_NUMBER: _ClassVar[int]
     DURATION_S_FIELD_NUMBER: _ClassVar[int]
     REQUEST_IDS_FIELD_NUMBER: _ClassVar[int]
+    FALLBACK_FIELD_NUMBER: _ClassVar[int]
+    EVERY_STEPS_FIELD_NUMBER: _ClassVar[int]
+    COALESCED_FIELD_NUMBER: _ClassVar[int]
+    DISK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DISK_FREE_BYTES_FIELD_NUMBER: _ClassVar[int]
     step: int
     path: str
     bytes: int
     blocked_s: float
     duration_s: float
     request_ids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, step: _Optional[int] = ..., path: _Optional[str] = ..., bytes: _Optional[int] = ..., blocked_s: _Optional[float] = ..., duration_s: _Optional[float] = ..., request_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+    fallback: bool
+    every_steps: int
+    coalesced: int
+    disk_bytes: int
+    disk_free_bytes: int
+    def __init__(self, step: _Optional[int] = ..., path: _Optional[str] = ..., bytes: _Optional[int] = ..., blocked_s: _Optional[float] = ..., duration_s: _Optional[float] = ..., request_ids: _Optional[_Iterable[str]] = ..., fallback: _Optional[bool] = ..., every_steps: _Optional[int] = ..., coalesced: _Optional[int] = ..., disk_bytes: _Optional[int] = ..., disk_free_bytes: _Optional[int] = ...) -> None: ...
 
 class FaultRaised(_message.Message):
     __slots__ = ("fault", "request_ids", "question")

@@ -22,6 +22,7 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from trainerd.v1 import checkpoint_pb2 as trainerd_dot_v1_dot_checkpoint__pb2
 from trainerd.v1 import control_pb2 as trainerd_dot_v1_dot_control__pb2
 from trainerd.v1 import event_pb2 as trainerd_dot_v1_dot_event__pb2
 from trainerd.v1 import fault_pb2 as trainerd_dot_v1_dot_fault__pb2
@@ -31,59 +32,67 @@ from trainerd.v1 import link_pb2 as trainerd_dot_v1_dot_link__pb2
 from trainerd.v1 import run_pb2 as trainerd_dot_v1_dot_run__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atrainerd/v1/launcher.proto\x12\x0btrainerd.v1\x1a\x19trainerd/v1/control.proto\x1a\x17trainerd/v1/event.proto\x1a\x17trainerd/v1/fault.proto\x1a\x1atrainerd/v1/incident.proto\x1a\x18trainerd/v1/inject.proto\x1a\x16trainerd/v1/link.proto\x1a\x15trainerd/v1/run.proto\"^\n\x14WatchTrainersRequest\x12.\n\x08protocol\x18\x01 \x01(\x0b\x32\x1c.trainerd.v1.ProtocolVersion\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\"l\n\nExitRecord\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x0b\n\x03run\x18\x02 \x01(\t\x12\x13\n\x0bincarnation\x18\x03 \x01(\x03\x12*\n\x06\x65xited\x18\x04 \x01(\x0b\x32\x1a.trainerd.v1.TrainerExited\"x\n\x15WatchTrainersResponse\x12+\n\x05hello\x18\x01 \x01(\x0b\x32\x1a.trainerd.v1.LauncherHelloH\x00\x12\'\n\x04\x65xit\x18\x02 \x01(\x0b\x32\x17.trainerd.v1.ExitRecordH\x00\x42\t\n\x07payload\"\x8a\x01\n\rLauncherHello\x12.\n\x08protocol\x18\x01 \x01(\x0b\x32\x1c.trainerd.v1.ProtocolVersion\x12\x10\n\x08instance\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\x03\x12*\n\x08trainers\x18\x04 \x03(\x0b\x32\x18.trainerd.v1.LiveTrainer\"\x94\x04\n\nAssignment\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x03\x12\"\n\x04spec\x18\x03 \x01(\x0b\x32\x14.trainerd.v1.RunSpec\x12\r\n\x05slots\x18\x04 \x01(\x05\x12\x16\n\x0e\x61ttach_address\x18\x05 \x01(\t\x12\r\n\x05token\x18\x06 \x01(\t\x12\x15\n\rrun_directory\x18\x07 \x01(\t\x12\x1c\n\x14\x63heckpoint_directory\x18\x08 \x01(\t\x12\x1b\n\x13restore_directories\x18\t \x03(\t\x12\x14\n\x0clauncher_pid\x18\n \x01(\x03\x12\x16\n\x0eorphan_grace_s\x18\x0b \x01(\x01\x12(\n\x06ledger\x18\x0c \x03(\x0b\x32\x18.trainerd.v1.LedgerEntry\x12\x0c\n\x04host\x18\r \x01(\t\x12\x16\n\x0epolicy_version\x18\x0e \x01(\x03\x12\x12\n\nslot_parts\x18\x0f \x01(\x05\x12/\n\ninjections\x18\x10 \x03(\x0b\x32\x1b.trainerd.v1.ArmedInjection\x12\x1a\n\x12snapshot_directory\x18\x11 \x01(\t\x12\x16\n\x0esnapshot_bytes\x18\x12 \x01(\x03\x12\x1c\n\x14\x65xecutable_directory\x18\x13 \x01(\t\x12#\n\x1bmean_time_between_crashes_s\x18\x14 \x01(\x01\"B\n\x13StartTrainerRequest\x12+\n\nassignment\x18\x01 \x01(\x0b\x32\x17.trainerd.v1.Assignment\"1\n\x14StartTrainerResponse\x12\x0b\n\x03pid\x18\x01 \x01(\x03\x12\x0c\n\x04warm\x18\x02 \x01(\x08\"_\n\x12KillTrainerRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x03\x12\x0f\n\x07grace_s\x18\x03 \x01(\x01\x12\x16\n\x0e\x63ollect_stacks\x18\x04 \x01(\x08\"$\n\x13KillTrainerResponse\x12\r\n\x05\x66ound\x18\x01 \x01(\x08\"9\n\x13\x43heckProgramRequest\x12\"\n\x04spec\x18\x01 \x01(\x0b\x32\x14.trainerd.v1.RunSpec\">\n\x14\x43heckProgramResponse\x12&\n\x08problems\x18\x01 \x03(\x0b\x32\x14.trainerd.v1.Problem\"U\n\x0eReadLogRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x03\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\x11\n\tmax_bytes\x18\x04 \x01(\x05\"I\n\x0fReadLogResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x13\n\x0bnext_offset\x18\x02 \x01(\x03\x12\x13\n\x0bincarnation\x18\x03 \x01(\x03\"\x1f\n\x10RemoveRunRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"\x13\n\x11RemoveRunResponse\"p\n\x14WriteIncidentRequest\x12\'\n\x08incident\x18\x01 \x01(\x0b\x32\x15.trainerd.v1.Incident\x12/\n\x08\x65vidence\x18\x02 \x01(\x0b\x32\x1d.trainerd.v1.IncidentEvidence\"\x17\n\x15WriteIncidentResponse\"#\n\x14ReadIncidentsRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"A\n\x15ReadIncidentsResponse\x12(\n\tincidents\x18\x01 \x03(\x0b\x32\x15.trainerd.v1.Incident\"2\n\x13ReadIncidentRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x03\"\x83\x01\n\x14ReadIncidentResponse\x12\'\n\x08incident\x18\x01 \x01(\x0b\x32\x15.trainerd.v1.Incident\x12/\n\x08\x65vidence\x18\x02 \x01(\x0b\x32\x1d.trainerd.v1.IncidentEvidence\x12\x11\n\tdirectory\x18\x03 \x01(\t\"\x82\x01\n\x15ReplayIncidentRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x03\x12\"\n\x04spec\x18\x03 \x01(\x0b\x32\x14.trainerd.v1.RunSpec\x12\x0b\n\x03\x63pu\x18\x04 \x01(\x08\x12\x1b\n\x13restore_directories\x18\x05 \x03(\t\"\xa3\x01\n\x16ReplayIncidentResponse\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x10\n\x08happened\x18\x02 \x01(\x08\x12!\n\x05\x66\x61ult\x18\x03 \x01(\x0b\x32\x12.trainerd.v1.Fault\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\x12\n\nfirst_step\x18\x05 \x01(\x03\x12\x11\n\tlast_step\x18\x06 \x01(\x03\x12\r\n\x05\x62\x61tch\x18\x07 \x01(\x03\x32\xd9\x06\n\x0fLauncherService\x12X\n\rWatchTrainers\x12!.trainerd.v1.WatchTrainersRequest\x1a\".trainerd.v1.WatchTrainersResponse0\x01\x12S\n\x0cStartTrainer\x12 .trainerd.v1.StartTrainerRequest\x1a!.trainerd.v1.StartTrainerResponse\x12P\n\x0bKillTrainer\x12\x1f.trainerd.v1.KillTrainerRequest\x1a .trainerd.v1.KillTrainerResponse\x12S\n\x0c\x43heckProgram\x12 .trainerd.v1.CheckProgramRequest\x1a!.trainerd.v1.CheckProgramResponse\x12\x44\n\x07ReadLog\x12\x1b.trainerd.v1.ReadLogRequest\x1a\x1c.trainerd.v1.ReadLogResponse\x12V\n\rWriteIncident\x12!.trainerd.v1.WriteIncidentRequest\x1a\".trainerd.v1.WriteIncidentResponse\x12V\n\rReadIncidents\x12!.trainerd.v1.ReadIncidentsRequest\x1a\".trainerd.v1.ReadIncidentsResponse\x12S\n\x0cReadIncident\x12 .trainerd.v1.ReadIncidentRequest\x1a!.trainerd.v1.ReadIncidentResponse\x12Y\n\x0eReplayIncident\x12\".trainerd.v1.ReplayIncidentRequest\x1a#.trainerd.v1.ReplayIncidentResponse\x12J\n\tRemoveRun\x12\x1d.trainerd.v1.RemoveRunRequest\x1a\x1e.trainerd.v1.RemoveRunResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atrainerd/v1/launcher.proto\x12\x0btrainerd.v1\x1a\x1ctrainerd/v1/checkpoint.proto\x1a\x19trainerd/v1/control.proto\x1a\x17trainerd/v1/event.proto\x1a\x17trainerd/v1/fault.proto\x1a\x1atrainerd/v1/incident.proto\x1a\x18trainerd/v1/inject.proto\x1a\x16trainerd/v1/link.proto\x1a\x15trainerd/v1/run.proto\"^\n\x14WatchTrainersRequest\x12.\n\x08protocol\x18\x01 \x01(\x0b\x32\x1c.trainerd.v1.ProtocolVersion\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\"l\n\nExitRecord\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x0b\n\x03run\x18\x02 \x01(\t\x12\x13\n\x0bincarnation\x18\x03 \x01(\x03\x12*\n\x06\x65xited\x18\x04 \x01(\x0b\x32\x1a.trainerd.v1.TrainerExited\"x\n\x15WatchTrainersResponse\x12+\n\x05hello\x18\x01 \x01(\x0b\x32\x1a.trainerd.v1.LauncherHelloH\x00\x12\'\n\x04\x65xit\x18\x02 \x01(\x0b\x32\x17.trainerd.v1.ExitRecordH\x00\x42\t\n\x07payload\"\x8a\x01\n\rLauncherHello\x12.\n\x08protocol\x18\x01 \x01(\x0b\x32\x1c.trainerd.v1.ProtocolVersion\x12\x10\n\x08instance\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\x03\x12*\n\x08trainers\x18\x04 \x03(\x0b\x32\x18.trainerd.v1.LiveTrainer\"\x94\x04\n\nAssignment\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x03\x12\"\n\x04spec\x18\x03 \x01(\x0b\x32\x14.trainerd.v1.RunSpec\x12\r\n\x05slots\x18\x04 \x01(\x05\x12\x16\n\x0e\x61ttach_address\x18\x05 \x01(\t\x12\r\n\x05token\x18\x06 \x01(\t\x12\x15\n\rrun_directory\x18\x07 \x01(\t\x12\x1c\n\x14\x63heckpoint_directory\x18\x08 \x01(\t\x12\x1b\n\x13restore_directories\x18\t \x03(\t\x12\x14\n\x0clauncher_pid\x18\n \x01(\x03\x12\x16\n\x0eorphan_grace_s\x18\x0b \x01(\x01\x12(\n\x06ledger\x18\x0c \x03(\x0b\x32\x18.trainerd.v1.LedgerEntry\x12\x0c\n\x04host\x18\r \x01(\t\x12\x16\n\x0epolicy_version\x18\x0e \x01(\x03\x12\x12\n\nslot_parts\x18\x0f \x01(\x05\x12/\n\ninjections\x18\x10 \x03(\x0b\x32\x1b.trainerd.v1.ArmedInjection\x12\x1a\n\x12snapshot_directory\x18\x11 \x01(\t\x12\x16\n\x0esnapshot_bytes\x18\x12 \x01(\x03\x12\x1c\n\x14\x65xecutable_directory\x18\x13 \x01(\t\x12#\n\x1bmean_time_between_crashes_s\x18\x14 \x01(\x01\"B\n\x13StartTrainerRequest\x12+\n\nassignment\x18\x01 \x01(\x0b\x32\x17.trainerd.v1.Assignment\"1\n\x14StartTrainerResponse\x12\x0b\n\x03pid\x18\x01 \x01(\x03\x12\x0c\n\x04warm\x18\x02 \x01(\x08\"_\n\x12KillTrainerRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x03\x12\x0f\n\x07grace_s\x18\x03 \x01(\x01\x12\x16\n\x0e\x63ollect_stacks\x18\x04 \x01(\x08\"$\n\x13KillTrainerResponse\x12\r\n\x05\x66ound\x18\x01 \x01(\x08\"9\n\x13\x43heckProgramRequest\x12\"\n\x04spec\x18\x01 \x01(\x0b\x32\x14.trainerd.v1.RunSpec\">\n\x14\x43heckProgramResponse\x12&\n\x08problems\x18\x01 \x03(\x0b\x32\x14.trainerd.v1.Problem\"U\n\x0eReadLogRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x03\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\x11\n\tmax_bytes\x18\x04 \x01(\x05\"I\n\x0fReadLogResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x13\n\x0bnext_offset\x18\x02 \x01(\x03\x12\x13\n\x0bincarnation\x18\x03 \x01(\x03\"\x1f\n\x10RemoveRunRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"\x13\n\x11RemoveRunResponse\"p\n\x14WriteIncidentRequest\x12\'\n\x08incident\x18\x01 \x01(\x0b\x32\x15.trainerd.v1.Incident\x12/\n\x08\x65vidence\x18\x02 \x01(\x0b\x32\x1d.trainerd.v1.IncidentEvidence\"\x17\n\x15WriteIncidentResponse\"#\n\x14ReadIncidentsRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"A\n\x15ReadIncidentsResponse\x12(\n\tincidents\x18\x01 \x03(\x0b\x32\x15.trainerd.v1.Incident\"2\n\x13ReadIncidentRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x03\"\x83\x01\n\x14ReadIncidentResponse\x12\'\n\x08incident\x18\x01 \x01(\x0b\x32\x15.trainerd.v1.Incident\x12/\n\x08\x65vidence\x18\x02 \x01(\x0b\x32\x1d.trainerd.v1.IncidentEvidence\x12\x11\n\tdirectory\x18\x03 \x01(\t\"\x82\x01\n\x15ReplayIncidentRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x03\x12\"\n\x04spec\x18\x03 \x01(\x0b\x32\x14.trainerd.v1.RunSpec\x12\x0b\n\x03\x63pu\x18\x04 \x01(\x08\x12\x1b\n\x13restore_directories\x18\x05 \x03(\t\"\xa3\x01\n\x16ReplayIncidentResponse\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x10\n\x08happened\x18\x02 \x01(\x08\x12!\n\x05\x66\x61ult\x18\x03 \x01(\x0b\x32\x12.trainerd.v1.Fault\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\x12\n\nfirst_step\x18\x05 \x01(\x03\x12\x11\n\tlast_step\x18\x06 \x01(\x03\x12\r\n\x05\x62\x61tch\x18\x07 \x01(\x03\"{\n\x16ReadCheckpointsRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12/\n\ncheckpoint\x18\x02 \x01(\x0b\x32\x1b.trainerd.v1.CheckpointSpec\x12\x0e\n\x06verify\x18\x03 \x01(\x08\x12\x13\n\x0b\x64irectories\x18\x04 \x03(\t\"M\n\x17ReadCheckpointsResponse\x12\x32\n\x0b\x63heckpoints\x18\x01 \x03(\x0b\x32\x1d.trainerd.v1.StoredCheckpoint\"\x87\x01\n\x17\x45xportParametersRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\"\n\x04spec\x18\x02 \x01(\x0b\x32\x14.trainerd.v1.RunSpec\x12\x11\n\x04step\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x11\n\tdirectory\x18\x04 \x01(\t\x12\x0c\n\x04path\x18\x05 \x01(\tB\x07\n\x05_step\"\x8d\x01\n\x18\x45xportParametersResponse\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x11\n\tdirectory\x18\x03 \x01(\t\x12\x0e\n\x06\x61rrays\x18\x04 \x01(\x05\x12\x12\n\nparameters\x18\x05 \x01(\x03\x12\r\n\x05\x62ytes\x18\x06 \x01(\x03\x12\x0f\n\x07problem\x18\x07 \x01(\t2\x98\x08\n\x0fLauncherService\x12X\n\rWatchTrainers\x12!.trainerd.v1.WatchTrainersRequest\x1a\".trainerd.v1.WatchTrainersResponse0\x01\x12S\n\x0cStartTrainer\x12 .trainerd.v1.StartTrainerRequest\x1a!.trainerd.v1.StartTrainerResponse\x12P\n\x0bKillTrainer\x12\x1f.trainerd.v1.KillTrainerRequest\x1a .trainerd.v1.KillTrainerResponse\x12S\n\x0c\x43heckProgram\x12 .trainerd.v1.CheckProgramRequest\x1a!.trainerd.v1.CheckProgramResponse\x12\x44\n\x07ReadLog\x12\x1b.trainerd.v1.ReadLogRequest\x1a\x1c.trainerd.v1.ReadLogResponse\x12V\n\rWriteIncident\x12!.trainerd.v1.WriteIncidentRequest\x1a\".trainerd.v1.WriteIncidentResponse\x12V\n\rReadIncidents\x12!.trainerd.v1.ReadIncidentsRequest\x1a\".trainerd.v1.ReadIncidentsResponse\x12S\n\x0cReadIncident\x12 .trainerd.v1.ReadIncidentRequest\x1a!.trainerd.v1.ReadIncidentResponse\x12Y\n\x0eReplayIncident\x12\".trainerd.v1.ReplayIncidentRequest\x1a#.trainerd.v1.ReplayIncidentResponse\x12\\\n\x0fReadCheckpoints\x12#.trainerd.v1.ReadCheckpointsRequest\x1a$.trainerd.v1.ReadCheckpointsResponse\x12_\n\x10\x45xportParameters\x12$.trainerd.v1.ExportParametersRequest\x1a%.trainerd.v1.ExportParametersResponse\x12J\n\tRemoveRun\x12\x1d.trainerd.v1.RemoveRunRequest\x1a\x1e.trainerd.v1.RemoveRunResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'trainerd.v1.launcher_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_WATCHTRAINERSREQUEST']._serialized_start=221
-  _globals['_WATCHTRAINERSREQUEST']._serialized_end=315
-  _globals['_EXITRECORD']._serialized_start=317
-  _globals['_EXITRECORD']._serialized_end=425
-  _globals['_WATCHTRAINERSRESPONSE']._serialized_start=427
-  _globals['_WATCHTRAINERSRESPONSE']._serialized_end=547
-  _globals['_LAUNCHERHELLO']._serialized_start=550
-  _globals['_LAUNCHERHELLO']._serialized_end=688
-  _globals['_ASSIGNMENT']._serialized_start=691
-  _globals['_ASSIGNMENT']._serialized_end=1223
-  _globals['_STARTTRAINERREQUEST']._serialized_start=1225
-  _globals['_STARTTRAINERREQUEST']._serialized_end=1291
-  _globals['_STARTTRAINERRESPONSE']._serialized_start=1293
-  _globals['_STARTTRAINERRESPONSE']._serialized_end=1342
-  _globals['_KILLTRAINERREQUEST']._serialized_start=1344
-  _globals['_KILLTRAINERREQUEST']._serialized_end=1439
-  _globals['_KILLTRAINERRESPONSE']._serialized_start=1441
-  _globals['_KILLTRAINERRESPONSE']._serialized_end=1477
-  _globals['_CHECKPROGRAMREQUEST']._serialized_start=1479
-  _globals['_CHECKPROGRAMREQUEST']._serialized_end=1536
-  _globals['_CHECKPROGRAMRESPONSE']._serialized_start=1538
-  _globals['_CHECKPROGRAMRESPONSE']._serialized_end=1600
-  _globals['_READLOGREQUEST']._serialized_start=1602
-  _globals['_READLOGREQUEST']._serialized_end=1687
-  _globals['_READLOGRESPONSE']._serialized_start=1689
-  _globals['_READLOGRESPONSE']._serialized_end=1762
-  _globals['_REMOVERUNREQUEST']._serialized_start=1764
-  _globals['_REMOVERUNREQUEST']._serialized_end=1795
-  _globals['_REMOVERUNRESPONSE']._serialized_start=1797
-  _globals['_REMOVERUNRESPONSE']._serialized_end=1816
-  _globals['_WRITEINCIDENTREQUEST']._serialized_start=1818
-  _globals['_WRITEINCIDENTREQUEST']._serialized_end=1930
-  _globals['_WRITEINCIDENTRESPONSE']._serialized_start=1932
-  _globals['_WRITEINCIDENTRESPONSE']._serialized_end=1955
-  _globals['_READINCIDENTSREQUEST']._serialized_start=1957
-  _globals['_READINCIDENTSREQUEST']._serialized_end=1992
-  _globals['_READINCIDENTSRESPONSE']._serialized_start=1994
-  _globals['_READINCIDENTSRESPONSE']._serialized_end=2059
-  _globals['_READINCIDENTREQUEST']._serialized_start=2061
-  _globals['_READINCIDENTREQUEST']._serialized_end=2111
-  _globals['_READINCIDENTRESPONSE']._serialized_start=2114
-  _globals['_READINCIDENTRESPONSE']._serialized_end=2245
-  _globals['_REPLAYINCIDENTREQUEST']._serialized_start=2248
-  _globals['_REPLAYINCIDENTREQUEST']._serialized_end=2378
-  _globals['_REPLAYINCIDENTRESPONSE']._serialized_start=2381
-  _globals['_REPLAYINCIDENTRESPONSE']._serialized_end=2544
-  _globals['_LAUNCHERSERVICE']._serialized_start=2547
-  _globals['_LAUNCHERSERVICE']._serialized_end=3404
+  _globals['_WATCHTRAINERSREQUEST']._serialized_start=251
+  _globals['_WATCHTRAINERSREQUEST']._serialized_end=345
+  _globals['_EXITRECORD']._serialized_start=347
+  _globals['_EXITRECORD']._serialized_end=455
+  _globals['_WATCHTRAINERSRESPONSE']._serialized_start=457
+  _globals['_WATCHTRAINERSRESPONSE']._serialized_end=577
+  _globals['_LAUNCHERHELLO']._serialized_start=580
+  _globals['_LAUNCHERHELLO']._serialized_end=718
+  _globals['_ASSIGNMENT']._serialized_start=721
+  _globals['_ASSIGNMENT']._serialized_end=1253
+  _globals['_STARTTRAINERREQUEST']._serialized_start=1255
+  _globals['_STARTTRAINERREQUEST']._serialized_end=1321
+  _globals['_STARTTRAINERRESPONSE']._serialized_start=1323
+  _globals['_STARTTRAINERRESPONSE']._serialized_end=1372
+  _globals['_KILLTRAINERREQUEST']._serialized_start=1374
+  _globals['_KILLTRAINERREQUEST']._serialized_end=1469
+  _globals['_KILLTRAINERRESPONSE']._serialized_start=1471
+  _globals['_KILLTRAINERRESPONSE']._serialized_end=1507
+  _globals['_CHECKPROGRAMREQUEST']._serialized_start=1509
+  _globals['_CHECKPROGRAMREQUEST']._serialized_end=1566
+  _globals['_CHECKPROGRAMRESPONSE']._serialized_start=1568
+  _globals['_CHECKPROGRAMRESPONSE']._serialized_end=1630
+  _globals['_READLOGREQUEST']._serialized_start=1632
+  _globals['_READLOGREQUEST']._serialized_end=1717
+  _globals['_READLOGRESPONSE']._serialized_start=1719
+  _globals['_READLOGRESPONSE']._serialized_end=1792
+  _globals['_REMOVERUNREQUEST']._serialized_start=1794
+  _globals['_REMOVERUNREQUEST']._serialized_end=1825
+  _globals['_REMOVERUNRESPONSE']._serialized_start=1827
+  _globals['_REMOVERUNRESPONSE']._serialized_end=1846
+  _globals['_WRITEINCIDENTREQUEST']._serialized_start=1848
+  _globals['_WRITEINCIDENTREQUEST']._serialized_end=1960
+  _globals['_WRITEINCIDENTRESPONSE']._serialized_start=1962
+  _globals['_WRITEINCIDENTRESPONSE']._serialized_end=1985
+  _globals['_READINCIDENTSREQUEST']._serialized_start=1987
+  _globals['_READINCIDENTSREQUEST']._serialized_end=2022
+  _globals['_READINCIDENTSRESPONSE']._serialized_start=2024
+  _globals['_READINCIDENTSRESPONSE']._serialized_end=2089
+  _globals['_READINCIDENTREQUEST']._serialized_start=2091
+  _globals['_READINCIDENTREQUEST']._serialized_end=2141
+  _globals['_READINCIDENTRESPONSE']._serialized_start=2144
+  _globals['_READINCIDENTRESPONSE']._serialized_end=2275
+  _globals['_REPLAYINCIDENTREQUEST']._serialized_start=2278
+  _globals['_REPLAYINCIDENTREQUEST']._serialized_end=2408
+  _globals['_REPLAYINCIDENTRESPONSE']._serialized_start=2411
+  _globals['_REPLAYINCIDENTRESPONSE']._serialized_end=2574
+  _globals['_READCHECKPOINTSREQUEST']._serialized_start=2576
+  _globals['_READCHECKPOINTSREQUEST']._serialized_end=2699
+  _globals['_READCHECKPOINTSRESPONSE']._serialized_start=2701
+  _globals['_READCHECKPOINTSRESPONSE']._serialized_end=2778
+  _globals['_EXPORTPARAMETERSREQUEST']._serialized_start=2781
+  _globals['_EXPORTPARAMETERSREQUEST']._serialized_end=2916
+  _globals['_EXPORTPARAMETERSRESPONSE']._serialized_start=2919
+  _globals['_EXPORTPARAMETERSRESPONSE']._serialized_end=3060
+  _globals['_LAUNCHERSERVICE']._serialized_start=3063
+  _globals['_LAUNCHERSERVICE']._serialized_end=4111
 # @@protoc_insertion_point(module_scope)

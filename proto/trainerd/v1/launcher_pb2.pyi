@@ -1,3 +1,4 @@
+from trainerd.v1 import checkpoint_pb2 as _checkpoint_pb2
 from trainerd.v1 import control_pb2 as _control_pb2
 from trainerd.v1 import event_pb2 as _event_pb2
 from trainerd.v1 import fault_pb2 as _fault_pb2
@@ -246,3 +247,53 @@ class ReplayIncidentResponse(_message.Message):
     last_step: int
     batch: int
     def __init__(self, number: _Optional[int] = ..., happened: _Optional[bool] = ..., fault: _Optional[_Union[_fault_pb2.Fault, _Mapping]] = ..., source: _Optional[str] = ..., first_step: _Optional[int] = ..., last_step: _Optional[int] = ..., batch: _Optional[int] = ...) -> None: ...
+
+class ReadCheckpointsRequest(_message.Message):
+    __slots__ = ("run", "checkpoint", "verify", "directories")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    VERIFY_FIELD_NUMBER: _ClassVar[int]
+    DIRECTORIES_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    checkpoint: _run_pb2.CheckpointSpec
+    verify: bool
+    directories: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, run: _Optional[str] = ..., checkpoint: _Optional[_Union[_run_pb2.CheckpointSpec, _Mapping]] = ..., verify: _Optional[bool] = ..., directories: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ReadCheckpointsResponse(_message.Message):
+    __slots__ = ("checkpoints",)
+    CHECKPOINTS_FIELD_NUMBER: _ClassVar[int]
+    checkpoints: _containers.RepeatedCompositeFieldContainer[_checkpoint_pb2.StoredCheckpoint]
+    def __init__(self, checkpoints: _Optional[_Iterable[_Union[_checkpoint_pb2.StoredCheckpoint, _Mapping]]] = ...) -> None: ...
+
+class ExportParametersRequest(_message.Message):
+    __slots__ = ("run", "spec", "step", "directory", "path")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    DIRECTORY_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    spec: _run_pb2.RunSpec
+    step: int
+    directory: str
+    path: str
+    def __init__(self, run: _Optional[str] = ..., spec: _Optional[_Union[_run_pb2.RunSpec, _Mapping]] = ..., step: _Optional[int] = ..., directory: _Optional[str] = ..., path: _Optional[str] = ...) -> None: ...
+
+class ExportParametersResponse(_message.Message):
+    __slots__ = ("step", "path", "directory", "arrays", "parameters", "bytes", "problem")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    DIRECTORY_FIELD_NUMBER: _ClassVar[int]
+    ARRAYS_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    path: str
+    directory: str
+    arrays: int
+    parameters: int
+    bytes: int
+    problem: str
+    def __init__(self, step: _Optional[int] = ..., path: _Optional[str] = ..., directory: _Optional[str] = ..., arrays: _Optional[int] = ..., parameters: _Optional[int] = ..., bytes: _Optional[int] = ..., problem: _Optional[str] = ...) -> None: ...

@@ -80,6 +80,16 @@ class LauncherServiceStub:
                 request_serializer=trainerd_dot_v1_dot_launcher__pb2.ReplayIncidentRequest.SerializeToString,
                 response_deserializer=trainerd_dot_v1_dot_launcher__pb2.ReplayIncidentResponse.FromString,
                 _registered_method=True)
+        self.ReadCheckpoints = channel.unary_unary(
+                '/trainerd.v1.LauncherService/ReadCheckpoints',
+                request_serializer=trainerd_dot_v1_dot_launcher__pb2.ReadCheckpointsRequest.SerializeToString,
+                response_deserializer=trainerd_dot_v1_dot_launcher__pb2.ReadCheckpointsResponse.FromString,
+                _registered_method=True)
+        self.ExportParameters = channel.unary_unary(
+                '/trainerd.v1.LauncherService/ExportParameters',
+                request_serializer=trainerd_dot_v1_dot_launcher__pb2.ExportParametersRequest.SerializeToString,
+                response_deserializer=trainerd_dot_v1_dot_launcher__pb2.ExportParametersResponse.FromString,
+                _registered_method=True)
         self.RemoveRun = channel.unary_unary(
                 '/trainerd.v1.LauncherService/RemoveRun',
                 request_serializer=trainerd_dot_v1_dot_launcher__pb2.RemoveRunRequest.SerializeToString,
@@ -154,6 +164,20 @@ class LauncherServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadCheckpoints(self, request, context):
+        """The checkpoints of a run on this host, newest first; on request compared with their manifests.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportParameters(self, request, context):
+        """Writes the parameters of a run's checkpoint, and nothing else of it, for Orbax to read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RemoveRun(self, request, context):
         """Removes a run's files.
         """
@@ -208,6 +232,16 @@ def add_LauncherServiceServicer_to_server(servicer, server):
                     servicer.ReplayIncident,
                     request_deserializer=trainerd_dot_v1_dot_launcher__pb2.ReplayIncidentRequest.FromString,
                     response_serializer=trainerd_dot_v1_dot_launcher__pb2.ReplayIncidentResponse.SerializeToString,
+            ),
+            'ReadCheckpoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadCheckpoints,
+                    request_deserializer=trainerd_dot_v1_dot_launcher__pb2.ReadCheckpointsRequest.FromString,
+                    response_serializer=trainerd_dot_v1_dot_launcher__pb2.ReadCheckpointsResponse.SerializeToString,
+            ),
+            'ExportParameters': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExportParameters,
+                    request_deserializer=trainerd_dot_v1_dot_launcher__pb2.ExportParametersRequest.FromString,
+                    response_serializer=trainerd_dot_v1_dot_launcher__pb2.ExportParametersResponse.SerializeToString,
             ),
             'RemoveRun': grpc.unary_unary_rpc_method_handler(
                     servicer.RemoveRun,
@@ -459,6 +493,60 @@ class LauncherService:
             '/trainerd.v1.LauncherService/ReplayIncident',
             trainerd_dot_v1_dot_launcher__pb2.ReplayIncidentRequest.SerializeToString,
             trainerd_dot_v1_dot_launcher__pb2.ReplayIncidentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadCheckpoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trainerd.v1.LauncherService/ReadCheckpoints',
+            trainerd_dot_v1_dot_launcher__pb2.ReadCheckpointsRequest.SerializeToString,
+            trainerd_dot_v1_dot_launcher__pb2.ReadCheckpointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportParameters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trainerd.v1.LauncherService/ExportParameters',
+            trainerd_dot_v1_dot_launcher__pb2.ExportParametersRequest.SerializeToString,
+            trainerd_dot_v1_dot_launcher__pb2.ExportParametersResponse.FromString,
             options,
             channel_credentials,
             insecure,

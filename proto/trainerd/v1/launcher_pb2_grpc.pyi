@@ -51,6 +51,10 @@ class LauncherServiceStub:
     """One incident with its evidence."""
     ReplayIncident: _grpc.UnaryUnaryMultiCallable[_launcher_pb2.ReplayIncidentRequest, _launcher_pb2.ReplayIncidentResponse]
     """Trains again from an incident's checkpoint to its batch, and says whether the fault happens."""
+    ReadCheckpoints: _grpc.UnaryUnaryMultiCallable[_launcher_pb2.ReadCheckpointsRequest, _launcher_pb2.ReadCheckpointsResponse]
+    """The checkpoints of a run on this host, newest first; on request compared with their manifests."""
+    ExportParameters: _grpc.UnaryUnaryMultiCallable[_launcher_pb2.ExportParametersRequest, _launcher_pb2.ExportParametersResponse]
+    """Writes the parameters of a run's checkpoint, and nothing else of it, for Orbax to read."""
     RemoveRun: _grpc.UnaryUnaryMultiCallable[_launcher_pb2.RemoveRunRequest, _launcher_pb2.RemoveRunResponse]
     """Removes a run's files."""
 
@@ -77,6 +81,10 @@ class LauncherServiceAsyncStub(LauncherServiceStub):
     """One incident with its evidence."""
     ReplayIncident: _aio.UnaryUnaryMultiCallable[_launcher_pb2.ReplayIncidentRequest, _launcher_pb2.ReplayIncidentResponse]  # type: ignore[assignment]
     """Trains again from an incident's checkpoint to its batch, and says whether the fault happens."""
+    ReadCheckpoints: _aio.UnaryUnaryMultiCallable[_launcher_pb2.ReadCheckpointsRequest, _launcher_pb2.ReadCheckpointsResponse]  # type: ignore[assignment]
+    """The checkpoints of a run on this host, newest first; on request compared with their manifests."""
+    ExportParameters: _aio.UnaryUnaryMultiCallable[_launcher_pb2.ExportParametersRequest, _launcher_pb2.ExportParametersResponse]  # type: ignore[assignment]
+    """Writes the parameters of a run's checkpoint, and nothing else of it, for Orbax to read."""
     RemoveRun: _aio.UnaryUnaryMultiCallable[_launcher_pb2.RemoveRunRequest, _launcher_pb2.RemoveRunResponse]  # type: ignore[assignment]
     """Removes a run's files."""
 
@@ -154,6 +162,22 @@ class LauncherServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_launcher_pb2.ReplayIncidentResponse, _abc.Awaitable[_launcher_pb2.ReplayIncidentResponse]]:
         """Trains again from an incident's checkpoint to its batch, and says whether the fault happens."""
+
+    @_abc_1.abstractmethod
+    def ReadCheckpoints(
+        self,
+        request: _launcher_pb2.ReadCheckpointsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_launcher_pb2.ReadCheckpointsResponse, _abc.Awaitable[_launcher_pb2.ReadCheckpointsResponse]]:
+        """The checkpoints of a run on this host, newest first; on request compared with their manifests."""
+
+    @_abc_1.abstractmethod
+    def ExportParameters(
+        self,
+        request: _launcher_pb2.ExportParametersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_launcher_pb2.ExportParametersResponse, _abc.Awaitable[_launcher_pb2.ExportParametersResponse]]:
+        """Writes the parameters of a run's checkpoint, and nothing else of it, for Orbax to read."""
 
     @_abc_1.abstractmethod
     def RemoveRun(

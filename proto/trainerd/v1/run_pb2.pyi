@@ -25,6 +25,12 @@ class OnRepeatedFailure(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ON_REPEATED_FAILURE_PAUSE: _ClassVar[OnRepeatedFailure]
     ON_REPEATED_FAILURE_FAIL: _ClassVar[OnRepeatedFailure]
 
+class BestMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    BEST_MODE_UNSPECIFIED: _ClassVar[BestMode]
+    BEST_MODE_LOWEST: _ClassVar[BestMode]
+    BEST_MODE_HIGHEST: _ClassVar[BestMode]
+
 class RunState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     RUN_STATE_UNSPECIFIED: _ClassVar[RunState]
@@ -44,6 +50,9 @@ ON_REPEATED_FAILURE_UNSPECIFIED: OnRepeatedFailure
 ON_REPEATED_FAILURE_CONTINUE: OnRepeatedFailure
 ON_REPEATED_FAILURE_PAUSE: OnRepeatedFailure
 ON_REPEATED_FAILURE_FAIL: OnRepeatedFailure
+BEST_MODE_UNSPECIFIED: BestMode
+BEST_MODE_LOWEST: BestMode
+BEST_MODE_HIGHEST: BestMode
 RUN_STATE_UNSPECIFIED: RunState
 RUN_STATE_QUEUED: RunState
 RUN_STATE_STARTING: RunState
@@ -163,7 +172,7 @@ class TrainerSpec(_message.Message):
     def __init__(self, python: _Optional[str] = ..., path: _Optional[_Iterable[str]] = ..., env: _Optional[_Mapping[str, str]] = ..., workdir: _Optional[str] = ...) -> None: ...
 
 class CheckpointSpec(_message.Message):
-    __slots__ = ("directory", "fallback_directory", "every_steps", "keep", "on_repeated_failure", "max_failures", "max_age_s")
+    __slots__ = ("directory", "fallback_directory", "every_steps", "keep", "on_repeated_failure", "max_failures", "max_age_s", "keep_every_steps", "keep_best", "best_metric", "best_mode", "every_s", "auto_interval", "final_save_timeout_s", "final_save_hold_s")
     DIRECTORY_FIELD_NUMBER: _ClassVar[int]
     FALLBACK_DIRECTORY_FIELD_NUMBER: _ClassVar[int]
     EVERY_STEPS_FIELD_NUMBER: _ClassVar[int]
@@ -171,6 +180,14 @@ class CheckpointSpec(_message.Message):
     ON_REPEATED_FAILURE_FIELD_NUMBER: _ClassVar[int]
     MAX_FAILURES_FIELD_NUMBER: _ClassVar[int]
     MAX_AGE_S_FIELD_NUMBER: _ClassVar[int]
+    KEEP_EVERY_STEPS_FIELD_NUMBER: _ClassVar[int]
+    KEEP_BEST_FIELD_NUMBER: _ClassVar[int]
+    BEST_METRIC_FIELD_NUMBER: _ClassVar[int]
+    BEST_MODE_FIELD_NUMBER: _ClassVar[int]
+    EVERY_S_FIELD_NUMBER: _ClassVar[int]
+    AUTO_INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    FINAL_SAVE_TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
+    FINAL_SAVE_HOLD_S_FIELD_NUMBER: _ClassVar[int]
     directory: str
     fallback_directory: str
     every_steps: int
@@ -178,7 +195,15 @@ class CheckpointSpec(_message.Message):
     on_repeated_failure: OnRepeatedFailure
     max_failures: int
     max_age_s: float
-    def __init__(self, directory: _Optional[str] = ..., fallback_directory: _Optional[str] = ..., every_steps: _Optional[int] = ..., keep: _Optional[int] = ..., on_repeated_failure: _Optional[_Union[OnRepeatedFailure, str]] = ..., max_failures: _Optional[int] = ..., max_age_s: _Optional[float] = ...) -> None: ...
+    keep_every_steps: int
+    keep_best: int
+    best_metric: str
+    best_mode: BestMode
+    every_s: float
+    auto_interval: bool
+    final_save_timeout_s: float
+    final_save_hold_s: float
+    def __init__(self, directory: _Optional[str] = ..., fallback_directory: _Optional[str] = ..., every_steps: _Optional[int] = ..., keep: _Optional[int] = ..., on_repeated_failure: _Optional[_Union[OnRepeatedFailure, str]] = ..., max_failures: _Optional[int] = ..., max_age_s: _Optional[float] = ..., keep_every_steps: _Optional[int] = ..., keep_best: _Optional[int] = ..., best_metric: _Optional[str] = ..., best_mode: _Optional[_Union[BestMode, str]] = ..., every_s: _Optional[float] = ..., auto_interval: _Optional[bool] = ..., final_save_timeout_s: _Optional[float] = ..., final_save_hold_s: _Optional[float] = ...) -> None: ...
 
 class HostsSpec(_message.Message):
     __slots__ = ("count", "min")
@@ -223,8 +248,30 @@ class Evaluation(_message.Message):
     metrics: _containers.ScalarMap[str, float]
     def __init__(self, step: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
+class CheckpointStatus(_message.Message):
+    __slots__ = ("path", "fallback", "bytes", "saved_at", "every_steps", "disk_bytes", "disk_free_bytes", "disk_full_at", "failure")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    FALLBACK_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    SAVED_AT_FIELD_NUMBER: _ClassVar[int]
+    EVERY_STEPS_FIELD_NUMBER: _ClassVar[int]
+    DISK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DISK_FREE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DISK_FULL_AT_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    fallback: bool
+    bytes: int
+    saved_at: _timestamp_pb2.Timestamp
+    every_steps: int
+    disk_bytes: int
+    disk_free_bytes: int
+    disk_full_at: _timestamp_pb2.Timestamp
+    failure: str
+    def __init__(self, path: _Optional[str] = ..., fallback: _Optional[bool] = ..., bytes: _Optional[int] = ..., saved_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., every_steps: _Optional[int] = ..., disk_bytes: _Optional[int] = ..., disk_free_bytes: _Optional[int] = ..., disk_full_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., failure: _Optional[str] = ...) -> None: ...
+
 class Run(_message.Message):
-    __slots__ = ("id", "spec", "state", "reason", "incarnation", "restarts", "step", "loss", "first_loss", "steps_per_second", "examples_per_second", "eta_s", "skipped_batches", "masked_slots", "durable_step", "checkpoint_failures", "phase", "pid", "slots", "last_fault", "first_evaluation", "last_evaluation", "result", "submitted_at", "ended_at", "last_recovery_s", "attached", "resumed_run", "rollbacks", "slot_parts", "policy_version", "snapshot_step", "snapshot_every")
+    __slots__ = ("id", "spec", "state", "reason", "incarnation", "restarts", "step", "loss", "first_loss", "steps_per_second", "examples_per_second", "eta_s", "skipped_batches", "masked_slots", "durable_step", "checkpoint_failures", "phase", "pid", "slots", "last_fault", "first_evaluation", "last_evaluation", "result", "submitted_at", "ended_at", "last_recovery_s", "attached", "resumed_run", "rollbacks", "slot_parts", "policy_version", "snapshot_step", "snapshot_every", "checkpoint")
     ID_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -258,6 +305,7 @@ class Run(_message.Message):
     POLICY_VERSION_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_STEP_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_EVERY_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     id: str
     spec: RunSpec
     state: RunState
@@ -291,4 +339,5 @@ class Run(_message.Message):
     policy_version: int
     snapshot_step: int
     snapshot_every: int
-    def __init__(self, id: _Optional[str] = ..., spec: _Optional[_Union[RunSpec, _Mapping]] = ..., state: _Optional[_Union[RunState, str]] = ..., reason: _Optional[str] = ..., incarnation: _Optional[int] = ..., restarts: _Optional[int] = ..., step: _Optional[int] = ..., loss: _Optional[float] = ..., first_loss: _Optional[float] = ..., steps_per_second: _Optional[float] = ..., examples_per_second: _Optional[float] = ..., eta_s: _Optional[float] = ..., skipped_batches: _Optional[int] = ..., masked_slots: _Optional[int] = ..., durable_step: _Optional[int] = ..., checkpoint_failures: _Optional[int] = ..., phase: _Optional[_Union[_fault_pb2.Phase, str]] = ..., pid: _Optional[int] = ..., slots: _Optional[int] = ..., last_fault: _Optional[_Union[_fault_pb2.Fault, _Mapping]] = ..., first_evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., last_evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., result: _Optional[_Union[RunResult, _Mapping]] = ..., submitted_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_recovery_s: _Optional[float] = ..., attached: _Optional[bool] = ..., resumed_run: _Optional[str] = ..., rollbacks: _Optional[int] = ..., slot_parts: _Optional[int] = ..., policy_version: _Optional[int] = ..., snapshot_step: _Optional[int] = ..., snapshot_every: _Optional[int] = ...) -> None: ...
+    checkpoint: CheckpointStatus
+    def __init__(self, id: _Optional[str] = ..., spec: _Optional[_Union[RunSpec, _Mapping]] = ..., state: _Optional[_Union[RunState, str]] = ..., reason: _Optional[str] = ..., incarnation: _Optional[int] = ..., restarts: _Optional[int] = ..., step: _Optional[int] = ..., loss: _Optional[float] = ..., first_loss: _Optional[float] = ..., steps_per_second: _Optional[float] = ..., examples_per_second: _Optional[float] = ..., eta_s: _Optional[float] = ..., skipped_batches: _Optional[int] = ..., masked_slots: _Optional[int] = ..., durable_step: _Optional[int] = ..., checkpoint_failures: _Optional[int] = ..., phase: _Optional[_Union[_fault_pb2.Phase, str]] = ..., pid: _Optional[int] = ..., slots: _Optional[int] = ..., last_fault: _Optional[_Union[_fault_pb2.Fault, _Mapping]] = ..., first_evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., last_evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., result: _Optional[_Union[RunResult, _Mapping]] = ..., submitted_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_recovery_s: _Optional[float] = ..., attached: _Optional[bool] = ..., resumed_run: _Optional[str] = ..., rollbacks: _Optional[int] = ..., slot_parts: _Optional[int] = ..., policy_version: _Optional[int] = ..., snapshot_step: _Optional[int] = ..., snapshot_every: _Optional[int] = ..., checkpoint: _Optional[_Union[CheckpointStatus, _Mapping]] = ...) -> None: ...

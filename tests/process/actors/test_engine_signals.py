@@ -81,8 +81,8 @@ def on_signal(self, number, frame):
 SignalWatch._on_signal = on_signal
 if how == "saving":
     save = CheckpointStore.save
-    def slow(self, *args):
-        save(self, *args)
+    def slow(self, *args, **named):
+        save(self, *args, **named)
         say(saving=True)
         until(lambda: len(saw) == 2)
     CheckpointStore.save = slow

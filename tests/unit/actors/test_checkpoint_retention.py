@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from trainerd.actors.checkpoint_files import Checkpoint
 from trainerd.actors.checkpoint_meta import CheckpointMeta
 from trainerd.actors.checkpoint_past import superseded, trained_on
-from trainerd.actors.checkpoint_retention import kept, rollback_order
+from trainerd.actors.checkpoint_retention import Retention, kept, rollback_order
 from trainerd.actors.ledger import Entry, Omission
 from trainerd.actors.reports import FaultClass
 
@@ -91,6 +91,58 @@ def test_a_rollback_never_has_to_go_far_and_few_are_kept(
             assert newest - max(old_enough) < 2 * rollback_steps + 2 * every
         else:
             assert every in there
+
+
+def scores(*values: float | None) -> dict[int, float | None]:
+    """Steps 10, 20, 30 … with these values."""
+    return {10 * number: value for number, value in enumerate(values, start=1)}
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("rules", "values", "stay"),
+    [
+        (Retention(keep=1), (1.0,) * 5, {50}),
+        (Retention(keep=1, every_steps=20), (1.0,) * 5, {20, 40, 50}),
+        (Retention(keep=1, best=1), (3.0, 1.0, 2.0, 4.0), {20, 40}),
+        (Retention(keep=1, best=2), (3.0, 1.0, 2.0, 4.0), {20, 30, 40}),
+        (Retention(keep=1, best=1, highest=True), (3.0, 5.0, 2.0, 4.0), {20, 40}),
+        (Retention(keep=1, best=2), (3.0, 1.0, 1.0, 4.0), {10, 20, 40}),
+        (Retention(keep=1, best=1), (None, NAN, 9.0, None), {30, 40}),
+        (Retention(keep=1, best=3), (None, None, None), {30}),
+        (Retention(keep=2, every_steps=30, best=1), (0.5, 1, 2, 3, 4, 5, 6), {10, 30, 60, 70}),
+        (Retention(keep=1, best=1, rollback_steps=20), (5, 4, 1, 3, 2.0), {30, 40, 50}),
+        (Retention(keep=3, every_steps=7, best=9), (), set()),
+    ],
+)
+def test_rules_are_combined_and_what_one_of_them_wants_stays(
+    rules: Retention, values: tuple[float | None, ...], stay: set[int]
+) -> None:
+    assert rules.kept(scores(*values)) == stay
+
+
+@given(
+    values=st.lists(st.none() | st.floats(), max_size=12),
+    keep=st.integers(1, 4),
+    every=st.integers(0, 30),
+    best=st.integers(0, 4),
+)
+def test_the_newest_always_stays_and_what_stays_stays(
+    values: list[float | None], keep: int, every: int, best: int
+) -> None:
+    rules = Retention(keep=keep, every_steps=every, best=best)
+    there = scores(*values)
+    stay = rules.kept(there)
+    assert set(sorted(there)[-keep:]) <= stay
+    assert rules.kept({step: there[step] for step in stay}) == stay
+
+
+def test_x5_the_best_is_chosen_among_durable_checkpoints_alone() -> None:
+    """A better value of a state whose save failed does not cost the best that is on disk."""
+    rules = Retention(keep=1, best=1)
+    assert rules.kept({10: 1.0, 30: 3.0}) == {10, 30}
 
 
 def test_a_rollback_tries_the_newest_old_enough_then_the_oldest_of_the_others() -> None:

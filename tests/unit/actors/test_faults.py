@@ -86,6 +86,7 @@ def wrapped(text: str, cause: Exception | None = None) -> Exception:
         (PermissionError(errno.EACCES, "Permission denied"), "permission_denied"),
         (FileNotFoundError(errno.ENOENT, "No such file"), "not_found"),
         (NotADirectoryError(errno.ENOTDIR, "Not a directory"), "not_found"),
+        (FileExistsError(errno.EEXIST, "File exists"), "not_found"),
         (OSError(errno.EIO, "Input/output error"), "io_error"),
         (OSError("odd"), "io_error"),
         (TimeoutError("still not durable"), "timeout"),

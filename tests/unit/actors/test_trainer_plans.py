@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from trainerd.actors.checkpoint_retention import Retention
 from trainerd.actors.errors import PlanError
 from trainerd.actors.ledger import Entry, Omission
 from trainerd.actors.plan import Plan
@@ -16,12 +19,42 @@ from trainerd.actors.trainer.values import arguments
 from trainerd.v1 import fault_pb2, incident_pb2, launcher_pb2, run_pb2
 
 
-def spec_of(**train: int) -> run_pb2.RunSpec:
-    return run_pb2.RunSpec(train=run_pb2.TrainSpec(**({"steps": 5, "global_batch": 8} | train)))
+def spec_of(checkpoint: run_pb2.CheckpointSpec | None = None, **train: int) -> run_pb2.RunSpec:
+    return run_pb2.RunSpec(
+        train=run_pb2.TrainSpec(**({"steps": 5, "global_batch": 8} | train)), checkpoint=checkpoint
+    )
 
 
 def test_an_empty_specification_gets_the_documented_defaults():
-    assert build_plan(spec_of()) == Plan(steps=5, global_batch=8)
+    assert build_plan(spec_of()) == Plan(steps=5, global_batch=8, final_save_hold_s=3600.0)
+
+
+def test_checkpoints_are_made_by_updates_unless_something_else_says_when() -> None:
+    def when(**checkpoint: Any) -> tuple[int, float, bool]:
+        plan = build_plan(spec_of(checkpoint=run_pb2.CheckpointSpec(**checkpoint)))
+        return plan.checkpoint_every_steps, plan.checkpoint_every_s, plan.checkpoint_auto
+
+    assert when() == (50, 0.0, False)
+    assert when(every_s=9.0) == (0, 9.0, False)
+    assert when(every_steps=5, every_s=9.0) == (5, 9.0, False)
+    assert when(auto_interval=True) == (0, 0.0, True)
+
+
+def test_what_is_kept_is_what_the_run_file_says() -> None:
+    checkpoint = run_pb2.CheckpointSpec(
+        keep=2,
+        keep_every_steps=100,
+        keep_best=1,
+        best_metric="accuracy",
+        best_mode=run_pb2.BEST_MODE_HIGHEST,
+        final_save_timeout_s=7.0,
+        final_save_hold_s=8.0,
+    )
+    plan = build_plan(spec_of(checkpoint=checkpoint))
+    assert plan.retention == Retention(
+        keep=2, every_steps=100, best=1, metric="accuracy", highest=True, rollback_steps=20
+    )
+    assert (plan.final_save_timeout_s, plan.final_save_hold_s) == (7.0, 8.0)
 
 
 def test_what_is_set_is_passed_on():
@@ -47,6 +80,29 @@ def test_how_the_step_computes_is_passed_on():
     assert (plan.precision, plan.clip_norm, plan.remat) == ("bfloat16", 0.5, True)
     assert plan.spike == Spike(z=6.0)
     assert (plan.loss_spike.action, plan.loss_spike.limit) == (Verdict.SKIP, 2)
+
+
+def test_the_specification_is_kept_as_json_without_the_environment_s_values():
+    spec = spec_of(microbatch=4)
+    spec.entry = "lm:build"
+    spec.args["width"].int_value = 128
+    spec.args["sizes"].list_value.values.add(double_value=0.5)
+    spec.train.precision = run_pb2.PRECISION_BFLOAT16
+    spec.trainer.path.append("/src")
+    spec.trainer.env["TOKEN"] = "secret"
+    spec.policy.non_finite_step.limit = 0
+    assert json.loads(json.dumps(build_plan(spec).specification)) == {
+        "entry": "lm:build",
+        "args": {"width": 128, "sizes": [0.5]},
+        "train": {
+            "steps": 5,
+            "global_batch": 8,
+            "microbatch": 4,
+            "precision": "PRECISION_BFLOAT16",
+        },
+        "trainer": {"path": ["/src"], "env": ["TOKEN"]},
+        "policy": {"non_finite_step": {"limit": 0}},
+    }
 
 
 def test_zero_is_a_number_and_not_a_missing_one():

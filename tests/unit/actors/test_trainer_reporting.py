@@ -149,7 +149,17 @@ def test_every_lifecycle_report_becomes_its_event():
     reporter.evaluated(20, {"loss": 2.0})
     reporter.saved(
         SaveRecord(
-            step=20, path="/c/20", bytes=9, blocked_s=0.1, duration_s=2.0, request_ids=("q",)
+            step=20,
+            path="/c/20",
+            bytes=9,
+            blocked_s=0.1,
+            duration_s=2.0,
+            request_ids=("q",),
+            fallback=True,
+            every_steps=50,
+            coalesced=2,
+            disk_bytes=27,
+            disk_free_bytes=1000,
         )
     )
     reporter.paused(20)
@@ -160,7 +170,17 @@ def test_every_lifecycle_report_becomes_its_event():
     assert restored.state_restored == event_pb2.StateRestored(step=20, batch=21, source="/c/20")
     assert evaluated.evaluated.evaluation.metrics["loss"] == 2.0
     assert saved.checkpoint_saved == event_pb2.CheckpointSaved(
-        step=20, path="/c/20", bytes=9, blocked_s=0.1, duration_s=2.0, request_ids=["q"]
+        step=20,
+        path="/c/20",
+        bytes=9,
+        blocked_s=0.1,
+        duration_s=2.0,
+        request_ids=["q"],
+        fallback=True,
+        every_steps=50,
+        coalesced=2,
+        disk_bytes=27,
+        disk_free_bytes=1000,
     )
     assert paused.trainer_paused.step == 20
     assert resumed.trainer_resumed.step == 20

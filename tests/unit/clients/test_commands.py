@@ -176,6 +176,25 @@ def test_list_without_runs_says_so(fake: FakeControl, ctl: Ctl) -> None:
     assert ctl("list", "--address", fake.address, "--json").document["runs"] == []
 
 
+def test_status_says_where_checkpoints_go_how_often_and_what_the_disk_has_left(
+    fake: FakeControl, ctl: Ctl
+) -> None:
+    run = a_run(checkpoint_failures=2)
+    run.spec.checkpoint.auto_interval = True
+    status = run.checkpoint
+    status.path, status.fallback, status.every_steps = "/spare/demo/150", True, 120
+    status.disk_bytes, status.disk_free_bytes = 300_000_000, 5_000_000_000
+    status.disk_full_at.CopyFrom(Timestamp(seconds=1_700_000_000))
+    status.failure = "step 200 was not saved to /data/demo: no space left on the device"
+    fake.answer("GetRun", api.GetRunResponse(run=run))
+    out = ctl("status", "demo", "--address", fake.address).out
+    assert "step 150 is durable; 2 saves failed in a row; in the fallback directory" in out
+    assert "/spare/demo/150" in out
+    assert "every 120 steps, chosen from what saves cost" in out
+    assert "300.0 MB kept, 5.0 GB free; the disk is full at 2023-11-1" in out
+    assert "no space left on the device" in out
+
+
 def test_status_of_a_failed_run_tells_the_story(fake: FakeControl, ctl: Ctl) -> None:
     fake.answer("GetRun", api.GetRunResponse(run=failed()))
     ended = ctl("status", "demo", "--address", fake.address)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 import subprocess
@@ -57,6 +58,10 @@ PROMISED = {
     "trainerd_checkpoint_last_durable_step": {"run"},
     "trainerd_checkpoint_consecutive_failures": {"run"},
     "trainerd_checkpoint_bytes": {"run"},
+    "trainerd_checkpoint_on_fallback": {"run"},
+    "trainerd_checkpoint_disk_bytes": {"run"},
+    "trainerd_checkpoint_disk_free_bytes": {"run"},
+    "trainerd_checkpoint_disk_full_timestamp_seconds": {"run"},
     "trainerd_trainer_up": {"host"},
     "trainerd_trainer_state": {"host", "state"},
     "trainerd_trainer_heartbeat_age_seconds": {"host"},
@@ -184,6 +189,55 @@ def test_counters_follow_what_was_journalled(tmp_path: Path) -> None:
             # The second exit is late news; a client's refused request is not.
             stale = {labels: value for (name, labels), value in told.items() if "stale" in name}
             assert stale == {(("kind", "TrainerExited"),): 1}
+
+    play(scene)
+
+
+def test_what_is_kept_and_free_is_told_and_when_the_disk_is_full(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with parts(tmp_path) as at:
+            observed(at)
+            run = await at.running_run()
+            for number in range(4):
+                saved = CheckpointSaved(
+                    run=run,
+                    incarnation=1,
+                    step=number,
+                    path="/c",
+                    fallback=number == 3,
+                    coalesced=number,
+                    disk_bytes=70,
+                    disk_free_bytes=1000 - 100 * number,
+                )
+                await at.runtime.post(saved)
+            told = samples(at.metrics)
+            assert told[key("checkpoint_saves_total", run=run, result="coalesced")] == 6
+            assert told[key("checkpoint_on_fallback", run=run)] == 1
+            assert told[key("checkpoint_disk_bytes", run=run)] == 70
+            assert told[key("checkpoint_disk_free_bytes", run=run)] == 700
+            # One sample of the fallback's disk says nothing about the other.
+            assert told[key("checkpoint_disk_full_timestamp_seconds", run=run)] == math.inf
+
+    play(scene)
+
+
+def test_a_fault_that_sums_up_failed_saves_is_not_counted_as_one(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with parts(tmp_path) as at:
+            observed(at)
+            run = await at.running_run()
+            for question in (0, 9):
+                fault = Fault(
+                    fault_class=FaultClass.CHECKPOINT_SAVE_FAILED,
+                    message="m",
+                    reason="no_space",
+                    awaits_decision=question > 0,
+                )
+                event = FaultRaised(run=run, incarnation=1, fault=fault, question=question)
+                await at.runtime.post(event)
+            told = samples(at.metrics)
+            assert told[key("checkpoint_failures_total", run=run, reason="no_space")] == 1
+            assert told[key("checkpoint_consecutive_failures", run=run)] == 1
 
     play(scene)
 

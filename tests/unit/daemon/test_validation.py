@@ -78,7 +78,15 @@ def test_a_good_specification_has_no_problem() -> None:
         ("trainer.env", {"PYTHONPATH": ""}, "trainer.env.PYTHONPATH", "may not be set"),
         ("trainer.workdir", "x", "trainer.workdir", "must be an absolute path"),
         ("checkpoint.directory", "x", "checkpoint.directory", "must be an absolute path"),
-        ("checkpoint.fallbackDirectory", "/x", "checkpoint.fallback_directory", "not supported"),
+        ("checkpoint.fallbackDirectory", "x", "checkpoint.fallback_directory", "absolute path"),
+        ("checkpoint.keepEverySteps", 0, "checkpoint.keep_every_steps", "must be ≥ 1, got 0"),
+        ("checkpoint.keepBest", 0, "checkpoint.keep_best", "must be ≥ 1, got 0"),
+        ("checkpoint.bestMetric", "x", "checkpoint.best_metric", "nothing is kept by it"),
+        ("checkpoint.bestMode", 2, "checkpoint.best_mode", "nothing is kept by it"),
+        ("checkpoint.everyS", 0.0, "checkpoint.every_s", "must be a positive number"),
+        ("checkpoint.finalSaveTimeoutS", 601.0, "checkpoint.final_save_timeout_s", "≤ 600"),
+        ("checkpoint.finalSaveTimeoutS", "NaN", "checkpoint.final_save_timeout_s", "positive"),
+        ("checkpoint.finalSaveHoldS", -1.0, "checkpoint.final_save_hold_s", "positive number"),
         ("checkpoint.everySteps", 0, "checkpoint.every_steps", "must be ≥ 1, got 0"),
         ("checkpoint.keep", 0, "checkpoint.keep", "must be ≥ 1, got 0"),
         ("checkpoint.maxFailures", 0, "checkpoint.max_failures", "must be ≥ 1, got 0"),
@@ -126,6 +134,38 @@ def test_an_empty_specification_is_told_everything_it_lacks() -> None:
     fields = [problem.field for problem in problems_of(run_pb2.RunSpec())]
 
     assert fields == ["name", "entry", "train.steps", "train.global_batch"]
+
+
+def test_an_interval_is_given_or_chosen() -> None:
+    spec = changed("checkpoint.everyS", 60.0)
+    spec.checkpoint.every_steps = 50
+    assert problems_of(spec) == []
+    spec.checkpoint.auto_interval = True
+
+    assert [problem.message for problem in problems_of(spec)] == [
+        "checkpoint.auto_interval cannot be given together with checkpoint.every_steps: both say "
+        "when to save",
+        "checkpoint.auto_interval cannot be given together with checkpoint.every_s: both say when "
+        "to save",
+    ]
+
+
+def test_what_is_best_is_the_lowest_or_the_highest() -> None:
+    spec = changed("checkpoint.keepBest", 2)
+    spec.checkpoint.best_mode = 9  # type: ignore[assignment]
+    (problem,) = problems_of(spec)
+
+    assert problem.message == 'checkpoint.best_mode must be "lowest" or "highest", got 9'
+
+
+def test_a_fallback_has_to_be_another_directory() -> None:
+    spec = changed("checkpoint.directory", "/data")
+    spec.checkpoint.fallback_directory = "/other"
+    assert problems_of(spec) == []
+    spec.checkpoint.fallback_directory = "/data"
+    (problem,) = problems_of(spec)
+
+    assert "is checkpoint.directory itself" in problem.message
 
 
 def test_a_batch_is_cut_in_one_way_only() -> None:

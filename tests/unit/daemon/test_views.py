@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,35 @@ def test_a_result_is_shown_when_the_run_has_ended(tmp_path: Path) -> None:
 
 def saved(run: str, step: int) -> CheckpointSaved:
     return CheckpointSaved(run=run, incarnation=1, step=step, path=f"/c/{step}")
+
+
+def test_saving_is_shown_as_the_newest_checkpoint_tells_of_it(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with parts(tmp_path) as at:
+            views = viewing(at)
+            run = await at.running_run()
+            fault = Fault(fault_class=FaultClass.CHECKPOINT_SAVE_FAILED, message="no space left")
+            await at.runtime.post(FaultRaised(run=run, incarnation=1, fault=fault))
+            view = views.snapshot(at.runtime.state.runs[run], 0.0)
+            assert (view.checkpoint_failures, view.checkpoint.failure) == (1, "no space left")
+            for number, free in enumerate((900, 600, 300)):
+                at.clock.at = 10.0 * number
+                event = dataclasses.replace(
+                    saved(run, number),
+                    fallback=True,
+                    every_steps=50,
+                    disk_bytes=70,
+                    disk_free_bytes=free,
+                )
+                await at.runtime.post(event)
+            view = views.snapshot(at.runtime.state.runs[run], 0.0)
+            status = view.checkpoint
+            assert (view.checkpoint_failures, status.failure) == (0, "")
+            assert (status.path, status.fallback, status.every_steps) == ("/c/2", True, 50)
+            assert (status.disk_bytes, status.disk_free_bytes) == (70, 300)
+            assert (status.saved_at.seconds, status.disk_full_at.seconds) == (1020, 1030)
+
+    play(scene)
 
 
 def back(run: str, step: int, source: str) -> RolledBack:

@@ -18,6 +18,7 @@ import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from trainerd.actors.launcher.checkpoints import Checkpoints
 from trainerd.actors.launcher.checks import Checks
 from trainerd.actors.launcher.config import LauncherConfig
 from trainerd.actors.launcher.exits import ExitStore
@@ -70,8 +71,14 @@ async def serve(config: LauncherConfig, *, command: TrainerCommand = trainer_com
         replays = Replays(config, children, trainers_alive=lambda: bool(trainers.situation()))
         trainers.before_start = replays.yield_devices
         instance = uuid.uuid4().hex
+        checkpoints = Checkpoints(config, children)
         service = LauncherService(
-            instance=instance, trainers=trainers, exits=exits, checks=checks, replays=replays
+            instance=instance,
+            trainers=trainers,
+            exits=exits,
+            checks=checks,
+            replays=replays,
+            checkpoints=checkpoints,
         )
         server = await _listen(config, service)
         _log.info(
@@ -85,6 +92,7 @@ async def serve(config: LauncherConfig, *, command: TrainerCommand = trainer_com
         _log.info("launcher_draining", trainers=len(trainers.situation()))
         checks.kill()
         replays.kill()
+        checkpoints.kill()
         await trainers.drain(config.launcher.grace_s)
         await asyncio.to_thread(snapshots.close, trainers.unsaved)
         service.end()

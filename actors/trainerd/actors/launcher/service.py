@@ -13,6 +13,7 @@ import grpc
 import structlog
 
 from trainerd.actors.launcher import incidents
+from trainerd.actors.launcher.checkpoints import Checkpoints
 from trainerd.actors.launcher.checks import Checks
 from trainerd.actors.launcher.exits import ExitStore
 from trainerd.actors.launcher.logs import read_part
@@ -38,12 +39,14 @@ class LauncherService(launcher_pb2_grpc.LauncherServiceServicer):
         exits: ExitStore,
         checks: Checks,
         replays: Replays,
+        checkpoints: Checkpoints,
     ) -> None:
         self._instance = instance
         self._trainers = trainers
         self._exits = exits
         self._checks = checks
         self._replays = replays
+        self._checkpoints = checkpoints
         self._ending = asyncio.Event()
         self._writing = asyncio.Lock()
 
@@ -198,6 +201,20 @@ class LauncherService(launcher_pb2_grpc.LauncherServiceServicer):
         """Train again up to an incident's batch."""
         async with _refusals(context):
             return await self._replays.replay(self._trainers.files(request.run), request)
+
+    async def ReadCheckpoints(  # noqa: N802
+        self, request: launcher_pb2.ReadCheckpointsRequest, context: Context
+    ) -> launcher_pb2.ReadCheckpointsResponse:
+        """List a run's checkpoints, or verify them."""
+        async with _refusals(context):
+            return await self._checkpoints.read(self._trainers.files(request.run), request)
+
+    async def ExportParameters(  # noqa: N802
+        self, request: launcher_pb2.ExportParametersRequest, context: Context
+    ) -> launcher_pb2.ExportParametersResponse:
+        """Write the parameters of a checkpoint."""
+        async with _refusals(context):
+            return await self._checkpoints.export(self._trainers.files(request.run), request)
 
     async def RemoveRun(  # noqa: N802
         self, request: launcher_pb2.RemoveRunRequest, context: Context

@@ -66,6 +66,11 @@ def checkpoint_saved(record: SaveRecord) -> event_pb2.Event:
             blocked_s=record.blocked_s,
             duration_s=record.duration_s,
             request_ids=record.request_ids,
+            fallback=record.fallback,
+            every_steps=record.every_steps,
+            coalesced=record.coalesced,
+            disk_bytes=record.disk_bytes,
+            disk_free_bytes=record.disk_free_bytes,
         )
     )
 

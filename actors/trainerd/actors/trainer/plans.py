@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
+from trainerd.actors.checkpoint_retention import LOSS
 from trainerd.actors.head_start import HeadStart
 from trainerd.actors.ledger import Entry, Omission
 from trainerd.actors.plan import Plan
@@ -12,11 +14,14 @@ from trainerd.actors.recovery import Recovery
 from trainerd.actors.reports import FaultClass, Verdict
 from trainerd.actors.rules import Rule, Rules
 from trainerd.actors.spikes import Spike
+from trainerd.actors.trainer.specification import described
 from trainerd.v1 import fault_pb2, incident_pb2, launcher_pb2, run_pb2
 
 _DEFAULT_SEED = 0
 _DEFAULT_EVERY_STEPS = 50
 _DEFAULT_KEEP = 3
+_DEFAULT_FINAL_SAVE_TIMEOUT_S = 120.0
+_DEFAULT_FINAL_SAVE_HOLD_S = 3600.0
 _DEFAULT_ROLLBACK_STEPS = 20
 
 _PRECISIONS = {run_pb2.PRECISION_BFLOAT16: "bfloat16"}
@@ -59,10 +64,7 @@ def build_plan(
         remat=train.remat,
         spike=rules.spike,
         evaluate_every_steps=train.evaluate_every_steps,
-        checkpoint_every_steps=(
-            checkpoint.every_steps if checkpoint.HasField("every_steps") else _DEFAULT_EVERY_STEPS
-        ),
-        checkpoint_keep=checkpoint.keep if checkpoint.HasField("keep") else _DEFAULT_KEEP,
+        **_saving(checkpoint),
         rollback_steps=(
             spec.policy.rollback_steps
             if spec.policy.HasField("rollback_steps")
@@ -75,7 +77,32 @@ def build_plan(
         loss_spike=rules.loss_spike,
         data_error=rules.data_error,
         step_exception=rules.step_exception,
+        specification=described(spec),
     )
+
+
+def _saving(checkpoint: run_pb2.CheckpointSpec) -> dict[str, Any]:
+    """When to save, and what stays: fields of the plan."""
+    timed = checkpoint.HasField("every_s") or checkpoint.auto_interval
+    every_steps = 0 if timed else _DEFAULT_EVERY_STEPS
+    if checkpoint.HasField("every_steps"):
+        every_steps = checkpoint.every_steps
+    values: dict[str, Any] = {
+        "checkpoint_every_steps": every_steps,
+        "checkpoint_every_s": checkpoint.every_s,
+        "checkpoint_auto": checkpoint.auto_interval,
+        "checkpoint_keep": checkpoint.keep if checkpoint.HasField("keep") else _DEFAULT_KEEP,
+        "checkpoint_keep_every_steps": checkpoint.keep_every_steps,
+        "checkpoint_keep_best": checkpoint.keep_best,
+        "checkpoint_best_metric": checkpoint.best_metric or LOSS,
+        "checkpoint_best_highest": checkpoint.best_mode == run_pb2.BEST_MODE_HIGHEST,
+        "final_save_timeout_s": _DEFAULT_FINAL_SAVE_TIMEOUT_S,
+        "final_save_hold_s": _DEFAULT_FINAL_SAVE_HOLD_S,
+    }
+    for name in ("final_save_timeout_s", "final_save_hold_s"):
+        if checkpoint.HasField(name):
+            values[name] = getattr(checkpoint, name)
+    return values
 
 
 def build_recovery(

@@ -88,6 +88,7 @@ def _train(  # noqa: PLR0917
             slot_parts=assignment.slot_parts,
             policy_version=assignment.policy_version,
         )
+        fallback = spec.checkpoint.fallback_directory
         build, args = entry_function(spec.entry), arguments(spec.args)
         if recovery.head_start is None:
             recovery = replace(recovery, head_start=head_start(assignment))
@@ -95,6 +96,7 @@ def _train(  # noqa: PLR0917
             build_program(spec.entry, build, args),
             plan,
             checkpoint_directory=Path(assignment.checkpoint_directory),
+            fallback_directory=Path(fallback) / assignment.run if fallback else None,
             restore_directories=[Path(place) for place in assignment.restore_directories],
             ledger=ledger_entries(assignment.ledger),
             reporter=reporter,

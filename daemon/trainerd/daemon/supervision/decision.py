@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from trainerd.daemon.supervision.budget import Budgets, account
-from trainerd.daemon.supervision.faults import Decision, Fault
+from trainerd.daemon.supervision.faults import Decision, Fault, Phase
 from trainerd.daemon.supervision.policy import DELEGABLE, Action, FaultClass, Policy, Rule
 
 SCOPES: Mapping[Action, str] = MappingProxyType(
@@ -332,6 +332,8 @@ def _device_oom(case: _Case) -> Decision | None:
 
 
 def _save_failed(case: _Case) -> Decision:
+    if case.fault.awaits_decision:
+        return _last_save_failed(case.fault)
     policy = case.policy
     failures = case.budgets.in_a_row(case.fault)
     if policy.checkpoint_action is not Action.CONTINUE:
@@ -344,3 +346,14 @@ def _save_failed(case: _Case) -> Decision:
             reason = f"no durable checkpoint for {age}, limit {limit_s:g} s"
             return _decision(policy.checkpoint_action, reason)
     return _decision(Action.CONTINUE, f"training goes on; failed saves in a row: {failures}")
+
+
+def _last_save_failed(fault: Fault) -> Decision:
+    """The last state of a run is asked about alone: once when it cannot be made durable in time,
+    and again, in phase *paused*, when that has not changed for as long as a run holds for it."""
+    if fault.phase is Phase.PAUSED:
+        return _decision(Action.FAIL, f"{fault.message}; held for that, and tried again, in vain")
+    return _decision(
+        Action.PAUSE,
+        f"{fault.message}; its process keeps it and tries again, resume it once mended",
+    )

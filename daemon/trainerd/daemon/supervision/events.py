@@ -273,6 +273,11 @@ class CheckpointSaved:
     blocked_s: float = 0.0
     duration_s: float = 0.0
     request_ids: tuple[str, ...] = ()
+    fallback: bool = False
+    every_steps: int = 0
+    coalesced: int = 0
+    disk_bytes: int = 0
+    disk_free_bytes: int = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -93,9 +93,12 @@ MATRIX: Mapping[FaultClass, Row] = MappingProxyType(
         F.CHECKPOINT_SAVE_FAILED: Row(
             number="F12",
             evidence="a checkpoint could not be made durable; the reason is counted",
-            action="**continue**: training goes on, the save is tried again",
-            recurs="where the run file says so: **pause** or **fail**",
-            budget="none; `checkpoint.max_failures` in a row, `checkpoint.max_age_s`",
+            action="**continue**: training goes on, the save is tried again with back-off, or in "
+            "`checkpoint.fallback_directory`",
+            recurs="where the run file says so: **pause** or **fail**; the last state of a run: "
+            "**pause**, and **fail** after `checkpoint.final_save_hold_s` (3600 s)",
+            budget="none; `checkpoint.max_failures` in a row, `checkpoint.max_age_s`; for the last "
+            "state `checkpoint.final_save_timeout_s` (120 s)",
         ),
         F.CHECKPOINT_CORRUPT: Row(
             number="F13",

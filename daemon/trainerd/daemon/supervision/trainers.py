@@ -147,7 +147,8 @@ def _situated(turn: Turn, run: Run, trainer: Trainer, phase: Phase | None, step:
         return run
     if phase is Phase.STEP:
         if not run.trained:
-            run = turn.put(run._replace(trained=True))
+            # Before it trained nothing could be durable: the age begins now.
+            run = turn.put(run._replace(trained=True, recoverable_at=turn.now))
         resumed = run.state is RunState.PAUSED and not run.pausing
         if resumed or run.state in (RunState.STARTING, RunState.RECOVERING):
             run = turn.move(run, RunState.RUNNING, f"training since step {step}")
