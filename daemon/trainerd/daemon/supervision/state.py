@@ -130,6 +130,11 @@ class Run(NamedTuple):
         return state is _S.FAILED or state is _S.COMPLETED or state is _S.STOPPED
 
     @property
+    def over(self) -> bool:
+        """Whether nothing but its deletion can befall it."""
+        return self.trainer is None and self.terminal
+
+    @property
     def holds_devices(self) -> bool:
         """Whether another run must wait."""
         return self.trainer is not None or not (self.terminal or self.state is RunState.QUEUED)

@@ -59,7 +59,7 @@ def step(state: State, event: Event, *, now: float) -> tuple[State, tuple[Comman
 def _schedule(turn: Turn) -> None:
     """Give the host's devices to the run that waits longest."""
     waiting: Run | None = None
-    for run in turn.runs.values():
+    for run in turn.runs.living.values():
         if run.state is RunState.QUEUED:
             if waiting is None or run.order < waiting.order:
                 waiting = run
@@ -73,7 +73,7 @@ def _schedule(turn: Turn) -> None:
 def _daemon_started(turn: Turn) -> None:
     """No link is up: trainers have their time to attach, the launcher its to list them."""
     turn.launcher = None
-    for run in list(turn.runs.values()):
+    for run in list(turn.runs.living.values()):
         if run.trainer is not None:
             detached = turn.put(run._replace(trainer=run.trainer._replace(attached=False)))
             turn.start_timer("attach", detached, ATTACH_S)
@@ -82,7 +82,7 @@ def _daemon_started(turn: Turn) -> None:
 def _launcher_attached(turn: Turn, event: LauncherAttached) -> None:
     turn.launcher, turn.unsettled = event.instance, True
     alive = {(live.run, live.incarnation): live for live in event.trainers}
-    for run in list(turn.runs.values()):
+    for run in list(turn.runs.living.values()):
         live = alive.pop((run.id, run.incarnation), None)
         if run.trainer is not None:
             _found(turn, run, run.trainer, live)

@@ -15,6 +15,7 @@ from trainerd.daemon.supervision.commands import (
     TellTrainer,
 )
 from trainerd.daemon.supervision.events import EventIgnored, RunState, RunStateChanged
+from trainerd.daemon.supervision.runs import Runs
 from trainerd.daemon.supervision.state import EDGES, IllegalTransitionError, Run, State, Trainer
 
 ATTACH_S = 60.0
@@ -44,21 +45,22 @@ class Turn:
     def __init__(self, state: State, now: float) -> None:
         self.now = now
         self.commands: list[Command] = []
-        self.runs: Mapping[str, Run] = state.runs
+        self.runs = Runs.of(state.runs)
         self.launcher = state.launcher
         self.submitted = state.submitted
         self.timers: Mapping[str, float] = state.timers
         self.unsettled = False
         self._before = state
+        self._runs_before = self.runs
         # Copies that are ours to change; most events need none or one of them.
-        self._runs: dict[str, Run] | None = None
+        self._living: dict[str, Run] | None = None
         self._timers: dict[str, float] | None = None
 
     def state(self) -> State:
         """The state that has become of it."""
         before = self._before
         if (
-            self._runs is None
+            self.runs is self._runs_before
             and self._timers is None
             and self.launcher == before.launcher
             and self.submitted == before.submitted
@@ -72,15 +74,20 @@ class Turn:
 
     def put(self, run: Run) -> Run:
         """Keep this version of the run."""
-        if self._runs is None:
-            self.runs = self._runs = dict(self.runs)
-        self._runs[run.id] = run
+        living = self._living
+        if living is None:
+            living = self._living = dict(self.runs.living)
+            self.runs = Runs(living, self.runs.over)
+        if run.over:
+            living.pop(run.id, None)
+            self.runs = Runs(living, {**self.runs.over, run.id: run})
+        else:
+            living[run.id] = run
         return run
 
     def forget(self, run: Run) -> None:
         """Forget the run."""
-        self.runs = self._runs = dict(self.runs)
-        del self._runs[run.id]
+        self.runs, self._living = self.runs.without(run.id), None
 
     def gone(self, run: Run) -> Run:
         """The run's process is no more: nothing that was asked of it will be answered."""
