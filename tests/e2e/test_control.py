@@ -35,6 +35,10 @@ def test_pausing_resuming_saving_and_restarting_do_not_change_the_final_state(
     done = shared.completed(run)
     assert done.result.state_digest == expected.result.state_digest
     assert done.restarts == 0, "a restart on request is not charged"
+    assert shared.decided(run) == [("voluntary", "restart", 0)]
+    assert shared.faults(run) == {("voluntary", "restart"): 1}
+    assert shared.metric("restarts_total", run=run, class_="voluntary") == 1
+    assert shared.metric("restarts_total", run=run, class_="crash") == 0
 
 
 def test_a_second_run_waits_for_the_first_one(shared: Host) -> None:

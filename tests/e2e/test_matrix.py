@@ -6,13 +6,12 @@ that there is an incident where the run's course changed.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import itertools
-import urllib.request
 from collections.abc import Iterator
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from e2e import oracle
 from e2e.host import Host, eventually, host
@@ -251,9 +250,10 @@ def _drill(drilled: Host, undisturbed: str, row: Row) -> None:
         expected = oracle.digest(spec, left_out) if left_out else undisturbed
         assert done.result.state_digest == expected
 
-    for action in set(row.actions):
-        counted = _counted(drilled, run, row.fault_class, action)
-        assert counted == actions.count(action)
+    counted = drilled.faults(run)
+    assert counted == collections.Counter(
+        (kind, action) for kind, action, _ in drilled.decided(run)
+    )
 
     severe = [action for action in row.actions if action not in MILD]
     with drilled.client() as client:
@@ -272,24 +272,6 @@ def _drill(drilled: Host, undisturbed: str, row: Row) -> None:
 def _events(drilled: Host, run: str) -> list[event_pb2.Event]:
     with drilled.client() as client:
         return [response.event for response in client.list_events(run)]
-
-
-def _counted(
-    drilled: Host, run: str, fault_class: fault_pb2.FaultClass, action: fault_pb2.Action
-) -> float:
-    labels = {
-        "run": run,
-        "class": fault_pb2.FaultClass.Name(fault_class).removeprefix("FAULT_CLASS_").lower(),
-        "action": fault_pb2.Action.Name(action).removeprefix("ACTION_").lower(),
-    }
-    address = f"http://{drilled.metrics_address}/metrics"
-    with urllib.request.urlopen(address, timeout=10) as answer:
-        text = answer.read().decode()
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            if sample.name == "trainerd_faults_total" and labels.items() <= sample.labels.items():
-                return sample.value
-    return 0.0
 
 
 def test_injection_is_refused_unless_the_operator_allows_it(shared: Host) -> None:

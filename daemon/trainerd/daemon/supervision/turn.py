@@ -10,6 +10,7 @@ from trainerd.daemon.supervision.commands import (
     KillTrainer,
     Order,
     Record,
+    RemoveFiles,
     StartTimer,
     StartTrainer,
     TellTrainer,
@@ -49,6 +50,8 @@ class Turn:
         self.launcher = state.launcher
         self.submitted = state.submitted
         self.timers: Mapping[str, float] = state.timers
+        self.serving = state.serving
+        self.removals: Mapping[str, bool] = state.removals
         self.unsettled = False
         self._before = state
         self._runs_before = self.runs
@@ -64,9 +67,13 @@ class Turn:
             and self._timers is None
             and self.launcher == before.launcher
             and self.submitted == before.submitted
+            and self.serving == before.serving
+            and self.removals is before.removals
         ):
             return before
-        return State(self.runs, self.launcher, self.submitted, self.timers)
+        return State(
+            self.runs, self.launcher, self.submitted, self.timers, self.serving, self.removals
+        )
 
     def emit(self, command: Command) -> None:
         """Carry out this command after the event is journalled."""
@@ -93,6 +100,8 @@ class Turn:
         """The run's process is no more: nothing that was asked of it will be answered."""
         self.cancel_timers(run)
         self.unsettled = True
+        if run.terminal and run.trainer is not None and run.trainer.finish is None:
+            self.remove(run, memory_only=True)
         return self.put(run._replace(trainer=None, saves=()))
 
     def move(self, run: Run, after: RunState, reason: str) -> Run:
@@ -109,7 +118,23 @@ class Turn:
         )
         if after is RunState.QUEUED or not EDGES[after]:
             self.unsettled = True
+        if not EDGES[after] and run.trainer is None and run.incarnation:
+            # A trainer that says that it is done leaves nothing there.
+            self.remove(run, memory_only=True)
         return self.put(run._replace(state=after, reason=reason))
+
+    def remove(self, run: Run, *, memory_only: bool = False) -> None:
+        """Have the run's files removed, now or by the next launcher that is linked."""
+        self.removals = {**self.removals, run.id: memory_only}
+        if self.launcher is not None:
+            self.emit(RemoveFiles(run=run.id, memory_only=memory_only))
+
+    def removed(self, run: str, *, memory_only: bool) -> bool:
+        """Forget that something was to be removed; say whether it was."""
+        if self.removals.get(run) is not memory_only:
+            return False
+        self.removals = {each: what for each, what in self.removals.items() if each != run}
+        return True
 
     def ignore(self, run: str, event: object, reason: str) -> None:
         """Record that the event is a no-op."""

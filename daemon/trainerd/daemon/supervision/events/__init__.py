@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from trainerd.daemon.supervision.events.derived import DecisionMade, EventIgnored, RunStateChanged
 from trainerd.daemon.supervision.events.host import (
+    DaemonEnded,
     DaemonStarted,
+    FilesRemoved,
+    JournalRecovered,
     LauncherAttached,
     LauncherLost,
     LiveTrainer,
@@ -41,6 +44,7 @@ from trainerd.daemon.supervision.events.training import (
     Evaluation,
     FaultInjected,
     FaultRaised,
+    FirstLossHeard,
     PhaseEntered,
     Progressed,
     RolledBack,
@@ -56,6 +60,7 @@ __all__ = [
     "AnyEvent",
     "CheckpointRequested",
     "CheckpointSaved",
+    "DaemonEnded",
     "DaemonStarted",
     "DeadlineExpired",
     "DecisionMade",
@@ -66,9 +71,12 @@ __all__ = [
     "EventIgnored",
     "FaultInjected",
     "FaultRaised",
+    "FilesRemoved",
     "FinishReason",
+    "FirstLossHeard",
     "HostEvent",
     "InjectionRequested",
+    "JournalRecovered",
     "LauncherAttached",
     "LauncherLost",
     "LiveTrainer",
@@ -119,6 +127,7 @@ TrainerEvent = (
     | FaultInjected
     | RolledBack
     | Progressed
+    | FirstLossHeard
     | DeadlineExpired
 )
 RequestEvent = (
@@ -132,7 +141,9 @@ RequestEvent = (
     | PolicyTrialEnded
     | InjectionRequested
 )
-HostEvent = DaemonStarted | LauncherAttached | LauncherLost
+HostEvent = (
+    DaemonStarted | DaemonEnded | JournalRecovered | LauncherAttached | LauncherLost | FilesRemoved
+)
 Event = TrainerEvent | RequestEvent | HostEvent | RunSubmitted | TimerFired
 DerivedEvent = DecisionMade | RunStateChanged | EventIgnored
 AnyEvent = Event | DerivedEvent

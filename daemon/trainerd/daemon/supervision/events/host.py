@@ -14,6 +14,20 @@ class DaemonStarted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonEnded:
+    """The daemon ends in order: one that starts without this behind the last was killed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalRecovered:
+    """The journal can be written again; `refused` events could not be, for `duration_s` seconds."""
+
+    refused: int
+    duration_s: float
+    problem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LiveTrainer:
     """A trainer process that lives."""
 
@@ -36,3 +50,11 @@ class LauncherLost:
     """The link to the launcher is lost."""
 
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilesRemoved:
+    """The launcher has removed a run's files, or only what of them lay in memory."""
+
+    run: str
+    memory_only: bool = False

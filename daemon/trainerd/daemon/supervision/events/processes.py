@@ -9,21 +9,26 @@ from trainerd.daemon.supervision.faults import Phase
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerSpawned:
-    """The launcher started a trainer process."""
+    """The launcher started a trainer process; `warm`: it was forked from a standby."""
 
     run: str
     incarnation: int
     pid: int
+    warm: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerSpawnFailed:
-    """The launcher could not start one; `permanent`: another try is useless."""
+    """The launcher could not start one; `permanent`: another try is useless.
+
+    `devices_busy`: another process holds the devices.
+    """
 
     run: str
     incarnation: int
     message: str
     permanent: bool = False
+    devices_busy: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -165,3 +165,13 @@ class Progressed:
     run: str
     incarnation: int
     step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstLossHeard:
+    """The first loss of a run was heard, after `step` applied updates."""
+
+    run: str
+    incarnation: int
+    step: int
+    loss: float
