@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import itertools
+import zipfile
 from collections.abc import Iterator
 
 import pytest
@@ -34,6 +35,7 @@ class Row:
 
     `bursts`: each mild one stands for a few, because a step that is in flight when another one is
     decided on may be spoilt as well, and reported before or behind the decision, or not at all.
+    `batches`: the batch that it was about is kept with each incident.
     """
 
     id: str
@@ -46,6 +48,7 @@ class Row:
     bursts: bool = False
     fails: str = ""
     exact: bool = True
+    batches: bool = False
 
 
 def _at(fault: inject_pb2.InjectedFault, step: int = AT, **more: object) -> inject_pb2.Injection:
@@ -72,6 +75,7 @@ ROWS = [
         fault_class=_F.FAULT_CLASS_NON_FINITE_STEP,
         actions=(_A.ACTION_SKIP, _A.ACTION_SKIP, _A.ACTION_ROLLBACK),
         rollbacks=1,
+        batches=True,
     ),
     Row(
         id="F2-again-after-a-rollback-fails",
@@ -105,6 +109,7 @@ ROWS = [
     Row(
         id="F5-later-restarts",
         injections=(_at(_I.INJECTED_FAULT_EXCEPTION),),
+        batches=True,
         fault_class=_F.FAULT_CLASS_STEP_EXCEPTION,
         actions=(_A.ACTION_RESTART,),
         restarts=1,
@@ -267,6 +272,14 @@ def _drill(drilled: Host, undisturbed: str, row: Row) -> None:
     assert [incident.decision.action for incident in incidents] == severe
     if row.fault_class == _F.FAULT_CLASS_DEVICE_OOM:
         assert done.slot_parts == 2
+    if row.batches:
+        # The batch that was asked about is with each of them, and nowhere else.
+        files = drilled.folder / "launcher" / "runs" / run
+        kept = [files / "incidents" / str(each.number) / "batch.npz" for each in incidents]
+        assert [place.exists() for place in kept] == [True] * len(severe)
+        with zipfile.ZipFile(kept[0]) as arrays:
+            assert "weights.npy" in arrays.namelist()
+        assert list((files / "evidence").iterdir()) == []
 
 
 def _events(drilled: Host, run: str) -> list[event_pb2.Event]:
