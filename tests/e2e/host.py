@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import ClassVar
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -54,7 +55,12 @@ def eventually(what: str, condition: Callable[[], object], timeout_s: float = 60
 
 
 class Host:
-    """One host. Sockets and state live in `folder`; the daemon may be killed and started again."""
+    """One host. Sockets and state live in `folder`; the daemon may be killed and started again.
+
+    `compiled`: where hosts keep their compiled steps together; None: each by itself.
+    """
+
+    compiled: ClassVar[Path | None] = None
 
     def __init__(
         self,
@@ -72,6 +78,10 @@ class Host:
         after = "" if standby_after_s is None else f"standby_after_s = {standby_after_s}\n"
         share = "" if snapshots else "snapshot_share = 0\n"
         launcher.write_text(f"[launcher]\n{after}{share}")
+        if self.compiled is not None:
+            state = folder / "launcher"
+            state.mkdir(mode=0o700)
+            (state / "cache").symlink_to(self.compiled)
         self.address = f"unix:{folder / 'control.sock'}"
         self.metrics_address = ""
         self._daemon: subprocess.Popen[bytes] | None = None

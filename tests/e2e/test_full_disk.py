@@ -17,14 +17,14 @@ from trainerd.v1 import run_pb2
 
 pytestmark = pytest.mark.e2e
 
-AIM = 200
+AIM = 120
 """A step that is reached in the time without space."""
 
 
 def test_without_space_for_the_journal_training_goes_on_and_so_does_the_daemon_with_it(
     host: Host,
 ) -> None:
-    spec = host.spec("full", steps=600, every_steps=20, args={"pace_s": 0.001})
+    spec = host.spec("full", steps=300, every_steps=20, args={"pace_s": 0.001})
     run = host.submit(spec)
     host.until(run, lambda now: now.step >= 40)
     with host.client() as client:

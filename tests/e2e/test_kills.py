@@ -14,7 +14,7 @@ from trainerd.v1 import run_pb2
 pytestmark = pytest.mark.e2e
 
 KILLS = 10
-STEPS = 400
+STEPS = 300
 
 
 def _digest(host: Host, **options: object) -> str:
@@ -57,7 +57,8 @@ def test_ten_kills_of_the_trainer_at_random_moments_never_change_the_final_state
 
 
 def test_a_killed_daemon_costs_no_step_and_the_next_one_adopts_the_trainer(host: Host) -> None:
-    expected = _digest(host, args={"pace_s": 0.001})
+    # The pace changes nothing but the time it takes.
+    expected = _digest(host)
     run = host.submit(host.spec("orphaned", steps=STEPS, args={"pace_s": 0.001}))
     before = host.until(run, lambda now: now.step >= 50 and now.durable_step >= 0)
     saved = host.metric("checkpoint_saves_total", run=run, result="ok")
