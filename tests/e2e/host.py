@@ -9,12 +9,16 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import ClassVar
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from trainerd.clients import Client
-from trainerd.v1 import event_pb2, run_pb2
+from trainerd.v1 import event_pb2, fault_pb2, run_pb2
 from unit.daemon.journals import check_journals
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -51,7 +55,12 @@ def eventually(what: str, condition: Callable[[], object], timeout_s: float = 60
 
 
 class Host:
-    """One host. Sockets and state live in `folder`; the daemon may be killed and started again."""
+    """One host. Sockets and state live in `folder`; the daemon may be killed and started again.
+
+    `compiled`: where hosts keep their compiled steps together; None: each by itself.
+    """
+
+    compiled: ClassVar[Path | None] = None
 
     def __init__(
         self,
@@ -71,6 +80,10 @@ class Host:
         share = "" if snapshots else "snapshot_share = 0\n"
         none = "" if standby else "standby = false\n"
         launcher.write_text(f"[launcher]\n{after}{share}{none}")
+        if self.compiled is not None:
+            state = folder / "launcher"
+            state.mkdir(mode=0o700)
+            (state / "cache").symlink_to(self.compiled)
         self.address = f"unix:{folder / 'control.sock'}"
         self.metrics_address = ""
         self._daemon: subprocess.Popen[bytes] | None = None
@@ -205,6 +218,41 @@ class Host:
         with self.client() as client:
             every = [response.event for response in client.list_events(run)]
         return [event for event in every if event.WhichOneof("payload") == kind]
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        """The value of the first series with these labels (`class_` for `class`) on /metrics."""
+        return next(iter(self._samples(name, **labels)), ({}, None))[1]
+
+    def faults(self, run: str) -> dict[tuple[str, str], float]:
+        """The run's faults as /metrics counts them: by class and action."""
+        return {
+            (labels["class"], labels["action"]): value
+            for labels, value in self._samples("faults_total", run=run)
+        }
+
+    def decided(self, run: str) -> list[tuple[str, str, int]]:
+        """The decisions about the run in its journal: class, action, number of the incident."""
+        made = [event.decision_made for event in self.events(run, "decision_made")]
+        return [
+            (
+                fault_pb2.FaultClass.Name(getattr(each.fault, "class"))[12:].lower(),
+                fault_pb2.Action.Name(each.decision.action)[7:].lower(),
+                each.incident,
+            )
+            for each in made
+        ]
+
+    def _samples(self, name: str, **labels: str) -> list[tuple[dict[str, str], float]]:
+        wanted = {key.rstrip("_"): value for key, value in labels.items()}.items()
+        address = f"http://{self.metrics_address}/metrics"
+        with urllib.request.urlopen(address, timeout=10) as answer:
+            text = answer.read().decode()
+        return [
+            (sample.labels, sample.value)
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == f"trainerd_{name}" and wanted <= sample.labels.items()
+        ]
 
 
 @contextmanager

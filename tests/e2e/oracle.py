@@ -50,7 +50,14 @@ def ledger(events: Iterable[event_pb2.Event]) -> list[Entry]:
 
 def digest(spec: run_pb2.RunSpec, entries: Sequence[Entry]) -> str:
     """The digest of the state at the end of an undisturbed run with this ledger."""
-    asked = {"spec": spec.SerializeToString().hex(), "ledger": list(entries)}
+    # Not of the process that this starts.
+    from e2e.host import Host
+
+    asked = {
+        "spec": spec.SerializeToString().hex(),
+        "ledger": list(entries),
+        "compiled": str(Host.compiled / "executables") if Host.compiled else "",
+    }
     environment = {
         name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "PYTHONPATH")
     }
@@ -85,6 +92,7 @@ def _main() -> None:
     from trainerd.actors.ledger import Entry as LedgerEntry
     from trainerd.actors.program import load_entry
     from trainerd.actors.program_loop import run_loop
+    from trainerd.actors.recovery import Recovery
     from trainerd.actors.trainer.plans import build_plan
     from trainerd.actors.trainer.values import arguments
 
@@ -101,6 +109,9 @@ def _main() -> None:
             build_plan(spec),
             checkpoint_directory=Path(folder),
             ledger=entries,
+            recovery=Recovery(
+                executable_directory=Path(asked["compiled"]) if asked["compiled"] else None
+            ),
         )
     assert result.step == spec.train.steps, result
     print(json.dumps({"digest": result.state_digest}))

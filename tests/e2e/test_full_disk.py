@@ -17,14 +17,14 @@ from trainerd.v1 import run_pb2
 
 pytestmark = pytest.mark.e2e
 
-AIM = 200
+AIM = 120
 """A step that is reached in the time without space."""
 
 
 def test_without_space_for_the_journal_training_goes_on_and_so_does_the_daemon_with_it(
     host: Host,
 ) -> None:
-    spec = host.spec("full", steps=600, every_steps=20, args={"pace_s": 0.001})
+    spec = host.spec("full", steps=300, every_steps=20, args={"pace_s": 0.001})
     run = host.submit(spec)
     host.until(run, lambda now: now.step >= 40)
     with host.client() as client:
@@ -37,10 +37,14 @@ def test_without_space_for_the_journal_training_goes_on_and_so_does_the_daemon_w
         # The daemon hears nothing that it could not keep; the trainer's own files tell.
         checkpoints = host.folder / "launcher" / "runs" / run / "checkpoints"
         saved = int(str(eventually("training goes on", lambda: _newest(checkpoints, AIM))))
+        assert host.metric("journal_writable") == 0
+        assert (host.metric("journal_write_failures_total") or 0) >= 1
+        assert host.faults(run) == {}, "nothing is counted that is not on disk"
     finally:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, usual)
 
     accepted = eventually("work is taken again", lambda: _submitted(host))
+    assert host.metric("journal_writable") == 1
     done = host.completed(run)
     assert (done.incarnation, done.restarts) == (1, 0)
     assert done.result.state_digest == oracle.digest(spec, [])
@@ -53,6 +57,8 @@ def test_without_space_for_the_journal_training_goes_on_and_so_does_the_daemon_w
     steps = [event.checkpoint_saved.step for event in host.events(run, "checkpoint_saved")]
     assert steps == sorted(set(steps))
     assert saved in steps
+    assert host.decided(run) == [("journal_full", "continue", 0)]
+    assert host.faults(run) == {("journal_full", "continue"): 1}
     states = {event.run_state_changed.to for event in host.events(run, "run_state_changed")}
     assert run_pb2.RUN_STATE_RECOVERING not in states
 

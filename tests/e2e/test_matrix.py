@@ -6,13 +6,13 @@ that there is an incident where the run's course changed.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import itertools
-import urllib.request
+import zipfile
 from collections.abc import Iterator
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from e2e import oracle
 from e2e.host import Host, eventually, host
@@ -35,6 +35,7 @@ class Row:
 
     `bursts`: each mild one stands for a few, because a step that is in flight when another one is
     decided on may be spoilt as well, and reported before or behind the decision, or not at all.
+    `batches`: the batch that it was about is kept with each incident.
     """
 
     id: str
@@ -47,6 +48,7 @@ class Row:
     bursts: bool = False
     fails: str = ""
     exact: bool = True
+    batches: bool = False
 
 
 def _at(fault: inject_pb2.InjectedFault, step: int = AT, **more: object) -> inject_pb2.Injection:
@@ -73,6 +75,7 @@ ROWS = [
         fault_class=_F.FAULT_CLASS_NON_FINITE_STEP,
         actions=(_A.ACTION_SKIP, _A.ACTION_SKIP, _A.ACTION_ROLLBACK),
         rollbacks=1,
+        batches=True,
     ),
     Row(
         id="F2-again-after-a-rollback-fails",
@@ -106,6 +109,7 @@ ROWS = [
     Row(
         id="F5-later-restarts",
         injections=(_at(_I.INJECTED_FAULT_EXCEPTION),),
+        batches=True,
         fault_class=_F.FAULT_CLASS_STEP_EXCEPTION,
         actions=(_A.ACTION_RESTART,),
         restarts=1,
@@ -251,9 +255,10 @@ def _drill(drilled: Host, undisturbed: str, row: Row) -> None:
         expected = oracle.digest(spec, left_out) if left_out else undisturbed
         assert done.result.state_digest == expected
 
-    for action in set(row.actions):
-        counted = _counted(drilled, run, row.fault_class, action)
-        assert counted == actions.count(action)
+    counted = drilled.faults(run)
+    assert counted == collections.Counter(
+        (kind, action) for kind, action, _ in drilled.decided(run)
+    )
 
     severe = [action for action in row.actions if action not in MILD]
     with drilled.client() as client:
@@ -267,29 +272,19 @@ def _drill(drilled: Host, undisturbed: str, row: Row) -> None:
     assert [incident.decision.action for incident in incidents] == severe
     if row.fault_class == _F.FAULT_CLASS_DEVICE_OOM:
         assert done.slot_parts == 2
+    if row.batches:
+        # The batch that was asked about is with each of them, and nowhere else.
+        files = drilled.folder / "launcher" / "runs" / run
+        kept = [files / "incidents" / str(each.number) / "batch.npz" for each in incidents]
+        assert [place.exists() for place in kept] == [True] * len(severe)
+        with zipfile.ZipFile(kept[0]) as arrays:
+            assert "weights.npy" in arrays.namelist()
+        assert list((files / "evidence").iterdir()) == []
 
 
 def _events(drilled: Host, run: str) -> list[event_pb2.Event]:
     with drilled.client() as client:
         return [response.event for response in client.list_events(run)]
-
-
-def _counted(
-    drilled: Host, run: str, fault_class: fault_pb2.FaultClass, action: fault_pb2.Action
-) -> float:
-    labels = {
-        "run": run,
-        "class": fault_pb2.FaultClass.Name(fault_class).removeprefix("FAULT_CLASS_").lower(),
-        "action": fault_pb2.Action.Name(action).removeprefix("ACTION_").lower(),
-    }
-    address = f"http://{drilled.metrics_address}/metrics"
-    with urllib.request.urlopen(address, timeout=10) as answer:
-        text = answer.read().decode()
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            if sample.name == "trainerd_faults_total" and labels.items() <= sample.labels.items():
-                return sample.value
-    return 0.0
 
 
 def test_injection_is_refused_unless_the_operator_allows_it(shared: Host) -> None:

@@ -31,5 +31,8 @@ def test_a_trainer_that_is_asked_to_go_saves_and_goes_on_later(host: Host) -> No
     assert again.state_restored.step == saved.checkpoint_saved.step
     states = [event.run_state_changed.to for event in host.events(run, "run_state_changed")]
     assert states.count(run_pb2.RUN_STATE_QUEUED) == 2
-    # It costs the run nothing of what its faults may cost.
-    assert host.events(run, "decision_made") == []
+    # It is told and counted, and costs the run nothing of what its faults may cost.
+    assert host.decided(run) == [("preemption", "restart", 0)]
+    assert host.faults(run) == {("preemption", "restart"): 1}
+    assert host.metric("restarts_total", run=run, class_="preemption") == 1
+    assert host.metric("restarts_total", run=run, class_="crash") == 0

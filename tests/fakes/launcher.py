@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 
-from trainerd.actors.launcher.refusals import Refused
+from trainerd.actors.launcher.refusals import Refused, devices_busy
 from trainerd.v1 import (
     checkpoint_pb2,
     control_pb2,
@@ -29,7 +29,8 @@ class FakeLauncher(launcher_pb2_grpc.LauncherServiceServicer):
     """Does as it is told, and remembers. `problems`: what a program check finds.
 
     `refuse_start`: the status that StartTrainer is refused with, or None. `answers_start`: False
-    leaves StartTrainer unanswered. `dies_when_killed`: a kill is followed by an exit record.
+    leaves StartTrainer unanswered. `busy`: who holds the devices; empty: nobody.
+    `dies_when_killed`: a kill is followed by an exit record.
     """
 
     instance: str = "fake-1"
@@ -42,6 +43,10 @@ class FakeLauncher(launcher_pb2_grpc.LauncherServiceServicer):
     started: list[launcher_pb2.Assignment] = field(default_factory=list)
     killed: list[tuple[str, int]] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
+    memory_freed: list[str] = field(default_factory=list)
+    refuse_removals: bool = False
+    warm: bool = False
+    busy: str = ""
     stacks: str = ""
     incidents: list[launcher_pb2.WriteIncidentRequest] = field(default_factory=list)
     refuse_incidents: grpc.StatusCode | None = None
@@ -131,6 +136,10 @@ class FakeLauncher(launcher_pb2_grpc.LauncherServiceServicer):
         if self.refuse_start is not None:
             self._tell()
             await context.abort(self.refuse_start, "as the test wants it")
+        if self.busy:
+            self._tell()
+            busy = devices_busy(self.busy)
+            await context.abort(busy.code, str(busy), busy.trailing_metadata())
         if self.answers_start:
             self.live.setdefault(key, 5000 + len(self.started))
         self._tell()
@@ -138,7 +147,7 @@ class FakeLauncher(launcher_pb2_grpc.LauncherServiceServicer):
             await self.changed.wait()
             if self._hung_up:
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "the connection is gone")
-        return launcher_pb2.StartTrainerResponse(pid=self.live[key])
+        return launcher_pb2.StartTrainerResponse(pid=self.live[key], warm=self.warm)
 
     async def KillTrainer(
         self, request: launcher_pb2.KillTrainerRequest, context: _Context
@@ -224,7 +233,9 @@ class FakeLauncher(launcher_pb2_grpc.LauncherServiceServicer):
     async def RemoveRun(
         self, request: launcher_pb2.RemoveRunRequest, context: _Context
     ) -> launcher_pb2.RemoveRunResponse:
-        self.removed.append(request.run)
+        if self.refuse_removals:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "as the test wants it")
+        (self.memory_freed if request.memory_only else self.removed).append(request.run)
         self._tell()
         return launcher_pb2.RemoveRunResponse()
 

@@ -29,6 +29,7 @@ from trainerd.daemon.supervision.faults import Decision
 from trainerd.daemon.supervision.policy import (
     DELEGABLE,
     MAX_LIMIT,
+    UNCHARGED,
     Action,
     FaultClass,
     Policy,
@@ -170,6 +171,9 @@ class Holds:
                 case StartTimer():
                     demand(0 < command.delay_s <= 300, "an odd timer", command)
                     demand(command.key in after.timers, "a timer nobody knows of", command)
+                case RemoveFiles(memory_only=True):
+                    run = after.runs.get(command.run)
+                    demand(run is None or run.over, "the snapshots of a living run", command)
                 case RemoveFiles():
                     demand(command.run not in after.runs, "files of a living run", command)
                 case _:
@@ -198,6 +202,9 @@ class Holds:
             return
         decision, run = made.decision, after.runs[made.run]
         self.actions[decision.action] += 1
+        if made.fault.fault_class in UNCHARGED:
+            demand(run.budgets is before.runs[made.run].budgets, "charged all the same", made)
+            return
         accounts = self._accounts.setdefault(made.run, Accounts())
         # What it was decided under; a change of policy is an event of its own.
         accounts.decided(made, run, before.runs[made.run].policy, now)

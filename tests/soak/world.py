@@ -15,14 +15,18 @@ from soak.process import Process
 from trainerd.daemon.supervision.commands import (
     Command,
     KillTrainer,
+    RemoveFiles,
     StartTimer,
     StartTrainer,
     TellTrainer,
 )
 from trainerd.daemon.supervision.events import (
+    DaemonEnded,
     DaemonStarted,
     DeadlineExpired,
     Event,
+    FilesRemoved,
+    JournalRecovered,
     LauncherAttached,
     LauncherLost,
     LiveTrainer,
@@ -36,7 +40,13 @@ from trainerd.daemon.supervision.events import (
 from trainerd.daemon.supervision.state import State
 
 Key = tuple[str, int]
-_OF_THE_HOST = (DaemonStarted, LauncherAttached, LauncherLost)
+_OF_THE_HOST = (
+    DaemonEnded,
+    DaemonStarted,
+    JournalRecovered,
+    LauncherAttached,
+    LauncherLost,
+)
 
 
 class World:
@@ -82,6 +92,8 @@ class World:
                         process.orders.append(order)
                 case StartTrainer() if self._draw.random() > 0.01:
                     self._later(self._draw.uniform(0.0, 0.3), self._spawn, command, self._instance)
+                case RemoveFiles() if self._draw.random() < 0.9:
+                    self._later(self._draw.uniform(0.0, 1.0), self._removed, command)
                 case KillTrainer(run=run, incarnation=incarnation):
                     self._later(self._draw.uniform(0.0, 1.0), self._kill, (run, incarnation))
                 case _:
@@ -109,6 +121,8 @@ class World:
         chance = self._draw.random()
         if not self._linked:
             return None
+        if self._draw.random() < 0.1:
+            return JournalRecovered(refused=3, duration_s=2.0, problem="disk full")
         self._linked = False
         self._instance += chance < 0.3
         self._later(self._draw.choice((0.1, 2.0, 100.0)), self._greet, self._instance)
@@ -121,7 +135,16 @@ class World:
             return LauncherLost(reason="the link is cut")
         for process in self.processes.values():
             process.unlink(lossy=chance < 0.7)
-        return DaemonStarted(version="1", pid=1)
+        if chance < 0.8:
+            return DaemonStarted(version="1", pid=1)
+        self._later(0.0, lambda: DaemonStarted(version="1", pid=1))
+        return DaemonEnded()
+
+    def _removed(self, command: RemoveFiles) -> Event | None:
+        """A launcher that is gone meanwhile is asked again."""
+        if not self._linked:
+            return None
+        return FilesRemoved(run=command.run, memory_only=command.memory_only)
 
     def _greet(self, instance: int) -> Event | None:
         if instance != self._instance or self._linked:
@@ -149,6 +172,7 @@ class World:
                 incarnation=command.incarnation,
                 message="no such program" if chance < 0.003 else "no such device",
                 permanent=chance < 0.003,
+                devices_busy=0.003 <= chance < 0.015,
             )
         self._pids += 1
         durable = self.durable.get(command.run, 0)

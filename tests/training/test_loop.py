@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from fakes import training
+from trainerd.actors.batch_files import BatchFiles
 from trainerd.actors.data import Batches
 from trainerd.actors.ledger import Entry, Omission
 from trainerd.actors.plan import Plan, Rule
@@ -46,6 +47,12 @@ class Run:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.recorder = training.Recorder()
+        self.evidence = BatchFiles(place=lambda batch: directory.with_name(f"batch-{batch}.npz"))
+
+    def kept(self) -> list[int]:
+        """Batches that lie there as evidence."""
+        files = self.directory.parent.glob("batch-*.npz")
+        return sorted(int(file.stem.partition("-")[2]) for file in files)
 
     def __call__(self, program: Program | None = None, **options: Any) -> Result:
         numbers = options.pop("numbers", {})
@@ -401,9 +408,18 @@ def test_the_journal_wins_over_an_older_checkpoint(run: Run, other: Run) -> None
 
 def test_a_spent_budget_asks_and_may_go_on(run: Run) -> None:
     bad = dict.fromkeys(examples_of(2, 3, 4), "nan")
-    recorder = training.Recorder(verdict=lambda fault: Verdict.SKIP)
-    result = run(training.program(data=training.Data(spoil=bad)), recorder=recorder)
+    kept: list[int] = []
+
+    def decide(fault: Fault) -> Verdict:
+        kept.extend(run.kept())
+        return Verdict.SKIP
+
+    recorder = training.Recorder(verdict=decide)
+    program = training.program(data=training.Data(spoil=bad))
+    result = run(program, recorder=recorder, evidence=run.evidence)
     assert [f.batch for f in recorder.faults][:2] == [2, 3]
+    assert kept == [4], "of those that the step deals with alone nothing is kept"
+    assert run.kept() == [], "it goes on as before"
     (asked,) = recorder.all("decide")
     assert asked.batch == 4
     assert "3 in a row, limit 3" in asked.message
@@ -413,8 +429,15 @@ def test_a_spent_budget_asks_and_may_go_on(run: Run) -> None:
 
 def test_a_spent_budget_may_end_the_run(run: Run) -> None:
     bad = dict.fromkeys(examples_of(2, 3, 4), "nan")
-    result = run(training.program(data=training.Data(spoil=bad)))
+    data = training.Data(spoil=bad)
+    result = run(training.program(data=data), evidence=run.evidence)
     assert result.reason is FinishReason.DECIDED
+    assert run.kept() == [4]
+    with np.load(run.evidence.place(4)) as kept:
+        fed = Batches(data, global_batch=GLOBAL_BATCH, seed=0).read(4)
+        np.testing.assert_array_equal(kept["batch/x"], fed["x"])
+        np.testing.assert_array_equal(kept["batch/y"], fed["y"])
+        np.testing.assert_array_equal(kept["weights"], np.ones(4))
     # Batch 5 was in flight, and every decision follows a drain.
     assert (result.step, result.skipped_batches) == (3, 3)
     assert not result.durable
@@ -464,9 +487,16 @@ def breaking_at(call: int) -> Any:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_lost_state_is_never_continued_on(run: Run, other: Run) -> None:
     slots = GLOBAL_BATCH // 3
-    verdicts = training.Recorder(verdict=lambda fault: Verdict.SKIP)
+    kept: list[int] = []
+
+    def decide(fault: Fault) -> Verdict:
+        kept.extend(run.kept())
+        return Verdict.SKIP
+
+    verdicts = training.Recorder(verdict=decide)
     loss = breaking_at(7 * slots + 2)
-    broken = run(training.program(loss=loss), recorder=verdicts)
+    broken = run(training.program(loss=loss), recorder=verdicts, evidence=run.evidence)
+    assert kept == [7]
     (asked,) = run.recorder.all("decide")
     assert asked.fault_class is FaultClass.STEP_EXCEPTION
     assert asked.message.endswith("RuntimeError: user boom")
@@ -615,9 +645,12 @@ def test_a_step_that_cannot_be_dispatched_is_skipped_where_the_state_is_whole(
     def decide(fault: Fault) -> Verdict:
         assert (fault.fault_class, fault.batch) == (FaultClass.STEP_EXCEPTION, 3)
         assert fault.state_intact
+        assert run.kept() == [3]
         return Verdict.SKIP
 
-    result = run(recorder=training.Recorder(verdict=decide), numbers={"steps": 6})
+    result = run(
+        evidence=run.evidence, recorder=training.Recorder(verdict=decide), numbers={"steps": 6}
+    )
     assert (result.step, result.batches, result.skipped_batches) == (6, 7, 1)
     # It was asked about, once, and is not reported again.
     assert [f.batch for f in run.recorder.all("decide")] == [3]

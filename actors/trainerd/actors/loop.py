@@ -73,6 +73,8 @@ class Loop:
             stage=around.stage,
             lenient=around.lenient,
             explained=work.explained,
+            evidence=around.evidence,
+            slots=work.slots,
         )
         self._evaluator = Evaluator(
             work.evaluation,
@@ -219,7 +221,7 @@ class Loop:
             try:
                 loaded = self._drilled(self._drill, loaded)
             except Exception as error:
-                self._raised(batch, error)
+                self._raised(batch, error, loaded)
                 return
         bad = loaded.error is not None
         word = self._boundary.word(bad_data=bad) if bad or not self._alone else self._silence
@@ -227,7 +229,7 @@ class Loop:
         try:
             pipeline.dispatch(loaded, forced, account.settings(), word, data_wait_s=waited_s)
         except Exception as error:
-            self._raised(batch, error)
+            self._raised(batch, error, loaded)
             return
         # Nothing is read that the run cannot need.
         if account.step + pipeline.in_flight < self._plan.steps:
@@ -308,6 +310,8 @@ class Loop:
         if not self._alone:
             self._wishes = self._wishes.also(agreed(landing.outputs.control))
         if incident is not None:
+            if incident.why_asked:
+                self._mishaps.witness(landing.loaded)
             self._owe(incident)
 
     def _owe(self, incident: Incident) -> None:
@@ -325,9 +329,9 @@ class Loop:
         while self._owed:
             self._mishaps.overtaken(self._owed.popleft())
 
-    def _raised(self, batch: int, error: Exception) -> None:
+    def _raised(self, batch: int, error: Exception, loaded: Loaded | None = None) -> None:
         self._land_all()
-        self._mishaps.raised(batch, error, self._clock(), stepped=self._stepped)
+        self._mishaps.raised(batch, error, self._clock(), stepped=self._stepped, loaded=loaded)
 
     def _evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
         self._account.evaluation = metrics

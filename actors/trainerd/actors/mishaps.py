@@ -8,8 +8,10 @@ from dataclasses import replace
 from typing import NoReturn
 
 from trainerd.actors.accounting import Account
+from trainerd.actors.batch_files import Evidence
 from trainerd.actors.delegation import Incident
 from trainerd.actors.faults import classify
+from trainerd.actors.feed import Loaded
 from trainerd.actors.pipeline import Pipeline, StepLost
 from trainerd.actors.plan import Plan
 from trainerd.actors.reports import Fault, FaultClass, Phase, Reporter, Verdict
@@ -37,7 +39,7 @@ class Mishaps:
 
     `lenient`: with `continue_on_error` a step that raises is skipped even before the first good
     one; otherwise that one is always asked about. `explained` adds to a fault of a step what is
-    known of its memory.
+    known of its memory; `evidence` keeps the batch, of `slots` slots, of one that is asked about.
     """
 
     def __init__(
@@ -50,10 +52,13 @@ class Mishaps:
         stage: Stage,
         lenient: bool,
         explained: Callable[[Fault], Fault],
+        evidence: Evidence,
+        slots: int,
     ) -> None:
         self._plan, self._account, self._pipeline = plan, account, pipeline
         self._reporter, self._stage = reporter, stage
         self._lenient, self._explained = lenient, explained
+        self._evidence, self._slots = evidence, slots
 
     def ask(self, fault: Fault, cause: Exception | None = None, why: str = "") -> Verdict:
         """Put a fault to whoever decides. Raises `Decided` if the loop does not go on from here."""
@@ -65,7 +70,12 @@ class Mishaps:
                 steps = judgement.rollback_steps or self._plan.rollback_steps
                 raise Decided(fault, cause, why, back_steps=steps) from cause
             case verdict:
+                self._evidence.forget(fault.batch)
                 return verdict
+
+    def witness(self, loaded: Loaded) -> None:
+        """The batch of a fault that will be asked about, before it is gone."""
+        self._evidence.keep(loaded, self._slots)
 
     def face(self, incident: Incident, now: float, cause: Exception | None = None) -> None:
         """Report a fault that was dealt with; ask where the policy's allowance is spent."""
@@ -92,10 +102,22 @@ class Mishaps:
     def overtaken(self, incident: Incident) -> None:
         """The run goes back for an earlier batch's sake: report what was done, and ask no more."""
         fault = incident.fault
+        self._evidence.forget(fault.batch)
         self._reporter.faulted(replace(fault, delegated=fault.delegated or Verdict.SKIP))
 
-    def raised(self, batch: int, error: Exception, now: float, *, stepped: bool) -> None:
-        """A step could not be dispatched. Skip its batch, or raise `Decided`."""
+    def raised(
+        self,
+        batch: int,
+        error: Exception,
+        now: float,
+        *,
+        stepped: bool,
+        loaded: Loaded | None = None,
+    ) -> None:
+        """A step could not be dispatched. Skip its batch, or raise `Decided`.
+
+        `loaded`: the batch; None: there is none.
+        """
         fault = classify(
             error,
             phase=self._stage.phase,
@@ -108,6 +130,7 @@ class Mishaps:
         if skippable and self._account.continues_on_error and (stepped or self._lenient):
             self.face(self._account.give_up(batch, fault, now), now, error)
             return
+        self._witness_exception(fault, loaded)
         verdict = self.ask(fault, error)
         if not (skippable and verdict is Verdict.SKIP):
             raise Decided(fault, error) from error
@@ -119,12 +142,18 @@ class Mishaps:
             lost.cause,
             phase=self._stage.phase,
             step=self._account.step,
-            batch=lost.batch,
+            batch=lost.loaded.batch,
             state_intact=False,
         )
         fault = self._explained(fault)
+        self._witness_exception(fault, lost.loaded)
         self.ask(fault, lost.cause)
         raise Decided(fault, lost.cause) from lost.cause
+
+    def _witness_exception(self, fault: Fault, loaded: Loaded | None) -> None:
+        # Of a device that failed, or that is full, nothing more is asked.
+        if loaded is not None and fault.fault_class is FaultClass.STEP_EXCEPTION:
+            self.witness(loaded)
 
     def unrestored(self, error: Exception) -> NoReturn:
         """There is no state to go back to. Raises `Decided`, whatever the verdict."""

@@ -20,11 +20,11 @@ from trainerd.actors.work import Step, Told
 
 
 class StepLost(Exception):
-    """A step failed at run time; `cause` says how. The state is gone."""
+    """The step of a batch failed at run time; `cause` says how. The state is gone."""
 
-    def __init__(self, batch: int, cause: Exception) -> None:
-        super().__init__(f"the step of batch {batch} failed at run time")
-        self.batch, self.cause = batch, cause
+    def __init__(self, loaded: Loaded, cause: Exception) -> None:
+        super().__init__(f"the step of batch {loaded.batch} failed at run time")
+        self.loaded, self.cause = loaded, cause
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +129,7 @@ class Pipeline:
             # Whatever was dispatched after it was made from its result.
             self._flights.clear()
             self._state, self._gone = None, True
-            raise StepLost(flight.loaded.batch, error) from error
+            raise StepLost(flight.loaded, error) from error
         began_s = max(flight.dispatched_s, self._landed_s)
         self._landed_s = self._clock() if flight.done_s is None else flight.done_s
         return Landing(

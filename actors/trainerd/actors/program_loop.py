@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from trainerd.actors import checkpoint_files as files
+from trainerd.actors.batch_files import Evidence, NoEvidence
 from trainerd.actors.compiled import CompiledStep
 from trainerd.actors.conduct import conduct
 from trainerd.actors.control import Word
@@ -57,6 +58,7 @@ def run_loop(
     clock: Callable[[], float] = time.monotonic,
     devices: Sequence[jax.Device] | None = None,
     recovery: Recovery | None = None,
+    evidence: Evidence | None = None,
 ) -> Result:
     """Train `program` as `plan` says, from the newest checkpoint or from the beginning.
 
@@ -67,7 +69,8 @@ def run_loop(
     are, by default. Returns why it ended; a fault that needs a decision is put to
     `reporter.decide`, and never raised.
 
-    `recovery`: what the next process is to find on this host, and this one looks for.
+    `recovery`: what the next process is to find on this host, and this one looks for. `evidence`
+    keeps the batches of faults that are asked about.
 
     `reporter` stays beside the program's callbacks, not one of them: it answers for faults, which
     a callback cannot, and hears of phases and saves before and after any callback runs.
@@ -93,6 +96,7 @@ def run_loop(
         clock=clock,
         rulebook=rulebook or Rulebook(),
         drill=drill,
+        evidence=evidence or NoEvidence(),
     )
     with _snapshot_store(recovery) as snapshots:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from trainerd.actors.batch_files import Evidence, NoEvidence
 from trainerd.actors.drills import Drill
 from trainerd.actors.hooks import Audience
 from trainerd.actors.reports import Controls, Fault, Reporter, Result
@@ -18,7 +19,8 @@ class Surroundings:
     """What a loop works with and does not own. `lenient`: see `Mishaps`.
 
     `interrupts` are exceptions that user code may raise to end the run in good order. `rulebook` is
-    where other rules than the plan's come from, `drill` makes faults happen on purpose.
+    where other rules than the plan's come from, `drill` makes faults happen on purpose, `evidence`
+    keeps the batches of faults.
     """
 
     reporter: Reporter
@@ -30,6 +32,7 @@ class Surroundings:
     interrupts: tuple[type[BaseException], ...] = ()
     rulebook: Rulebook = field(default_factory=Rulebook)
     drill: Drill | None = None
+    evidence: Evidence = field(default_factory=NoEvidence)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,6 +36,8 @@ _NOTEWORTHY = frozenset(
         "run_state_changed",
         "launcher_lost",
         "daemon_started",
+        "daemon_ended",
+        "journal_recovered",
     }
 )
 # These may come every second; the others change what the run does and are all shown.

@@ -36,9 +36,9 @@ def differences(before: fault_pb2.Policy, after: fault_pb2.Policy) -> list[str]:
     """What changes, such as `crash.limit: 20 → 5`."""
     old, new = dict(_flat(before)), dict(_flat(after))
     return [
-        f"{name}: {old.get(name, 'not set')} → {value}"
-        for name, value in new.items()
-        if old.get(name) != value
+        f"{name}: {old.get(name, 'not set')} → {new.get(name, 'not set')}"
+        for name in (*new, *(old.keys() - new.keys()))
+        if old.get(name) != new.get(name)
     ]
 
 

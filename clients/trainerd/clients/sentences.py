@@ -169,6 +169,26 @@ def _finished(event: Event) -> str:
     return f"the trainer finished ({reason}) at step {finished.result.step:,}; {durable}"
 
 
+def _spawned(event: Event) -> str:
+    spawned = event.trainer_spawned
+    how = " from the standby" if spawned.warm else ""
+    return f"trainer {event.incarnation} started{how} (pid {spawned.pid})"
+
+
+def _journal_recovered(event: Event) -> str:
+    recovered = event.journal_recovered
+    return (
+        f"the journal can be written again; it could not be for {duration(recovered.duration_s)}, "
+        f"{plural(recovered.refused, 'event')} refused: {recovered.problem}"
+    )
+
+
+def _files_removed(event: Event) -> str:
+    if event.files_removed.memory_only:
+        return "what of the run lay in memory is removed"
+    return f"the files of {event.run} are removed"
+
+
 def _deadline(event: Event) -> str:
     expired = event.deadline_expired
     return (
@@ -234,6 +254,9 @@ _SENTENCES: Mapping[str, Callable[[Event], str]] = {
     ),
     "launcher_attached": _launcher_attached,
     "launcher_lost": lambda e: f"the link to the launcher is lost: {e.launcher_lost.reason}",
+    "daemon_ended": lambda _: "the daemon ended",
+    "journal_recovered": _journal_recovered,
+    "files_removed": _files_removed,
     "run_submitted": _submitted,
     "pause_requested": lambda _: "a pause was asked for",
     "resume_requested": lambda _: "going on was asked for",
@@ -249,7 +272,7 @@ _SENTENCES: Mapping[str, Callable[[Event], str]] = {
     "fault_injected": _injected,
     "rolled_back": _rolled_back,
     "progressed": lambda e: f"a snapshot holds step {e.progressed.step:,}: recoveries count anew",
-    "trainer_spawned": lambda e: f"trainer {e.incarnation} started (pid {e.trainer_spawned.pid})",
+    "trainer_spawned": _spawned,
     "trainer_spawn_failed": _spawn_failed,
     "trainer_attached": _attached,
     "trainer_detached": lambda e: f"the trainer detached: {e.trainer_detached.reason}",
@@ -260,6 +283,9 @@ _SENTENCES: Mapping[str, Callable[[Event], str]] = {
     "evaluated": _evaluated,
     "checkpoint_saved": _saved,
     "fault_raised": _fault_raised,
+    "first_loss_heard": lambda e: (
+        f"the first loss, at step {e.first_loss_heard.step:,}: {figure(e.first_loss_heard.loss)}"
+    ),
     "trainer_paused": lambda e: f"the trainer holds at step {e.trainer_paused.step:,}",
     "trainer_resumed": lambda e: f"the trainer goes on from step {e.trainer_resumed.step:,}",
     "trainer_finished": _finished,

@@ -35,6 +35,7 @@ from trainerd.daemon.supervision.events import (
     TrainerResumed,
 )
 from trainerd.daemon.supervision.faults import Phase
+from trainerd.daemon.supervision.policy import UNCHARGED
 from trainerd.daemon.terms import policy_of
 from trainerd.v1 import event_pb2, fault_pb2, inject_pb2, run_pb2
 
@@ -61,6 +62,7 @@ Report = (
 )
 """What a trainer may report. The rest is for clients, launcher and daemon to say."""
 
+_UNCHARGED = {fault_class.value for fault_class in UNCHARGED}
 _HINTS: dict[type[Any], Mapping[str, Any]] = {}
 _FIELD_OF = {cls: name for name, cls in KINDS.items()}
 _REPORTS = {_FIELD_OF[cls] for cls in typing.get_args(Report)}
@@ -184,6 +186,11 @@ def class_name(message: Message) -> str:
     """The fault class of a message that has one, in lower case."""
     number = getattr(message, "class")
     return fault_pb2.FaultClass.Name(number).removeprefix("FAULT_CLASS_").lower()
+
+
+def is_uncharged(fault: fault_pb2.Fault) -> bool:
+    """Whether a fault costs its run nothing: see `policy.UNCHARGED`."""
+    return class_name(fault) in _UNCHARGED
 
 
 def fill(message: Message, value: Any) -> None:  # noqa: ANN401 - any dataclass

@@ -35,6 +35,7 @@ from trainerd.daemon.supervision.commands import (
 )
 from trainerd.daemon.supervision.events import (
     Event,
+    FilesRemoved,
     TimerFired,
     TrainerSpawned,
     TrainerSpawnFailed,
@@ -53,6 +54,8 @@ RETRY_S = 1.0
 """Seconds until an event that could not be journalled is posted again."""
 
 _PERMANENT = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND}
+_BUSY = "DEVICES_BUSY"
+"""The launcher's reason for starting nothing: another process holds the devices."""
 _DRAINING = "LAUNCHER_DRAINING"
 """The launcher's reason for starting nothing: it ends, and its successor will be asked."""
 
@@ -186,8 +189,10 @@ class Effects:
         )
         event: Event
         try:
-            pid = await self._launcher.start_trainer(assignment)
-            event = TrainerSpawned(run=run, incarnation=incarnation, pid=pid)
+            started = await self._launcher.start_trainer(assignment)
+            event = TrainerSpawned(
+                run=run, incarnation=incarnation, pid=started.pid, warm=started.warm
+            )
         except grpc.aio.AioRpcError as error:
             if unanswered(error):
                 # It may have started: a timer, or the next greeting of the launcher, tells.
@@ -198,6 +203,7 @@ class Effects:
                 incarnation=incarnation,
                 message=error.details() or error.code().name,
                 permanent=error.code() in _PERMANENT,
+                devices_busy=reason_of(error) == _BUSY,
             )
         except OSError as error:
             # Unlinked between the decision and the call: at the next greeting it is asked again.
@@ -244,9 +250,14 @@ class Effects:
             await self._write_incident(request)
 
     async def _remove_files(self, command: RemoveFiles) -> None:
-        await self._call(
-            lambda: self._launcher.remove_run(command.run), "run_files_left", command.run
-        )
+        """What cannot be removed now is asked for again when a launcher is linked anew."""
+        run, memory_only = command.run, command.memory_only
+        try:
+            await self._launcher.remove_run(run, memory_only=memory_only)
+        except (grpc.aio.AioRpcError, OSError) as error:
+            log.warning("run_files_left", run=run, memory_only=memory_only, error=str(error))
+            return
+        await self._post(FilesRemoved(run=run, memory_only=memory_only))
 
     async def _call(self, call: Callable[[], Awaitable[object]], failed: str, run: str) -> None:
         try:

@@ -100,14 +100,15 @@ class LauncherLink:
         """Whether the launcher can be asked for something now."""
         return self._stub is not None
 
-    async def start_trainer(self, assignment: launcher_pb2.Assignment) -> int:
-        """Start a trainer; return its pid. Raise `grpc.aio.AioRpcError`, `OSError` when unlinked.
+    async def start_trainer(
+        self, assignment: launcher_pb2.Assignment
+    ) -> launcher_pb2.StartTrainerResponse:
+        """Start a trainer. Raise `grpc.aio.AioRpcError`, `OSError` when unlinked.
 
         The other calls raise the same.
         """
         request = launcher_pb2.StartTrainerRequest(assignment=assignment)
-        response = await self._linked().StartTrainer(request, timeout=START_S)
-        return response.pid
+        return await self._linked().StartTrainer(request, timeout=START_S)
 
     async def kill_trainer(
         self, run: str, incarnation: int, grace_s: float, *, collect_stacks: bool = False
@@ -160,9 +161,10 @@ class LauncherLink:
         """Write the parameters of a checkpoint; takes minutes."""
         return await self._linked().ExportParameters(request, timeout=EXPORT_S)
 
-    async def remove_run(self, run: str) -> None:
-        """Remove a run's files."""
-        await self._linked().RemoveRun(launcher_pb2.RemoveRunRequest(run=run), timeout=FILES_S)
+    async def remove_run(self, run: str, *, memory_only: bool) -> None:
+        """Remove a run's files, or only its snapshots in memory."""
+        request = launcher_pb2.RemoveRunRequest(run=run, memory_only=memory_only)
+        await self._linked().RemoveRun(request, timeout=FILES_S)
 
     async def end_launcher(self, timeout_s: float) -> bool:
         """Let the launcher drain its trainers and end, for good, if it is this daemon's to start.

@@ -18,7 +18,7 @@ import structlog
 from trainerd.daemon import codec
 from trainerd.daemon.clock import Clock
 from trainerd.daemon.metrics import Metrics
-from trainerd.daemon.progress import progressed
+from trainerd.daemon.progress import first_loss, progressed
 from trainerd.daemon.runtime import JournalFullError, Runtime
 from trainerd.daemon.supervision.commands import (
     Inject,
@@ -209,7 +209,7 @@ class TrainerLinks(trainer_pb2_grpc.TrainerServiceServicer):
                 await self._lifecycle(run, request, stream)
             case "step_report":
                 self._step_report(run, request.step_report)
-                await self._progress(run, request.step_report.snapshot_step)
+                await self._progress(run, request.step_report)
             case "heartbeat":
                 pulse = self._telemetry.of(run)
                 pulse.heard_at = self._clock.now()
@@ -252,10 +252,15 @@ class TrainerLinks(trainer_pb2_grpc.TrainerServiceServicer):
         if recovery_s is not None:
             self._metrics.recovered(run, pulse.fault_class, recovery_s)
 
-    async def _progress(self, run: str, snapshot_step: int) -> None:
+    async def _progress(self, run: str, report: trainer_pb2.StepReport) -> None:
+        """Journal what of a report must outlive this daemon."""
         known = self._runtime.state.runs.get(run)
-        event = progressed(known, snapshot_step) if known is not None else None
-        if event is not None:
+        if known is None:
+            return
+        events = (first_loss(known, report), progressed(known, report.snapshot_step))
+        for event in events:
+            if event is None:
+                continue
             try:
                 await self._runtime.post(event)
             except (MailboxOverflow, JournalFullError) as error:

@@ -1,7 +1,9 @@
 """What Prometheus scrapes. Every label set is bounded; counters of a run start at zero.
 
-Metrics are fed by journal records and by telemetry, never by the supervisor itself. The series of
-a run are removed with the run.
+Metrics are fed by journal records and by telemetry, never by the supervisor itself. What the
+journal feeds survives the daemon: the next one counts on from the records. What telemetry feeds
+(steps, examples, durations of steps and recoveries) begins anew with it, and so does what is the
+daemon's own. The series of a run are removed with the run.
 """
 
 from __future__ import annotations
@@ -168,40 +170,60 @@ class Metrics:
             registry=registry,
             buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5),
         )
+        self.journal_refusals = Counter(
+            "trainerd_journal_write_failures",
+            "Journal commits that failed: nothing of them has happened.",
+            registry=registry,
+        )
+        self.journal_writable = Gauge(
+            "trainerd_journal_writable", "0 while the newest commit has failed.", registry=registry
+        )
+        self.journal_writable.set(1)
         self.rpc_s = histogram(
             "rpc_duration_seconds", "Duration of a control call.", _SAVE_BUCKETS, "method", "code"
         )
         self.trainer_up.labels(host).set(0)
         self.host_up.labels(host).set(0)
 
-    def record(self, stored: Stored, state: State) -> None:
-        """Feed one record that has just been journalled."""
+    def count(self, stored: Stored, state: State) -> None:
+        """Count what a record says, of this daemon or of one before."""
         message, run = stored.message, stored.message.run
         if stored.ignored:
-            self._ignored(stored.kind)
             return
         match stored.kind:
             case "run_submitted":
                 self._declare(run)
             case "run_deleted":
                 self.forget(run)
-            case "run_state_changed" if run in state.runs:
-                self.set_state(run, state.runs[run].state)
-            case "decision_made" if not message.decision_made.trial:
+            case "decision_made" if not message.decision_made.trial and run in state.runs:
                 self._decided(run, message.decision_made)
             case "checkpoint_saved":
-                self._saved(run, message.checkpoint_saved, stored.wall)
-                self._disk(run, stored)
+                self._saved(run, message.checkpoint_saved)
             case "fault_injected":
                 fault = inject_pb2.InjectedFault.Name(message.fault_injected.fault)
                 self.injected.labels(run, _name(fault, "INJECTED_FAULT_")).inc()
+            case "fault_raised":
+                self._save_failed(run, message.fault_raised.fault)
+            case _:
+                pass
+
+    def show(self, stored: Stored, state: State) -> None:
+        """Show what a record that has just been journalled says of the present."""
+        message, run = stored.message, stored.message.run
+        if stored.ignored:
+            self._ignored(stored.kind)
+            return
+        match stored.kind:
+            case "run_state_changed" if run in state.runs:
+                self.set_state(run, state.runs[run].state)
+            case "checkpoint_saved":
+                self._saved_gauges(run, message.checkpoint_saved, stored.wall)
+                self._disk(run, stored)
             case "rolled_back":
                 # Newer ones are removed; an initial state is not a checkpoint.
                 restored = message.rolled_back.source != INIT
                 self.durable_step.labels(run).set(message.rolled_back.step if restored else -1)
                 self.run_step.labels(run).set(message.rolled_back.step)
-            case "fault_raised":
-                self._save_failed(run, message.fault_raised.fault)
             case "launcher_attached":
                 self.host_up.labels(self._host).set(1)
             case "launcher_lost":
@@ -217,10 +239,7 @@ class Metrics:
                 pass
 
     def restore(self, state: State, saves: Mapping[str, Stored]) -> None:
-        """After a replay: declare the runs that live; `saves`: their newest checkpoint's records.
-
-        Counters begin anew, as Prometheus expects of a restarted process.
-        """
+        """After a replay: show the runs as they are; `saves`: their newest checkpoint's records."""
         for run in state.runs.values():
             self._declare(run.id)
             self.set_state(run.id, run.state)
@@ -229,6 +248,16 @@ class Metrics:
                 self._saved_gauges(run.id, save.message.checkpoint_saved, save.wall)
                 self._disk(run.id, save)
                 self.run_step.labels(run.id).set(save.message.checkpoint_saved.step)
+
+    def committed(self, duration_s: float) -> None:
+        """A journal commit is on disk."""
+        self.journal_s.observe(duration_s)
+        self.journal_writable.set(1)
+
+    def journal_refused(self) -> None:
+        """A journal commit has failed."""
+        self.journal_refusals.inc()
+        self.journal_writable.set(0)
 
     def step_report(self, run: str, report: trainer_pb2.StepReport, pulse: Pulse) -> None:
         """Feed one telemetry report."""
@@ -292,17 +321,16 @@ class Metrics:
             # Back to an older state in the same process.
             self.restarts.labels(run, action, fault_class).inc()
 
-    def _saved(self, run: str, saved: event_pb2.CheckpointSaved, wall: float) -> None:
+    def _saved(self, run: str, saved: event_pb2.CheckpointSaved) -> None:
         self.saves.labels(run, "ok").inc()
         self.saves.labels(run, "coalesced").inc(saved.coalesced)
         self.save_s.labels(run, "blocking").observe(saved.blocked_s)
         self.save_s.labels(run, "background").observe(saved.duration_s)
-        self._saved_gauges(run, saved, wall)
+        self.save_failures_in_a_row.labels(run).set(0)
 
     def _saved_gauges(self, run: str, saved: event_pb2.CheckpointSaved, wall: float) -> None:
         self.saved_at.labels(run).set(wall)
         self.durable_step.labels(run).set(saved.step)
-        self.save_failures_in_a_row.labels(run).set(0)
         self.checkpoint_bytes.labels(run).set(saved.bytes)
 
     def _disk(self, run: str, stored: Stored) -> None:

@@ -21,6 +21,10 @@ from trainerd.v1 import control_pb2, fault_pb2
 _Context = grpc.aio.ServicerContext[Any, Any]
 
 
+UNSET_BY_ZERO = ("loss_spike_z", "hang_floor_s")
+"""Settings that may be without a value: 0 in a change takes it away."""
+
+
 class Policies:
     """Reads and changes policies, one change at a time."""
 
@@ -92,6 +96,9 @@ async def changed_policy(
     wanted = fault_pb2.Policy()
     wanted.CopyFrom(present)
     wanted.MergeFrom(changes)
+    for name in UNSET_BY_ZERO:
+        if changes.HasField(name) and getattr(changes, name) == 0:
+            wanted.ClearField(name)
     problems = list(policy_problems(wanted))
     if problems:
         await refuse_invalid(context, problems, what="policy")

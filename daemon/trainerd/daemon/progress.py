@@ -1,9 +1,13 @@
-"""Turns what telemetry says of memory snapshots into an event, where budgets depend on it."""
+"""Turns what of telemetry must outlive the daemon into events: progress that budgets depend on,
+and a run's first loss."""
 
 from __future__ import annotations
 
-from trainerd.daemon.supervision.events import Progressed
+import math
+
+from trainerd.daemon.supervision.events import FirstLossHeard, Progressed
 from trainerd.daemon.supervision.state import Run
+from trainerd.v1 import trainer_pb2
 
 
 def progressed(run: Run, snapshot_step: int) -> Progressed | None:
@@ -19,3 +23,12 @@ def progressed(run: Run, snapshot_step: int) -> Progressed | None:
     if not owes or run.trainer is None or snapshot_step <= newest:
         return None
     return Progressed(run=run.id, incarnation=run.trainer.incarnation, step=snapshot_step)
+
+
+def first_loss(run: Run, report: trainer_pb2.StepReport) -> FirstLossHeard | None:
+    """The event of a run's first finite loss, which no daemon has heard before."""
+    if run.first_loss is not None or run.trainer is None or not math.isfinite(report.loss):
+        return None
+    return FirstLossHeard(
+        run=run.id, incarnation=run.trainer.incarnation, step=report.step, loss=report.loss
+    )

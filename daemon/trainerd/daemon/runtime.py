@@ -7,7 +7,8 @@
 5. carry out the commands, in order; their results come back as events.
 
 If the journal cannot be written, nothing of the batch has happened: the senders are told so, and
-those that must be heard (trainers, launcher, timers) try again. A report that is journalled already
+those that must be heard (trainers, launcher, timers) try again; when it can be written again, that
+is the first record. A report that is journalled already
 is a duplicate: its sender is told so, nothing else happens.
 """
 
@@ -28,7 +29,7 @@ from trainerd.daemon.compaction import AT_START, EVERY, Compactor
 from trainerd.daemon.folding import fold, ignored_because, supervised
 from trainerd.daemon.journal import Entry, Journal, Stored
 from trainerd.daemon.supervision.commands import Command, Record
-from trainerd.daemon.supervision.events import AnyEvent, Event
+from trainerd.daemon.supervision.events import AnyEvent, Event, JournalRecovered
 from trainerd.daemon.supervision.state import State
 from trainerd.v1.mailbox import MAILBOX_LIMIT, Inbox, MailboxOverflow
 
@@ -85,6 +86,15 @@ class _Batch:
     heard: dict[tuple[str, int], int] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class _Trouble:
+    """The journal cannot be written. `since`: monotonic seconds."""
+
+    since: float
+    refused: int = 0
+    problem: str = ""
+
+
 class Executor(Protocol):
     """Carries out commands; must not block, and answers by posting events."""
 
@@ -104,6 +114,7 @@ class Runtime:
         clock: Clock,
         *,
         on_commit: Callable[[float], None] = lambda _: None,
+        on_refusal: Callable[[], None] = lambda: None,
         compact_every: int = EVERY,
     ) -> None:
         self.state = State()
@@ -119,6 +130,8 @@ class Runtime:
         )
         self._sequence = 0
         self._on_commit = on_commit
+        self._on_refusal = on_refusal
+        self._trouble: _Trouble | None = None
         self._closed = False
         self._ended = asyncio.Event()
 
@@ -226,9 +239,9 @@ class Runtime:
                     self._on_commit(time.monotonic() - began)
             except (sqlite3.Error, OSError) as error:
                 log.error("journal_write_failed", error=str(error), events=len(letters))
-                for letter in letters:
-                    letter.refuse(f"the journal cannot be written: {error}")
+                self._refuse(letters, str(error))
                 return
+            self._trouble = None
         self.state = batch.state
         self._sequence = sequences[-1] if sequences else self._sequence
         ignored = {index for _, index, why in batch.answers if why is not None}
@@ -247,8 +260,27 @@ class Runtime:
                 # A defect of ours; what was not done is found by a timer or at the next link.
                 log.exception("command_failed", command=repr(command))
 
+    def _refuse(self, letters: Sequence[_Letter], error: str) -> None:
+        self._trouble = trouble = self._trouble or _Trouble(self._clock.now())
+        trouble.refused += len(letters)
+        trouble.problem = error
+        self._on_refusal()
+        for letter in letters:
+            letter.refuse(f"the journal cannot be written: {error}")
+
     def _step(self, letters: Sequence[_Letter]) -> _Batch:
         batch = _Batch(self.state)
+        if self._trouble is not None:
+            # It stands in the journal if this batch does.
+            trouble = self._trouble
+            duration_s = self._clock.now() - trouble.since
+            self._supervise(
+                batch,
+                JournalRecovered(
+                    refused=trouble.refused, duration_s=duration_s, problem=trouble.problem
+                ),
+                (0, 0),
+            )
         for letter in letters:
             incarnation, sequence = letter.sender
             key = (letter.run, incarnation)
@@ -259,16 +291,22 @@ class Runtime:
                 continue
             if sequence:
                 batch.heard[key] = sequence
-            now, wall = self._clock.now(), self._clock.wall()
-            batch.state, commands = supervised(batch.state, letter.event, now)
-            batch.answers.append((letter, len(batch.entries), ignored_because(commands)))
-            batch.entries.append(_entry(letter.event, now, wall, letter.sender))
-            for command in commands:
-                if isinstance(command, Record):
-                    batch.entries.append(_entry(command.event, now, wall, (0, 0), derived=True))
-                else:
-                    batch.commands.append(command)
+            index = len(batch.entries)
+            why = self._supervise(batch, letter.event, letter.sender)
+            batch.answers.append((letter, index, why))
         return batch
+
+    def _supervise(self, batch: _Batch, event: Event, sender: tuple[int, int]) -> str | None:
+        """Add an event and what comes of it; return why nothing does, if so."""
+        now, wall = self._clock.now(), self._clock.wall()
+        batch.state, commands = supervised(batch.state, event, now)
+        batch.entries.append(_entry(event, now, wall, sender))
+        for command in commands:
+            if isinstance(command, Record):
+                batch.entries.append(_entry(command.event, now, wall, (0, 0), derived=True))
+            else:
+                batch.commands.append(command)
+        return ignored_because(commands)
 
     def _heard(self, stored: Stored) -> None:
         """Remember which reports of trainers are journalled; forget those of a deleted run."""

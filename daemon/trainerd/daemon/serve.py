@@ -37,7 +37,7 @@ from trainerd.daemon.monitor import Monitor
 from trainerd.daemon.notify import sd_notify, tell_parent
 from trainerd.daemon.runtime import JournalFullError, Runtime
 from trainerd.daemon.sockets import prepare_socket, take_state_directory
-from trainerd.daemon.supervision.events import DaemonStarted, StopRequested
+from trainerd.daemon.supervision.events import DaemonEnded, DaemonStarted, StopRequested
 from trainerd.daemon.telemetry import Telemetry
 from trainerd.daemon.tokens import Tokens
 from trainerd.daemon.views import Views
@@ -141,16 +141,19 @@ async def running(config: Config, journal: Journal, stop: asyncio.Event) -> Asyn
     """Put the parts together; end them in the reverse order. A part that ends by itself: `stop`."""
     clock, telemetry, watchers = SystemClock(), Telemetry(), Watchers()
     metrics = Metrics(socket.gethostname())
-    runtime = Runtime(journal, clock, on_commit=metrics.journal_s.observe)
+    runtime = Runtime(
+        journal, clock, on_commit=metrics.committed, on_refusal=metrics.journal_refused
+    )
     views = Views(telemetry)
     deadlines = Deadlines(telemetry)
     runtime.observe(lambda stored, _: views.apply(stored))
     runtime.observe(deadlines.record)
+    runtime.observe(metrics.count)
     last = runtime.replay()
     if last is not None:
         clock.rebase(last_now=last.now, last_wall=last.wall)
     metrics.restore(runtime.state, views.saves())
-    runtime.observe(metrics.record)
+    runtime.observe(metrics.show)
     runtime.observe(watchers.record)
     runtime.observe(telemetry.record)
 
@@ -193,6 +196,7 @@ async def running(config: Config, journal: Journal, stop: asyncio.Event) -> Asyn
         )
         begin(runtime.run(effects), "runtime")
         stack.push_async_callback(runtime.close)
+        stack.push_async_exit(_end_in_order(runtime))
         stack.push_async_callback(effects.close)
         # Before anybody can attach: it says that no link is up.
         await runtime.post(DaemonStarted(version=SOFTWARE, pid=os.getpid()))
@@ -202,6 +206,19 @@ async def running(config: Config, journal: Journal, stop: asyncio.Event) -> Asyn
         for work, name in ((launcher.run(), "launcher link"), (monitor.run(), "monitor")):
             stack.push_async_callback(_cancel, begin(work, name))
         yield Daemon(config, runtime, launcher, tasks, metrics_address)
+
+
+def _end_in_order(runtime: Runtime) -> Callable[..., Coroutine[Any, Any, None]]:
+    """Journal that the daemon ends, unless a defect ends it: one that starts next can tell."""
+
+    async def end(kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            try:
+                await runtime.post(DaemonEnded())
+            except (MailboxOverflow, JournalFullError) as error:
+                log.warning("end_not_recorded", error=str(error))
+
+    return end
 
 
 def _launcher_start(config: Config) -> LauncherStart | None:

@@ -16,7 +16,7 @@ from trainerd.daemon.supervision.simulate import STORY, Supposition, simulate
 from trainerd.daemon.supervision.state import Run
 from trainerd.daemon.terms import policy_of
 from trainerd.daemon.views import Views
-from trainerd.v1 import control_pb2, fault_pb2, run_pb2
+from trainerd.v1 import control_pb2, event_pb2, fault_pb2, run_pb2
 
 MAX_DECISIONS = 1000
 """Decisions in one answer: the newest."""
@@ -38,7 +38,7 @@ async def simulated(
     while page := await runtime.history(run.id, after, PAGE, kinds=_STORY):
         for stored in page:
             story.append((stored.now, codec.decode(stored.message)))
-            if stored.kind == "decision_made" and not stored.message.decision_made.trial:
+            if stored.kind == "decision_made" and _ruled(stored.message.decision_made):
                 decisions.append(stored)
         after = page[-1].sequence
     supposed = await asyncio.to_thread(simulate, story, policy_of(spec))
@@ -47,6 +47,11 @@ async def simulated(
         decisions=[_simulated(*pair) for pair in pairs[-MAX_DECISIONS:]],
         left_out=max(0, len(pairs) - MAX_DECISIONS),
     )
+
+
+def _ruled(made: event_pb2.DecisionMade) -> bool:
+    """Whether a policy that was in force had a say in it."""
+    return not made.trial and not codec.is_uncharged(made.fault)
 
 
 def _simulated(stored: Stored, supposed: Supposition) -> control_pb2.SimulatedDecision:

@@ -26,14 +26,15 @@ RATE_WINDOW_S = 10.0
 class Pulse:
     """The newest telemetry of one run. Times are monotonic seconds of the daemon's clock.
 
-    `advance`: updates applied since the report before the newest, repeated ones included.
-    `snapshot_step`, `snapshot_every`: as reported; 0: there are no snapshots. `longest_step_s`: the
-    longest step, or wait for one, so far. `host`, `versions`: as the trainer greeted.
+    `told`: whether a report of a step came. `advance`: updates applied since the report before the
+    newest, repeated ones included. `snapshot_step`, `snapshot_every`: as reported; 0: there are no
+    snapshots. `longest_step_s`: the longest step, or wait for one, so far. `host`, `versions`: as
+    the trainer greeted.
     """
 
     step: int = 0
     loss: float = 0.0
-    first_loss: float | None = None
+    told: bool = False
     gradient_norm: float = 0.0
     metrics: Mapping[str, float] = field(default_factory=dict)
     skipped_batches: int = 0
@@ -63,16 +64,15 @@ class Pulse:
         self.longest_step_s = max(self.longest_step_s, silent_s, *report.durations_s)
         self.heard_at = self.progress_at = now
         # A report lists at most 256 durations; after a restart the step goes back.
-        told = len(report.durations_s)
-        self.advance = told if self.first_loss is None else max(told, report.step - self.step)
+        count = len(report.durations_s)
+        self.advance = max(count, report.step - self.step) if self.told else count
+        self.told = True
         self.step, self.loss = report.step, report.loss
         self.gradient_norm, self.metrics = report.gradient_norm, dict(report.metrics)
         self.skipped_batches = report.skipped_batches
         self.masked_slots = report.masked_slots
         self.snapshot_step = report.snapshot_step
         self.snapshot_every = report.snapshot_every
-        if self.first_loss is None:
-            self.first_loss = report.loss
         self.last_steps.append(
             incident_pb2.StepSample(
                 step=report.step,
@@ -126,7 +126,8 @@ class Telemetry:
             self._pulses.pop(run, None)
         elif stored.kind == "decision_made":
             made = stored.message.decision_made
-            if made.decision.action in _RECOVERIES and not made.trial:
+            uncharged = made.trial or codec.is_uncharged(made.fault)
+            if made.decision.action in _RECOVERIES and not uncharged:
                 self.of(run).fault(codec.class_name(made.fault), stored.now)
         elif stored.kind == "rolled_back" and not stored.ignored:
             self.of(run).step = stored.message.rolled_back.step

@@ -12,7 +12,6 @@ from trainerd.daemon.journal import Stored
 from trainerd.daemon.left_out import LeftOut
 from trainerd.daemon.supervision import state as supervision
 from trainerd.daemon.supervision.events import RunState
-from trainerd.daemon.supervision.policy import Action
 from trainerd.daemon.supervision.state import TERMINAL
 from trainerd.daemon.telemetry import Telemetry
 from trainerd.daemon.terms import policy_with_defaults
@@ -145,7 +144,7 @@ class Views:
             view.durable_step = known.saves[-1].message.checkpoint_saved.step
         view.step = max(view.step, pulse.step)
         view.loss = pulse.loss or view.loss
-        view.first_loss = pulse.first_loss or 0.0
+        view.first_loss = run.first_loss or 0.0
         view.skipped_batches = max(view.skipped_batches, pulse.skipped_batches)
         view.masked_slots = max(view.masked_slots, pulse.masked_slots)
         view.last_recovery_s = pulse.last_recovery_s
@@ -170,15 +169,7 @@ def _fold(known: RunFacts, stored: Stored) -> None:
         case "decision_made" if message.decision_made.trial:
             pass  # Nothing was done.
         case "decision_made":
-            known.left_out.decided(message.decision_made)
-            facts.last_fault.CopyFrom(message.decision_made.fault)
-            if message.decision_made.decision.action not in MILD:
-                hang = getattr(facts.last_fault, "class") == fault_pb2.FAULT_CLASS_HANG
-                # The trainer was killed for it; what the decision follows is only its exit.
-                known.story = known.expired if hang and known.expired else known.cause
-                known.expired = 0
-            restart = fault_pb2.Action.Value(f"ACTION_{Action.RESTART.name}")
-            facts.restarts += message.decision_made.decision.action == restart
+            _decided(known, message.decision_made)
         case "deadline_expired":
             known.expired = stored.sequence
         case "evaluated":
@@ -250,6 +241,19 @@ def _saved(known: RunFacts, stored: Stored) -> None:
     if (full_s := full_at(disk_samples(known.saves))) < _FAR_S:
         status.disk_full_at.FromSeconds(int(full_s))
     facts.checkpoint.CopyFrom(status)
+
+
+def _decided(known: RunFacts, made: event_pb2.DecisionMade) -> None:
+    known.left_out.decided(made)
+    action = made.decision.action
+    if action not in MILD:
+        hang = getattr(made.fault, "class") == fault_pb2.FAULT_CLASS_HANG
+        # The trainer was killed for it; what the decision follows is only its exit.
+        known.story = known.expired if hang and known.expired else known.cause
+        known.expired = 0
+    if not codec.is_uncharged(made.fault):
+        known.facts.last_fault.CopyFrom(made.fault)
+        known.facts.restarts += action == fault_pb2.ACTION_RESTART
 
 
 def _rolled_back(known: RunFacts, event: event_pb2.RolledBack) -> None:

@@ -27,7 +27,7 @@ FINISH_REASON_PREEMPTED: FinishReason
 FINISH_REASON_DECIDED: FinishReason
 
 class Event(_message.Message):
-    __slots__ = ("sequence", "time", "run", "incarnation", "host", "daemon_started", "launcher_attached", "launcher_lost", "run_submitted", "pause_requested", "resume_requested", "stop_requested", "checkpoint_requested", "restart_requested", "run_deleted", "policy_changed", "policy_trial_ended", "injection_requested", "trainer_spawned", "trainer_spawn_failed", "trainer_attached", "trainer_detached", "trainer_exited", "phase_entered", "slots_fixed", "state_restored", "evaluated", "checkpoint_saved", "fault_raised", "trainer_paused", "trainer_resumed", "trainer_finished", "fault_injected", "rolled_back", "progressed", "timer_fired", "deadline_expired", "decision_made", "run_state_changed", "event_ignored")
+    __slots__ = ("sequence", "time", "run", "incarnation", "host", "daemon_started", "launcher_attached", "launcher_lost", "daemon_ended", "journal_recovered", "files_removed", "run_submitted", "pause_requested", "resume_requested", "stop_requested", "checkpoint_requested", "restart_requested", "run_deleted", "policy_changed", "policy_trial_ended", "injection_requested", "trainer_spawned", "trainer_spawn_failed", "trainer_attached", "trainer_detached", "trainer_exited", "phase_entered", "slots_fixed", "state_restored", "evaluated", "checkpoint_saved", "fault_raised", "trainer_paused", "trainer_resumed", "trainer_finished", "fault_injected", "rolled_back", "progressed", "first_loss_heard", "timer_fired", "deadline_expired", "decision_made", "run_state_changed", "event_ignored")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
@@ -36,6 +36,9 @@ class Event(_message.Message):
     DAEMON_STARTED_FIELD_NUMBER: _ClassVar[int]
     LAUNCHER_ATTACHED_FIELD_NUMBER: _ClassVar[int]
     LAUNCHER_LOST_FIELD_NUMBER: _ClassVar[int]
+    DAEMON_ENDED_FIELD_NUMBER: _ClassVar[int]
+    JOURNAL_RECOVERED_FIELD_NUMBER: _ClassVar[int]
+    FILES_REMOVED_FIELD_NUMBER: _ClassVar[int]
     RUN_SUBMITTED_FIELD_NUMBER: _ClassVar[int]
     PAUSE_REQUESTED_FIELD_NUMBER: _ClassVar[int]
     RESUME_REQUESTED_FIELD_NUMBER: _ClassVar[int]
@@ -63,6 +66,7 @@ class Event(_message.Message):
     FAULT_INJECTED_FIELD_NUMBER: _ClassVar[int]
     ROLLED_BACK_FIELD_NUMBER: _ClassVar[int]
     PROGRESSED_FIELD_NUMBER: _ClassVar[int]
+    FIRST_LOSS_HEARD_FIELD_NUMBER: _ClassVar[int]
     TIMER_FIRED_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_EXPIRED_FIELD_NUMBER: _ClassVar[int]
     DECISION_MADE_FIELD_NUMBER: _ClassVar[int]
@@ -76,6 +80,9 @@ class Event(_message.Message):
     daemon_started: DaemonStarted
     launcher_attached: LauncherAttached
     launcher_lost: LauncherLost
+    daemon_ended: DaemonEnded
+    journal_recovered: JournalRecovered
+    files_removed: FilesRemoved
     run_submitted: RunSubmitted
     pause_requested: PauseRequested
     resume_requested: ResumeRequested
@@ -103,12 +110,13 @@ class Event(_message.Message):
     fault_injected: FaultInjected
     rolled_back: RolledBack
     progressed: Progressed
+    first_loss_heard: FirstLossHeard
     timer_fired: TimerFired
     deadline_expired: DeadlineExpired
     decision_made: DecisionMade
     run_state_changed: RunStateChanged
     event_ignored: EventIgnored
-    def __init__(self, sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., run: _Optional[str] = ..., incarnation: _Optional[int] = ..., host: _Optional[str] = ..., daemon_started: _Optional[_Union[DaemonStarted, _Mapping]] = ..., launcher_attached: _Optional[_Union[LauncherAttached, _Mapping]] = ..., launcher_lost: _Optional[_Union[LauncherLost, _Mapping]] = ..., run_submitted: _Optional[_Union[RunSubmitted, _Mapping]] = ..., pause_requested: _Optional[_Union[PauseRequested, _Mapping]] = ..., resume_requested: _Optional[_Union[ResumeRequested, _Mapping]] = ..., stop_requested: _Optional[_Union[StopRequested, _Mapping]] = ..., checkpoint_requested: _Optional[_Union[CheckpointRequested, _Mapping]] = ..., restart_requested: _Optional[_Union[RestartRequested, _Mapping]] = ..., run_deleted: _Optional[_Union[RunDeleted, _Mapping]] = ..., policy_changed: _Optional[_Union[PolicyChanged, _Mapping]] = ..., policy_trial_ended: _Optional[_Union[PolicyTrialEnded, _Mapping]] = ..., injection_requested: _Optional[_Union[InjectionRequested, _Mapping]] = ..., trainer_spawned: _Optional[_Union[TrainerSpawned, _Mapping]] = ..., trainer_spawn_failed: _Optional[_Union[TrainerSpawnFailed, _Mapping]] = ..., trainer_attached: _Optional[_Union[TrainerAttached, _Mapping]] = ..., trainer_detached: _Optional[_Union[TrainerDetached, _Mapping]] = ..., trainer_exited: _Optional[_Union[TrainerExited, _Mapping]] = ..., phase_entered: _Optional[_Union[PhaseEntered, _Mapping]] = ..., slots_fixed: _Optional[_Union[SlotsFixed, _Mapping]] = ..., state_restored: _Optional[_Union[StateRestored, _Mapping]] = ..., evaluated: _Optional[_Union[Evaluated, _Mapping]] = ..., checkpoint_saved: _Optional[_Union[CheckpointSaved, _Mapping]] = ..., fault_raised: _Optional[_Union[FaultRaised, _Mapping]] = ..., trainer_paused: _Optional[_Union[TrainerPaused, _Mapping]] = ..., trainer_resumed: _Optional[_Union[TrainerResumed, _Mapping]] = ..., trainer_finished: _Optional[_Union[TrainerFinished, _Mapping]] = ..., fault_injected: _Optional[_Union[FaultInjected, _Mapping]] = ..., rolled_back: _Optional[_Union[RolledBack, _Mapping]] = ..., progressed: _Optional[_Union[Progressed, _Mapping]] = ..., timer_fired: _Optional[_Union[TimerFired, _Mapping]] = ..., deadline_expired: _Optional[_Union[DeadlineExpired, _Mapping]] = ..., decision_made: _Optional[_Union[DecisionMade, _Mapping]] = ..., run_state_changed: _Optional[_Union[RunStateChanged, _Mapping]] = ..., event_ignored: _Optional[_Union[EventIgnored, _Mapping]] = ...) -> None: ...
+    def __init__(self, sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., run: _Optional[str] = ..., incarnation: _Optional[int] = ..., host: _Optional[str] = ..., daemon_started: _Optional[_Union[DaemonStarted, _Mapping]] = ..., launcher_attached: _Optional[_Union[LauncherAttached, _Mapping]] = ..., launcher_lost: _Optional[_Union[LauncherLost, _Mapping]] = ..., daemon_ended: _Optional[_Union[DaemonEnded, _Mapping]] = ..., journal_recovered: _Optional[_Union[JournalRecovered, _Mapping]] = ..., files_removed: _Optional[_Union[FilesRemoved, _Mapping]] = ..., run_submitted: _Optional[_Union[RunSubmitted, _Mapping]] = ..., pause_requested: _Optional[_Union[PauseRequested, _Mapping]] = ..., resume_requested: _Optional[_Union[ResumeRequested, _Mapping]] = ..., stop_requested: _Optional[_Union[StopRequested, _Mapping]] = ..., checkpoint_requested: _Optional[_Union[CheckpointRequested, _Mapping]] = ..., restart_requested: _Optional[_Union[RestartRequested, _Mapping]] = ..., run_deleted: _Optional[_Union[RunDeleted, _Mapping]] = ..., policy_changed: _Optional[_Union[PolicyChanged, _Mapping]] = ..., policy_trial_ended: _Optional[_Union[PolicyTrialEnded, _Mapping]] = ..., injection_requested: _Optional[_Union[InjectionRequested, _Mapping]] = ..., trainer_spawned: _Optional[_Union[TrainerSpawned, _Mapping]] = ..., trainer_spawn_failed: _Optional[_Union[TrainerSpawnFailed, _Mapping]] = ..., trainer_attached: _Optional[_Union[TrainerAttached, _Mapping]] = ..., trainer_detached: _Optional[_Union[TrainerDetached, _Mapping]] = ..., trainer_exited: _Optional[_Union[TrainerExited, _Mapping]] = ..., phase_entered: _Optional[_Union[PhaseEntered, _Mapping]] = ..., slots_fixed: _Optional[_Union[SlotsFixed, _Mapping]] = ..., state_restored: _Optional[_Union[StateRestored, _Mapping]] = ..., evaluated: _Optional[_Union[Evaluated, _Mapping]] = ..., checkpoint_saved: _Optional[_Union[CheckpointSaved, _Mapping]] = ..., fault_raised: _Optional[_Union[FaultRaised, _Mapping]] = ..., trainer_paused: _Optional[_Union[TrainerPaused, _Mapping]] = ..., trainer_resumed: _Optional[_Union[TrainerResumed, _Mapping]] = ..., trainer_finished: _Optional[_Union[TrainerFinished, _Mapping]] = ..., fault_injected: _Optional[_Union[FaultInjected, _Mapping]] = ..., rolled_back: _Optional[_Union[RolledBack, _Mapping]] = ..., progressed: _Optional[_Union[Progressed, _Mapping]] = ..., first_loss_heard: _Optional[_Union[FirstLossHeard, _Mapping]] = ..., timer_fired: _Optional[_Union[TimerFired, _Mapping]] = ..., deadline_expired: _Optional[_Union[DeadlineExpired, _Mapping]] = ..., decision_made: _Optional[_Union[DecisionMade, _Mapping]] = ..., run_state_changed: _Optional[_Union[RunStateChanged, _Mapping]] = ..., event_ignored: _Optional[_Union[EventIgnored, _Mapping]] = ...) -> None: ...
 
 class DaemonStarted(_message.Message):
     __slots__ = ("version", "pid")
@@ -143,6 +151,26 @@ class LauncherLost(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     reason: str
     def __init__(self, reason: _Optional[str] = ...) -> None: ...
+
+class DaemonEnded(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class JournalRecovered(_message.Message):
+    __slots__ = ("refused", "duration_s", "problem")
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    DURATION_S_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    refused: int
+    duration_s: float
+    problem: str
+    def __init__(self, refused: _Optional[int] = ..., duration_s: _Optional[float] = ..., problem: _Optional[str] = ...) -> None: ...
+
+class FilesRemoved(_message.Message):
+    __slots__ = ("memory_only",)
+    MEMORY_ONLY_FIELD_NUMBER: _ClassVar[int]
+    memory_only: bool
+    def __init__(self, memory_only: _Optional[bool] = ...) -> None: ...
 
 class RunSubmitted(_message.Message):
     __slots__ = ("spec", "request_id", "resumed_run", "restore_directories")
@@ -203,18 +231,22 @@ class InjectionRequested(_message.Message):
     def __init__(self, injection: _Optional[_Union[_inject_pb2.Injection, _Mapping]] = ...) -> None: ...
 
 class TrainerSpawned(_message.Message):
-    __slots__ = ("pid",)
+    __slots__ = ("pid", "warm")
     PID_FIELD_NUMBER: _ClassVar[int]
+    WARM_FIELD_NUMBER: _ClassVar[int]
     pid: int
-    def __init__(self, pid: _Optional[int] = ...) -> None: ...
+    warm: bool
+    def __init__(self, pid: _Optional[int] = ..., warm: _Optional[bool] = ...) -> None: ...
 
 class TrainerSpawnFailed(_message.Message):
-    __slots__ = ("message", "permanent")
+    __slots__ = ("message", "permanent", "devices_busy")
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     PERMANENT_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_BUSY_FIELD_NUMBER: _ClassVar[int]
     message: str
     permanent: bool
-    def __init__(self, message: _Optional[str] = ..., permanent: _Optional[bool] = ...) -> None: ...
+    devices_busy: bool
+    def __init__(self, message: _Optional[str] = ..., permanent: _Optional[bool] = ..., devices_busy: _Optional[bool] = ...) -> None: ...
 
 class TrainerAttached(_message.Message):
     __slots__ = ("phase", "step", "dropped_reports", "awaits")
@@ -368,6 +400,14 @@ class Progressed(_message.Message):
     STEP_FIELD_NUMBER: _ClassVar[int]
     step: int
     def __init__(self, step: _Optional[int] = ...) -> None: ...
+
+class FirstLossHeard(_message.Message):
+    __slots__ = ("step", "loss")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    loss: float
+    def __init__(self, step: _Optional[int] = ..., loss: _Optional[float] = ...) -> None: ...
 
 class TimerFired(_message.Message):
     __slots__ = ("key",)

@@ -165,10 +165,12 @@ class ReadLogResponse(_message.Message):
     def __init__(self, data: _Optional[bytes] = ..., next_offset: _Optional[int] = ..., incarnation: _Optional[int] = ...) -> None: ...
 
 class RemoveRunRequest(_message.Message):
-    __slots__ = ("run",)
+    __slots__ = ("run", "memory_only")
     RUN_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_ONLY_FIELD_NUMBER: _ClassVar[int]
     run: str
-    def __init__(self, run: _Optional[str] = ...) -> None: ...
+    memory_only: bool
+    def __init__(self, run: _Optional[str] = ..., memory_only: _Optional[bool] = ...) -> None: ...
 
 class RemoveRunResponse(_message.Message):
     __slots__ = ()

@@ -8,6 +8,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from fakes.launcher_process import launcher, wait_until
 from fakes.trainer_scripts import FAILS, SLEEPER
+from trainerd.actors.launcher.snapshot_places import SnapshotPlaces
 from trainerd.v1 import launcher_pb2, link_pb2, protocol
 
 
@@ -71,8 +72,19 @@ def test_a_run_is_removed_only_when_no_trainer_of_it_lives():
             host.stub.RemoveRun(request, timeout=20)
         assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
         assert host.log()
+        place = SnapshotPlaces(host.state).of("r-1")
+        assert place is not None
+        (place / "snapshot").mkdir(parents=True)
+        in_memory = launcher_pb2.RemoveRunRequest(run="r-1", memory_only=True)
+        with pytest.raises(grpc.RpcError):
+            host.stub.RemoveRun(in_memory, timeout=20)
+        assert place.exists()
         host.kill_trainer()
         watch.wait_exits(1)
+        assert place.exists(), "one that was killed may go on from there"
+        host.stub.RemoveRun(in_memory, timeout=20)
+        assert not place.exists()
+        assert (host.state / "runs" / "r-1").exists()
         host.stub.RemoveRun(request, timeout=20)
         assert not (host.state / "runs" / "r-1").exists()
         host.stub.RemoveRun(request, timeout=20)

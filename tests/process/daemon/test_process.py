@@ -75,7 +75,7 @@ def test_it_says_when_it_is_ready_weighs_little_and_ends_on_sigterm(
     assert not (root / "state" / "journal.sqlite-wal").exists()
     with contextlib.closing(sqlite3.connect(root / "state" / "journal.sqlite")) as database:
         kinds = [kind for (kind,) in database.execute("SELECT kind FROM events ORDER BY sequence")]
-    assert kinds == ["daemon_started", "run_submitted", "run_state_changed"]
+    assert kinds == ["daemon_started", "run_submitted", "run_state_changed", "daemon_ended"]
     assert "Traceback" not in daemon.errors.read_text()
 
 

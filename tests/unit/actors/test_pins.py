@@ -154,3 +154,4 @@ def test_the_batch_is_kept_where_it_is_small(files: RunFiles, size: int, kept: b
     write(files, 2, None, batch=32)
     assert (files.incidents / "1" / "batch.npz").exists() is kept
     assert not (files.incidents / "2" / "batch.npz").exists()
+    assert not batch.exists(), "the incident has it, or it is too large for one"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import threading
 from collections.abc import Callable
@@ -274,3 +275,41 @@ def test_plain_tcp_is_for_loopback_only(tmp_path: Path) -> None:
         Client("example.org:443", tls=Tls(cert=tmp_path / "cert"))
     for address in ("localhost:1", "127.1.2.3:1", "[::1]:1"):
         Client(address).close()
+
+
+def test_a_daemon_that_is_slow_to_shake_hands_is_there_all_the_same(
+    fake: FakeControl, tmp_path: Path
+) -> None:
+    """A loaded host: the connection stands, and the first answer on it takes its time."""
+    fake.answer("GetRun", api.GetRunResponse(run=a_run()))
+    place = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(place)
+        listener.listen()
+        listener.settimeout(10.0)
+        busy = threading.Thread(target=forward, args=(listener, fake.address, 0.5))
+        busy.start()
+        try:
+            with Client(f"unix:{place}") as client:
+                assert client.get_run("demo").run.spec.name == "demo"
+        finally:
+            busy.join(10.0)
+    assert not busy.is_alive()
+
+
+def forward(listener: socket.socket, address: str, after_s: float) -> None:
+    """Pass one connection on to the real server, once the time is over, until either end closes."""
+    near, _ = listener.accept()
+    threading.Event().wait(after_s)
+    with near, socket.socket(socket.AF_UNIX) as far:
+        far.connect(address.removeprefix("unix:"))
+        other = {near: far, far: near}
+        while True:
+            readable, _, _ = select.select(list(other), [], [], 10.0)
+            for end in readable:
+                data = end.recv(65536)
+                if not data:
+                    return
+                other[end].sendall(data)
+            if not readable:
+                return

@@ -83,6 +83,20 @@ def test_settings_become_a_policy_and_what_changes_is_said(fake: FakeControl, ct
     ]
 
 
+def test_what_was_set_can_be_switched_off(fake: FakeControl, ctl: Ctl) -> None:
+    fake.answer("GetPolicy", api.GetPolicyResponse(policy=a_policy(loss_spike_z=50.0)))
+    fake.answer("SetPolicy", api.SetPolicyResponse(policy=a_policy(), version=1))
+    changes = ("--set", "loss_spike_z=off", "policy.hang_floor_s=off")
+    ended = ctl("policy", "demo", "--address", fake.address, *changes)
+
+    assert (ended.code, ended.err) == (0, "")
+    (sent,) = fake.requests["SetPolicy"]
+    assert sent.policy == fault_pb2.Policy(loss_spike_z=0, hang_floor_s=0)
+    assert sent.policy.HasField("loss_spike_z")
+    assert sent.policy.HasField("hang_floor_s")
+    assert ended.out.splitlines() == ["demo: policy version 1", "  loss_spike_z: 50 → not set"]
+
+
 def test_a_trial_begins_and_ends(fake: FakeControl, ctl: Ctl) -> None:
     fake.answer("GetPolicy", api.GetPolicyResponse(policy=a_policy(), trial=a_policy(limit=5)))
     trial = a_policy(limit=5)
@@ -107,6 +121,7 @@ def test_a_trial_begins_and_ends(fake: FakeControl, ctl: Ctl) -> None:
         (["demo", "--set", "crash.limt=5"], "did you mean policy.crash.limit?"),
         (["demo", "--set", "crash.then=fial"], 'got "fial"; did you mean "fail"?'),
         (["demo", "--set", "backoff_s=soon"], 'must be a number, got the string "soon"'),
+        (["demo", "--set", "backoff_s=off"], 'must be a number, got the string "off"'),
         (["demo", "--set", "backoff_s"], "--set must be KEY=VALUE, got 'backoff_s'"),
         (["demo", "--set", "crash.limit=1", "crash.limit=2"], "crash.limit is set twice"),
         (["demo", "--set", "crash.limit=1", "crash=2"], "crash is set twice, or is a table"),

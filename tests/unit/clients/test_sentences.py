@@ -95,7 +95,24 @@ EXAMPLES: dict[str, tuple[Any, str]] = {
         "rolled back from step 1,120 to step 1,100 for loss_spike: /c/1100; "
         "batches 1,101 to 1,121 are left out from now on",
     ),
-    "trainer_spawned": (event_pb2.TrainerSpawned(pid=8), "trainer 2 started (pid 8)"),
+    "trainer_spawned": (
+        event_pb2.TrainerSpawned(pid=8, warm=True),
+        "trainer 2 started from the standby (pid 8)",
+    ),
+    "daemon_ended": (event_pb2.DaemonEnded(), "the daemon ended"),
+    "journal_recovered": (
+        event_pb2.JournalRecovered(refused=3, duration_s=61, problem="disk full"),
+        "the journal can be written again; it could not be for 1 min 01 s, 3 events refused: "
+        "disk full",
+    ),
+    "files_removed": (
+        event_pb2.FilesRemoved(memory_only=True),
+        "what of the run lay in memory is removed",
+    ),
+    "first_loss_heard": (
+        event_pb2.FirstLossHeard(step=1, loss=5.545),
+        "the first loss, at step 1: 5.5450",
+    ),
     "trainer_spawn_failed": (
         event_pb2.TrainerSpawnFailed(message="no python", permanent=True),
         "the trainer could not be started: no python; another try is useless",

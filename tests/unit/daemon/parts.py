@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainerd.daemon import codec
-from trainerd.daemon.journal import Journal
+from trainerd.daemon.journal import Entry, Journal
 from trainerd.daemon.links import TrainerLinks
 from trainerd.daemon.metrics import Metrics
 from trainerd.daemon.runtime import Runtime
@@ -19,6 +20,17 @@ from trainerd.daemon.supervision.faults import Phase
 from trainerd.daemon.telemetry import Telemetry
 from trainerd.daemon.tokens import Tokens
 from trainerd.v1 import event_pb2, run_pb2
+
+
+class FillingJournal(Journal):
+    """A journal whose disk can be full."""
+
+    full = False
+
+    def append(self, entries: list[Entry]) -> list[int]:  # type: ignore[override]
+        if self.full:
+            raise sqlite3.OperationalError("database or disk is full")
+        return super().append(entries)
 
 
 @dataclass
@@ -85,7 +97,9 @@ async def parts(root: Path, *, journal: Journal | None = None) -> AsyncIterator[
     """A runtime that serves its mailbox, on the journal in this directory."""
     journal = journal or Journal(root / "journal.sqlite")
     clock, telemetry, metrics = ManualClock(), Telemetry(), Metrics("host")
-    runtime = Runtime(journal, clock)
+    runtime = Runtime(
+        journal, clock, on_commit=metrics.committed, on_refusal=metrics.journal_refused
+    )
     runtime.replay()
     recorder = Recorder(journal)
     tokens = Tokens(root / "token.key")

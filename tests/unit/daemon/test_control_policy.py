@@ -85,6 +85,32 @@ def test_a_change_that_changes_nothing_is_not_journalled(root: Path) -> None:
     play(scene)
 
 
+def test_what_may_be_without_a_value_is_unset_by_zero(root: Path) -> None:
+    async def scene() -> None:
+        async with house(root) as at:
+            run = await at.submit()
+            plain = (await get(at, run)).policy
+            trainer = await at.training(run)
+            given = fault_pb2.Policy(loss_spike_z=5, hang_floor_s=7)
+            await put(at, run, policy=given)
+            assert (await trainer.order("set_policy")).set_policy.policy.loss_spike_z == 5
+            unset = fault_pb2.Policy(loss_spike_z=0, hang_floor_s=0)
+            answer = await put(at, run, policy=unset)
+
+            assert answer.policy == plain
+            assert not (await trainer.order("set_policy")).set_policy.policy.HasField(
+                "loss_spike_z"
+            )
+            again = await put(at, run, policy=unset)
+            assert again.version == answer.version == 2
+            for name in ("loss_spike_z", "backoff_max_s"):
+                odd = fault_pb2.Policy(**{name: -1.0 if name == "loss_spike_z" else 0.0})
+                call = at.control.SetPolicy(control_pb2.SetPolicyRequest(run=run, policy=odd))
+                await refused(call, CODE.INVALID_ARGUMENT, "INVALID_POLICY")
+
+    play(scene)
+
+
 def test_a_trial_is_beside_the_policy_and_ends(root: Path) -> None:
     async def scene() -> None:
         async with house(root) as at:

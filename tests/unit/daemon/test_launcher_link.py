@@ -61,6 +61,77 @@ def test_a_refused_start_is_a_fault_and_a_permanent_one_the_end(root: Path) -> N
     play(scene)
 
 
+def test_devices_that_another_process_holds_are_waited_for_and_are_no_fault(root: Path) -> None:
+    async def scene() -> None:
+        launcher = FakeLauncher(busy="held by process 7")
+        async with house(root, launcher) as at:
+            run = await at.submit()
+            view = await at.until(run, lambda now: now.state == run_pb2.RUN_STATE_RECOVERING)
+
+            assert "waits for the devices" in view.reason
+            assert "held by process 7" in view.reason
+            assert view.restarts == 0
+            assert not view.HasField("last_fault")
+            assert "decision_made" not in await at.kinds(run)
+
+    play(scene)
+
+
+def test_a_trainer_from_the_standby_is_told_as_such(root: Path) -> None:
+    async def scene() -> None:
+        async with house(root, FakeLauncher(warm=True)) as at:
+            run = await at.submit()
+            await at.training(run)
+            spawned = [each for each in await at.events(run) if each.HasField("trainer_spawned")]
+            assert [each.trainer_spawned.warm for each in spawned] == [True]
+
+    play(scene)
+
+
+def test_a_launcher_removes_what_was_deleted_while_it_was_away_and_is_asked_once(
+    root: Path,
+) -> None:
+    async def scene() -> None:
+        launcher = FakeLauncher()
+        async with house(root, launcher) as at:
+            run = await at.submit()
+            trainer = await at.training(run)
+            await trainer.finish("completed", 100)
+            await trainer.until_acknowledged()
+            launcher.exit(run, 1)
+            await at.until(run, lambda now: now.state == run_pb2.RUN_STATE_COMPLETED)
+            launcher.refuse_removals = True
+            await at.control.DeleteRun(control_pb2.DeleteRunRequest(run=run))
+        assert launcher.removed == []
+        launcher.refuse_removals = False
+        async with house(root, launcher) as at:
+            await launcher.until(lambda fake: fake.removed == [run])
+            while "files_removed" not in await at.kinds():
+                await asyncio.sleep(0.005)
+        async with house(root, launcher) as at:
+            # Behind whatever the greeting may have led to.
+            await at.training(await at.submit("b"))
+            assert launcher.removed == [run]
+            assert launcher.memory_freed == []
+
+    play(scene)
+
+
+def test_a_run_that_fails_with_its_process_gone_leaves_nothing_in_memory(root: Path) -> None:
+    async def scene() -> None:
+        launcher = FakeLauncher()
+        async with house(root, launcher) as at:
+            run = await at.submit()
+            trainer = await at.training(run)
+            launcher.refuse_start = grpc.StatusCode.INVALID_ARGUMENT
+            launcher.exit(run, trainer.incarnation, exit_code=3)
+            await at.until(run, lambda now: now.state == run_pb2.RUN_STATE_FAILED)
+            await launcher.until(lambda fake: fake.memory_freed == [run])
+            assert launcher.removed == []
+
+    play(scene)
+
+
 def test_a_start_that_the_transport_lost_is_asked_for_again(root: Path) -> None:
     async def scene() -> None:
         launcher = FakeLauncher(answers_start=False)

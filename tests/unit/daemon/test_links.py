@@ -298,7 +298,7 @@ def test_a_second_greeting_on_a_stream_ends_it(root: Path) -> None:
     play(scene)
 
 
-def test_telemetry_reaches_the_view_and_not_the_journal(root: Path) -> None:
+def test_telemetry_reaches_the_view_and_of_it_only_the_first_loss_the_journal(root: Path) -> None:
     async def scene() -> None:
         async with house(root) as at:
             run = await at.submit()
@@ -308,8 +308,27 @@ def test_telemetry_reaches_the_view_and_not_the_journal(root: Path) -> None:
                 await trainer.telemetry(step, loss=float(step))
             view = await at.until(run, lambda now: now.step == 29)
 
-            assert view.loss == 29.0
-            assert await at.kinds() == before
+            assert (view.loss, view.first_loss) == (29.0, 2.0)
+            assert await at.kinds() == [*before, "first_loss_heard"]
+
+    play(scene)
+
+
+def test_the_first_loss_is_the_first_one_for_every_later_daemon(root: Path) -> None:
+    async def scene() -> None:
+        launcher = FakeLauncher()
+        async with house(root, launcher) as at:
+            run = await at.submit()
+            trainer = await at.training(run)
+            await trainer.telemetry(2, loss=float("nan"))
+            await trainer.telemetry(3, loss=7.0)
+            await at.until(run, lambda now: now.step == 3)
+        async with house(root, launcher) as at:
+            assert (await at.get(run)).first_loss == 7.0
+            again = await at.trainer(run, phase=fault_pb2.PHASE_STEP, step=3)
+            await again.telemetry(9, loss=1.0)
+            view = await at.until(run, lambda now: now.step == 9)
+            assert (view.loss, view.first_loss) == (1.0, 7.0)
 
     play(scene)
 

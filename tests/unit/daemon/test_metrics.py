@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import shutil
+import socket
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -15,7 +16,9 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from fakes.launcher import FakeLauncher
 from trainerd.daemon.metrics import CHECKPOINT_REASONS, Metrics
+from trainerd.daemon.runtime import JournalFullError
 from trainerd.daemon.supervision.drills import InjectedFault, Injection
 from trainerd.daemon.supervision.events import (
     CheckpointSaved,
@@ -32,9 +35,9 @@ from trainerd.daemon.supervision.events import (
 from trainerd.daemon.supervision.faults import Fault, Phase
 from trainerd.daemon.supervision.policy import Action, FaultClass
 from trainerd.daemon.telemetry import Pulse
-from trainerd.v1 import control_pb2, trainer_pb2
+from trainerd.v1 import control_pb2, fault_pb2, trainer_pb2
 from unit.daemon.house import house, play, short_directory
-from unit.daemon.parts import Parts, parts
+from unit.daemon.parts import FillingJournal, Parts, parts
 
 # contract.md; what a later part of the project feeds is not here yet.
 PROMISED = {
@@ -69,6 +72,8 @@ PROMISED = {
     "trainerd_host_up": {"host"},
     "trainerd_stale_events_total": {"kind"},
     "trainerd_journal_write_duration_seconds": set(),
+    "trainerd_journal_write_failures_total": set(),
+    "trainerd_journal_writable": set(),
     "trainerd_rpc_duration_seconds": {"method", "code"},
 }
 
@@ -98,7 +103,8 @@ def key(name: str, **labels: str) -> tuple[str, tuple[tuple[str, str], ...]]:
 
 
 def observed(at: Parts) -> None:
-    at.runtime.observe(at.metrics.record)
+    at.runtime.observe(at.metrics.count)
+    at.runtime.observe(at.metrics.show)
 
 
 def test_every_promised_name_is_there_with_its_labels() -> None:
@@ -264,7 +270,7 @@ def test_news_of_a_past_incarnation_changes_no_metric_but_its_own(tmp_path: Path
             assert {name for name in after if after[name] != before.get(name)} == {
                 key("stale_events_total", kind=kind)
                 for kind in ("CheckpointSaved", "TrainerExited", "PhaseEntered", "FaultRaised")
-            }
+            } | {name for name in after if name[0].startswith("trainerd_journal_write_duration")}
 
     play(scene)
 
@@ -319,9 +325,120 @@ def test_a_restarted_daemon_shows_what_its_journal_knows(root: Path) -> None:
             assert told[key("checkpoint_bytes", run=run)] == 10
             assert told[key("checkpoint_last_success_timestamp_seconds", run=run)] > 1.7e9
             assert told[key("run_state", run=run, state="running")] == 1
-            assert told[key("checkpoint_saves_total", run=run, result="ok")] == 0
+            assert told[key("run_state", run=run, state="queued")] == 0
 
     play(scene)
+
+
+def test_what_the_journal_counts_is_counted_on_by_the_next_daemon(root: Path) -> None:
+    async def scene() -> None:
+        launcher = FakeLauncher()
+        async with house(root, launcher, metrics="127.0.0.1:0") as at:
+            run = await at.submit()
+            trainer = await at.training(run)
+            await trainer.save(4)
+            await trainer.fault("checkpoint_save_failed", reason="no_space")
+            await trainer.fault("non_finite_step", batch=5, delegated="ACTION_SKIP")
+            await trainer.until_acknowledged()
+            before = lasting(fetch(at.metrics_address))
+        async with house(root, launcher, metrics="127.0.0.1:0") as at:
+            after = lasting(fetch(at.metrics_address))
+            assert after == before
+            host = {"run": run, "host": socket.gethostname()}
+            assert after[faults(**host, class_="non_finite_step", action="skip")] == 1
+            assert after[key("checkpoint_saves_total", run=run, result="ok")] == 1
+            again = await at.trainer(run, phase=fault_pb2.PHASE_STEP, step=5)
+            again.sequence = trainer.sequence
+            await again.save(8)
+            await again.until_acknowledged()
+            after = lasting(fetch(at.metrics_address))
+            assert after[key("checkpoint_saves_total", run=run, result="ok")] == 2
+
+    play(scene)
+
+
+def test_a_daemon_that_was_killed_is_a_fault_and_one_that_ended_is_none(root: Path) -> None:
+    async def scene() -> None:
+        launcher = FakeLauncher()
+
+        async def counted() -> float:
+            async with house(root, launcher, metrics="127.0.0.1:0") as at:
+                if not launcher.started:
+                    await at.training(await at.submit())
+                told = series(fetch(at.metrics_address))
+                host = {"run": launcher.started[0].run, "host": socket.gethostname()}
+                return told.get(faults(**host, class_="daemon_crash", action="continue"), 0)
+
+        assert [await counted(), await counted()] == [0, 0]
+        with pytest.raises(ZeroDivisionError):
+            async with house(root, launcher):
+                raise ZeroDivisionError  # No end in order.
+        assert [await counted(), await counted()] == [1, 1]
+
+    play(scene)
+
+
+def test_requests_to_go_are_faults_that_cost_nothing(root: Path) -> None:
+    async def scene() -> None:
+        async with house(root, metrics="127.0.0.1:0") as at:
+            run = await at.submit()
+            trainer = await at.training(run)
+            await at.control.RestartRun(control_pb2.RestartRunRequest(run=run, no_wait=True))
+            await trainer.finish("preempted", 4)
+            await trainer.until_acknowledged()
+            at.launcher.exit(run, 1)
+            trainer = await at.training(run, 2)
+            await trainer.finish("preempted", 8)
+            await trainer.until_acknowledged()
+            at.launcher.exit(run, 2)
+            await at.training(run, 3)
+
+            told = series(fetch(at.metrics_address))
+            host = {"run": run, "host": socket.gethostname()}
+            for fault_class in ("voluntary", "preemption"):
+                assert told[faults(**host, class_=fault_class, action="restart")] == 1
+                restarts = key("restarts_total", run=run, scope="process", class_=fault_class)
+                assert told[restarts] == 1
+            assert told[key("restarts_total", run=run, scope="process", class_="crash")] == 0
+            view = await at.get(run)
+            assert view.restarts == 0
+            assert not view.HasField("last_fault")
+
+    play(scene)
+
+
+def test_a_journal_that_cannot_be_written_shows_at_once(tmp_path: Path) -> None:
+    async def scene() -> None:
+        journal = FillingJournal(tmp_path / "journal.sqlite")
+        async with parts(tmp_path, journal=journal) as at:
+            observed(at)
+            run = await at.running_run()
+            assert samples(at.metrics)[("trainerd_journal_writable", ())] == 1
+            journal.full = True
+            with pytest.raises(JournalFullError):
+                await at.runtime.post(PauseRequested(run=run))
+            told = samples(at.metrics)
+            assert told[("trainerd_journal_writable", ())] == 0
+            assert told[("trainerd_journal_write_failures_total", ())] == 1
+
+            journal.full = False
+            await at.runtime.post(PauseRequested(run=run))
+            told = samples(at.metrics)
+            assert told[("trainerd_journal_writable", ())] == 1
+            assert told[faults(run=run, host="host", class_="journal_full", action="continue")] == 1
+
+    play(scene)
+
+
+def lasting(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """The counters of runs that the journal feeds."""
+    fed = ("faults", "step_errors", "skipped_batches", "restarts", "checkpoint_saves")
+    names = {f"trainerd_{name}_total" for name in (*fed, "checkpoint_failures")}
+    return {place: value for place, value in series(text).items() if place[0] in names}
+
+
+def faults(**labels: str) -> tuple[str, tuple[tuple[str, str], ...]]:
+    return key("faults_total", **labels)
 
 
 def fetch(address: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from pathlib import Path
 
 import pytest
@@ -29,21 +28,10 @@ from trainerd.daemon.supervision.events import (
 from trainerd.daemon.supervision.faults import Fault
 from trainerd.daemon.supervision.policy import FaultClass
 from trainerd.daemon.supervision.state import IllegalTransitionError, State
-from trainerd.v1 import event_pb2
+from trainerd.v1 import event_pb2, fault_pb2
 from trainerd.v1.mailbox import MAILBOX_LIMIT, MailboxOverflow
 from unit.daemon.house import play
-from unit.daemon.parts import ManualClock, Recorder, parts, submitted
-
-
-class FillingJournal(Journal):
-    """A journal whose disk can be full."""
-
-    full = False
-
-    def append(self, entries: list[Entry]) -> list[int]:  # type: ignore[override]
-        if self.full:
-            raise sqlite3.OperationalError("database or disk is full")
-        return super().append(entries)
+from unit.daemon.parts import FillingJournal, ManualClock, Recorder, parts, submitted
 
 
 def test_an_event_is_on_disk_before_anything_is_done_about_it(tmp_path: Path) -> None:
@@ -156,11 +144,19 @@ def test_a_full_disk_undoes_the_group_and_is_over_when_there_is_space(tmp_path: 
             assert at.runtime.inbox.acknowledged(run, 1) == 0
 
             journal.full = False
+            at.clock.at += 2.5
             await at.runtime.post(PauseRequested(run=run))
+            recovered = seen[0].message.journal_recovered
+            assert (recovered.refused, recovered.duration_s) == (3, 2.5)
+            assert "disk is full" in recovered.problem
+            spared = seen[1].message.decision_made
+            assert getattr(spared.fault, "class") == fault_pb2.FAULT_CLASS_JOURNAL_FULL
+            assert spared.decision.action == fault_pb2.ACTION_CONTINUE
             outcome = await at.runtime.post(resumed, sender=(1, 1))
             assert not outcome.duplicate
             assert isinstance(at.recorder.commands[-1], TellTrainer)
             assert at.runtime.state.runs[run].pausing
+            assert [each.kind for each in seen].count("journal_recovered") == 1
 
     play(scene)
 
@@ -186,7 +182,9 @@ def test_the_real_journal_survives_a_real_lack_of_space(tmp_path: Path) -> None:
             assert at.journalled() == before
             database.execute("PRAGMA max_page_count = 100000")
             await at.runtime.post(long)
-            assert len(at.journalled()) == len(before) + 2
+            added = [each.WhichOneof("payload") for each in at.journalled()[len(before) :]]
+            spared, asked = ["journal_recovered", "decision_made"], ["fault_raised"]
+            assert added == [*spared, *asked, "decision_made"]
 
     play(scene)
 

@@ -303,6 +303,9 @@ class Supervised(RuleBasedStateMachine):
                 case StartTimer():
                     assert command.key.split(":")[1] in self.state.runs
                     assert 0 < command.delay_s <= 300
+                case RemoveFiles(memory_only=True):
+                    known = self.state.runs.get(command.run)
+                    assert known is None or known.over
                 case RemoveFiles():
                     assert command.run not in self.state.runs
                 case Record(event=DecisionMade(trial=False) as made):

@@ -200,7 +200,8 @@ def test_what_a_trial_decides_changes_nothing_that_people_see(tmp_path: Path) ->
         async with parts(tmp_path) as at:
             views = viewing(at)
             at.runtime.observe(at.telemetry.record)
-            at.runtime.observe(at.metrics.record)
+            at.runtime.observe(at.metrics.count)
+            at.runtime.observe(at.metrics.show)
             run = await at.running_run()
             policy = fault_pb2.Policy(crash=fault_pb2.FaultRule(action=fault_pb2.ACTION_FAIL))
             await at.runtime.post(codec.policy_change(run, policy, trial=True))

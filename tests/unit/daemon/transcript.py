@@ -146,7 +146,8 @@ def told(command: Command) -> str:
         case CancelTimer():
             return f"cancel {command.key}"
         case RemoveFiles():
-            return f"remove files of {command.run}"
+            what = "what lies in memory" if command.memory_only else "files"
+            return f"remove {what} of {command.run}"
         case WriteIncident():
             return f"incident {command.number} of {command.run}"
         case Record(event=RunStateChanged() as moved):

@@ -75,6 +75,7 @@ def write(
                 (scratch / name).write_bytes(data)
         _add_batch(files.batch(incident.fault.batch), scratch / BATCH)
         scratch.rename(place)
+        _drop(files.batch(incident.fault.batch))
     except OSError:
         shutil.rmtree(scratch, ignore_errors=True)
         if pinned.checkpoint:
@@ -181,6 +182,14 @@ def _add_batch(batch: Path, place: Path) -> None:
             shutil.copyfile(batch, place)
     except FileNotFoundError:
         return
+
+
+def _drop(batch: Path) -> None:
+    """The incident has it, or it is too large for one."""
+    try:
+        batch.unlink(missing_ok=True)
+    except OSError as error:
+        _log.warning("batch_not_removed", path=str(batch), error=str(error))
 
 
 def _missing(number: int, kept: list[int]) -> str:

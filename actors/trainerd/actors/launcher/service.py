@@ -219,9 +219,9 @@ class LauncherService(launcher_pb2_grpc.LauncherServiceServicer):
     async def RemoveRun(  # noqa: N802
         self, request: launcher_pb2.RemoveRunRequest, context: Context
     ) -> launcher_pb2.RemoveRunResponse:
-        """Remove a run's files."""
+        """Remove a run's files, or only what of them lies in memory."""
         async with _refusals(context):
-            await self._trainers.remove(request.run)
+            await self._trainers.remove(request.run, memory_only=request.memory_only)
         return launcher_pb2.RemoveRunResponse()
 
     async def _next_exit(self, sequence: int) -> None:

@@ -177,8 +177,8 @@ class Trainers:
         finally:
             trainer.child.terminate(grace_s)
 
-    async def remove(self, run: str) -> None:
-        """Remove a run's files. Raise `Refused` while a trainer of it lives."""
+    async def remove(self, run: str, *, memory_only: bool = False) -> None:
+        """Remove a run's files, or its snapshots. Raise `Refused` while a trainer of it lives."""
         files = self.files(run)
         async with self._starting:
             if run in self._live:
@@ -188,9 +188,11 @@ class Trainers:
                     message=f"a trainer of {run} (process {self._live[run].live.pid}) is alive",
                     suggestion="stop the run first",
                 )
-            self._standbys.forget(run)
             if self._snapshots is not None:
                 self._snapshots.remove(run)
+            if memory_only:
+                return
+            self._standbys.forget(run)
             try:
                 # They lie beside the checkpoints, which may be elsewhere.
                 await asyncio.to_thread(incidents.remove_pins, files)

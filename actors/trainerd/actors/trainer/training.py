@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from trainerd.actors.batch_files import BatchFiles, Evidence, NoEvidence
 from trainerd.actors.drills import Drill
 from trainerd.actors.errors import TrainingError
 from trainerd.actors.executables import ExecutableStore
 from trainerd.actors.faults import classify
 from trainerd.actors.head_start import HeadStart
+from trainerd.actors.launcher.runs import RunFiles
 from trainerd.actors.program import build_program, entry_function
 from trainerd.actors.program_loop import run_loop
 from trainerd.actors.recovery import Recovery
@@ -104,6 +106,7 @@ def _train(  # noqa: PLR0917
             rulebook=rulebook,
             drill=drill,
             recovery=recovery,
+            evidence=_evidence(assignment.run_directory),
         )
     finally:
         if recovery.head_start is not None:
@@ -123,6 +126,13 @@ def head_start(assignment: launcher_pb2.Assignment) -> HeadStart | None:
         assignment.spec.entry,
         arguments(assignment.spec.args),
     )
+
+
+def _evidence(run_directory: str) -> Evidence:
+    """Where the launcher looks for the batch of an incident."""
+    if not run_directory:
+        return NoEvidence()
+    return BatchFiles(place=RunFiles(root=Path(run_directory)).batch)
 
 
 def _data_ended(result: Result, steps: int) -> Fault:

@@ -16,6 +16,8 @@ from trainerd.clients.spec_reader import read_policy
 from trainerd.v1 import control_pb2, fault_pb2
 
 _SIMULATE = "simulate"
+_OFF = "off"
+_MAY_BE_OFF = (("loss_spike_z",), ("hang_floor_s",))
 
 
 def policy(args: Namespace, session: Session) -> int:
@@ -106,7 +108,7 @@ def _changes(settings: Sequence[str]) -> fault_pb2.Policy:
                     suggestion="for example --set crash.limit=5 hang.then=fail",
                 )
             )
-        elif not _put(document, path, _value(value.strip())):
+        elif not _put(document, path, _setting(path, value.strip())):
             problems.append(
                 control_pb2.Problem(field=key, message=f"{key} is set twice, or is a table")
             )
@@ -132,6 +134,11 @@ def _put(document: dict[str, object], path: Sequence[str], value: object) -> boo
         return False
     table[path[-1]] = value
     return True
+
+
+def _setting(path: Sequence[str], text: str) -> object:
+    """The value of a setting; what may be without one is `off` then, which goes as 0."""
+    return 0 if text == _OFF and tuple(path) in _MAY_BE_OFF else _value(text)
 
 
 def _value(text: str) -> object:

@@ -104,9 +104,13 @@ class CancelTimer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveFiles:
-    """Remove a deleted run's files on the host."""
+    """Remove a deleted run's files on the host; answered by FilesRemoved, asked for until then.
+
+    `memory_only`: the run is over and kept, what of it lies in memory is of no use.
+    """
 
     run: str
+    memory_only: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -115,7 +115,7 @@ MATRIX: Mapping[FaultClass, Row] = MappingProxyType(
         ),
         F.VOLUNTARY: Row(
             number="F15",
-            evidence="an operator asked for a restart",
+            evidence="an operator asked for a restart (`trainerctl restart`)",
             action="it saves and ends; a new process goes on",
             recurs="the same",
             budget="none, not charged",
@@ -129,7 +129,7 @@ MATRIX: Mapping[FaultClass, Row] = MappingProxyType(
         ),
         F.DAEMON_CRASH: Row(
             number="F17",
-            evidence="the daemon was killed",
+            evidence="the daemon was killed: the next one finds no end of it in the journal",
             action="training goes on; the next daemon reads its journal and takes the trainer over",
             recurs="the same",
             budget="none, not charged",

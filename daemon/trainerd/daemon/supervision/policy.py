@@ -110,6 +110,16 @@ DELEGABLE = frozenset(
 )
 """Classes that the compiled step masks or skips alone, until their allowance is spent."""
 
+UNCHARGED = frozenset(
+    {
+        FaultClass.PREEMPTION,
+        FaultClass.VOLUNTARY,
+        FaultClass.DAEMON_CRASH,
+        FaultClass.JOURNAL_FULL,
+    }
+)
+"""Classes that cost a run nothing of what its faults may cost, and that no policy rules."""
+
 _NO_RULE = Rule(action=Action.FAIL)
 
 

@@ -9,7 +9,6 @@ from trainerd.daemon.supervision.commands import (
     Inject,
     Pause,
     Record,
-    RemoveFiles,
     Resume,
     Save,
     SetPolicy,
@@ -32,12 +31,15 @@ from trainerd.daemon.supervision.events import (
     RunSubmitted,
     StopRequested,
 )
-from trainerd.daemon.supervision.policy import Policy
+from trainerd.daemon.supervision.policy import Action, FaultClass, Policy
 from trainerd.daemon.supervision.state import Run, Trial
 from trainerd.daemon.supervision.turn import STOP_NOW_S, STOP_S, Turn
+from trainerd.daemon.supervision.verdicts import uncharged
 
 MAX_PENDING_SAVES = 64
 """Checkpoint requests of one run that may wait for their answer."""
+MAX_REMOVALS = 1000
+"""Runs whose files may wait for a launcher that removes them."""
 MAX_INJECTIONS = 1000
 """Injections of one run."""
 MAX_PENDING_INJECTIONS = 64
@@ -150,6 +152,7 @@ def _restart(turn: Turn, run: Run, event: RestartRequested) -> None:
     elif run.trainer is None:
         turn.ignore(run.id, event, f"run {run.id} is {run.state.value}: it has no trainer now")
     elif not run.restarting:
+        uncharged(turn, run, FaultClass.VOLUNTARY, Action.RESTART, "a restart was asked for")
         run = turn.put(run._replace(restarting=True))
         run = turn.move(run, RunState.RECOVERING, "a restart was requested")
         turn.start_timer("stop", run, STOP_S)
@@ -161,9 +164,12 @@ def _delete(turn: Turn, run: Run, event: RunDeleted) -> None:
         turn.ignore(run.id, event, f"run {run.id} is {run.state.value}: stop it first")
     elif run.trainer is not None:
         turn.ignore(run.id, event, f"run {run.id} has ended, its process has not yet: try again")
+    elif len(turn.removals) >= MAX_REMOVALS:
+        waiting = f"the files of {MAX_REMOVALS} runs are still to be removed by the launcher"
+        turn.ignore(run.id, event, waiting)
     else:
         turn.forget(run)
-        turn.emit(RemoveFiles(run=run.id))
+        turn.remove(run)
 
 
 def _policy(turn: Turn, run: Run, event: PolicyChanged) -> None:

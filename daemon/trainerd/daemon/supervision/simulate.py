@@ -24,7 +24,7 @@ from trainerd.daemon.supervision.events import (
     TrainerSpawnFailed,
 )
 from trainerd.daemon.supervision.faults import Decision, Fault, Phase
-from trainerd.daemon.supervision.policy import Action, Policy
+from trainerd.daemon.supervision.policy import UNCHARGED, Action, Policy
 from trainerd.daemon.supervision.state import TERMINAL
 
 STORY: tuple[type[AnyEvent], ...] = (
@@ -69,7 +69,8 @@ class _Told:
 
 
 def simulate(story: Iterable[tuple[float, AnyEvent]], policy: Policy) -> tuple[Supposition, ...]:
-    """Return one supposition for each decision of a run that no trial made, in order.
+    """Return one supposition for each decision of a run that no trial made, in order, but for
+    what costs a run nothing.
 
     `story`: the run's events with their times, in the order of the journal, from its submission.
     What no policy has a say in (a run that is stopping, a process that cannot be started) would
@@ -91,7 +92,7 @@ def simulate(story: Iterable[tuple[float, AnyEvent]], policy: Policy) -> tuple[S
                 _progressed(told, event.step)
             case RunStateChanged():
                 told.over = event.after is RunState.STOPPING or event.after in TERMINAL
-            case DecisionMade(trial=False):
+            case DecisionMade(trial=False) if event.fault.fault_class not in UNCHARGED:
                 suppositions.append(_suppose(told, event, policy, now))
             case _:
                 pass

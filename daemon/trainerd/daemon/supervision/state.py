@@ -92,7 +92,9 @@ class Run(NamedTuple):
 
     `pausing`: it is to hold, for the reason `hold`, whichever process trains it. `slot_parts`: what
     each slot is cut into; 0: nothing. `policy_message`: the policy as it was changed last; empty:
-    it never was. `trial`: the policy on trial, with budgets of its own.
+    it never was. `trial`: the policy on trial, with budgets of its own. `first_loss`: None: not
+    heard of yet. `busy_since`: when a process of it was first refused the devices; None: it has
+    them, or never asked.
     """
 
     id: str
@@ -121,6 +123,8 @@ class Run(NamedTuple):
     policy_message: bytes = b""
     trial: Trial | None = None
     injections: tuple[Armed, ...] = ()
+    first_loss: float | None = None
+    busy_since: float | None = None
 
     @property
     def terminal(self) -> bool:
@@ -128,6 +132,11 @@ class Run(NamedTuple):
         # By identity: the set asks each state for its hash, on every event.
         state = self.state
         return state is _S.FAILED or state is _S.COMPLETED or state is _S.STOPPED
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing but its deletion can befall it."""
+        return self.trainer is None and self.terminal
 
     @property
     def holds_devices(self) -> bool:
@@ -142,9 +151,15 @@ class Run(NamedTuple):
 
 
 class State(NamedTuple):
-    """Everything the supervisor knows. `timers`: key → due time, for a restarted daemon."""
+    """Everything the supervisor knows. `timers`: key → due time, for a restarted daemon.
+
+    `serving`: the daemon that started last has not ended in order. `removals`: runs of which the
+    launcher has still to remove something; True: only what lies in memory.
+    """
 
     runs: Mapping[str, Run] = MappingProxyType({})
     launcher: str | None = None
     submitted: int = 0
     timers: Mapping[str, float] = MappingProxyType({})
+    serving: bool = False
+    removals: Mapping[str, bool] = MappingProxyType({})

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from trainerd.daemon.supervision.commands import Command, KillTrainer
+from trainerd.daemon.supervision.commands import Command, KillTrainer, RemoveFiles
 from trainerd.daemon.supervision.events import (
+    DaemonEnded,
     DaemonStarted,
     Event,
+    FilesRemoved,
+    JournalRecovered,
     LauncherAttached,
     LauncherLost,
     LiveTrainer,
@@ -23,12 +26,12 @@ from trainerd.daemon.supervision.events import (
 from trainerd.daemon.supervision.events import RequestEvent as _Request
 from trainerd.daemon.supervision.events import TrainerEvent as _Trainer
 from trainerd.daemon.supervision.faults import Fault
-from trainerd.daemon.supervision.policy import FaultClass
+from trainerd.daemon.supervision.policy import Action, FaultClass
 from trainerd.daemon.supervision.requests import request, submitted
 from trainerd.daemon.supervision.state import Run, State, Trainer
 from trainerd.daemon.supervision.trainers import lost, trainer_event
 from trainerd.daemon.supervision.turn import ATTACH_S, MISSING_S, Turn
-from trainerd.daemon.supervision.verdicts import suspect
+from trainerd.daemon.supervision.verdicts import suspect, uncharged
 
 
 def step(state: State, event: Event, *, now: float) -> tuple[State, tuple[Command, ...]]:
@@ -45,6 +48,13 @@ def step(state: State, event: Event, *, now: float) -> tuple[State, tuple[Comman
             submitted(turn, event)
         case DaemonStarted():
             _daemon_started(turn)
+        case DaemonEnded():
+            turn.serving = False
+        case JournalRecovered():
+            _journal_recovered(turn, event)
+        case FilesRemoved():
+            if not turn.removed(event.run, memory_only=event.memory_only):
+                turn.ignore(event.run, event, "nothing of it was to be removed")
         case LauncherAttached():
             _launcher_attached(turn, event)
         case LauncherLost():
@@ -59,7 +69,7 @@ def step(state: State, event: Event, *, now: float) -> tuple[State, tuple[Comman
 def _schedule(turn: Turn) -> None:
     """Give the host's devices to the run that waits longest."""
     waiting: Run | None = None
-    for run in turn.runs.values():
+    for run in turn.runs.living.values():
         if run.state is RunState.QUEUED:
             if waiting is None or run.order < waiting.order:
                 waiting = run
@@ -72,17 +82,32 @@ def _schedule(turn: Turn) -> None:
 
 def _daemon_started(turn: Turn) -> None:
     """No link is up: trainers have their time to attach, the launcher its to list them."""
+    killed, turn.serving = turn.serving, True
     turn.launcher = None
-    for run in list(turn.runs.values()):
+    for run in list(turn.runs.living.values()):
         if run.trainer is not None:
+            if killed and not run.terminal:
+                died = "the daemon was killed; training goes on without it"
+                uncharged(turn, run, FaultClass.DAEMON_CRASH, Action.CONTINUE, died)
             detached = turn.put(run._replace(trainer=run.trainer._replace(attached=False)))
             turn.start_timer("attach", detached, ATTACH_S)
+
+
+def _journal_recovered(turn: Turn, event: JournalRecovered) -> None:
+    """Training went on: what its trainers could not report they report now."""
+    for run in turn.runs.living.values():
+        if run.trainer is not None and not run.terminal:
+            told = (
+                f"the journal could not be written for {event.duration_s:.1f} s, "
+                f"{event.refused} events were refused: {event.problem}"
+            )
+            uncharged(turn, run, FaultClass.JOURNAL_FULL, Action.CONTINUE, told)
 
 
 def _launcher_attached(turn: Turn, event: LauncherAttached) -> None:
     turn.launcher, turn.unsettled = event.instance, True
     alive = {(live.run, live.incarnation): live for live in event.trainers}
-    for run in list(turn.runs.values()):
+    for run in list(turn.runs.living.values()):
         live = alive.pop((run.id, run.incarnation), None)
         if run.trainer is not None:
             _found(turn, run, run.trainer, live)
@@ -95,6 +120,8 @@ def _launcher_attached(turn: Turn, event: LauncherAttached) -> None:
             turn.start_trainer(run)
     for run_id, incarnation in alive:
         _kill_leftover(turn, run_id, incarnation)
+    for run_id, memory_only in turn.removals.items():
+        turn.emit(RemoveFiles(run=run_id, memory_only=memory_only))
 
 
 def _found(turn: Turn, run: Run, trainer: Trainer, live: LiveTrainer | None) -> None:

@@ -20,6 +20,7 @@ from trainerd.daemon.supervision.events import (
     FaultInjected,
     FaultRaised,
     FinishReason,
+    FirstLossHeard,
     PhaseEntered,
     Progressed,
     RolledBack,
@@ -40,7 +41,19 @@ from trainerd.daemon.supervision.faults import Decision, Fault, Phase
 from trainerd.daemon.supervision.policy import Action, FaultClass
 from trainerd.daemon.supervision.state import Run, Trainer
 from trainerd.daemon.supervision.turn import ATTACH_S, EXIT_S, Turn
-from trainerd.daemon.supervision.verdicts import fail, raised, record, recover, restart, suspect
+from trainerd.daemon.supervision.verdicts import (
+    fail,
+    raised,
+    record,
+    recover,
+    restart,
+    suspect,
+    uncharged,
+)
+
+DEVICES_S = 600.0
+"""Seconds a run waits for devices that another process holds."""
+DEVICES_RETRY_S = 5.0
 
 
 def trainer_event(turn: Turn, event: TrainerEvent) -> None:
@@ -62,7 +75,7 @@ def trainer_event(turn: Turn, event: TrainerEvent) -> None:
         case PhaseEntered():
             _phase(turn, run, trainer, event)
         case TrainerSpawned():
-            turn.put(run._replace(trainer=trainer._replace(pid=event.pid)))
+            turn.put(run._replace(trainer=trainer._replace(pid=event.pid), busy_since=None))
         case TrainerSpawnFailed():
             _spawn_failed(turn, run, trainer, event)
         case TrainerAttached():
@@ -75,12 +88,8 @@ def trainer_event(turn: Turn, event: TrainerEvent) -> None:
             _exited(turn, run, trainer, event)
         case SlotsFixed():
             turn.put(run._replace(slots=event.slots))
-        case TrainerPaused():
-            if run.pausing and not (run.terminal or run.stopping):
-                turn.move(run, RunState.PAUSED, f"paused at step {event.step}: {run.hold}")
-        case TrainerResumed():
-            if run.state is RunState.PAUSED:
-                turn.move(run, RunState.RUNNING, f"resumed at step {event.step}, on request")
+        case TrainerPaused() | TrainerResumed():
+            _held(turn, run, event)
         case TrainerFinished():
             _finished(turn, run, trainer, event)
         case DeadlineExpired():
@@ -88,13 +97,12 @@ def trainer_event(turn: Turn, event: TrainerEvent) -> None:
         case FaultInjected():
             _injected(turn, run, event)
         case RolledBack():
-            # Counted when it was done: one that its trainer did not live to do may be tried again.
-            budgets = run.budgets.rolled_back(
-                event.fault_class, from_step=event.from_step, now=turn.now
-            )
-            turn.put(run._replace(budgets=budgets))
+            _rolled_back(turn, run, event)
         case Progressed():
             _progressed(turn, run, event)
+        case FirstLossHeard():
+            if run.first_loss is None:
+                turn.put(run._replace(first_loss=event.loss))
         case StateRestored() | Evaluated():
             pass  # Facts for people: the views keep them, no decision rests on them.
         case _:
@@ -102,7 +110,8 @@ def trainer_event(turn: Turn, event: TrainerEvent) -> None:
 
 
 def _attached(turn: Turn, run: Run, trainer: Trainer, event: TrainerAttached) -> None:
-    run = turn.put(run._replace(trainer=trainer._replace(attached=True, phase=event.phase)))
+    trainer = trainer._replace(attached=True, phase=event.phase)
+    run = turn.put(run._replace(trainer=trainer, busy_since=None))
     turn.cancel_timers(run, "attach")
     decision = trainer.decision
     waits = decision is not None and event.awaits == decision.answers != 0
@@ -155,6 +164,22 @@ def _situated(turn: Turn, run: Run, trainer: Trainer, phase: Phase | None, step:
     elif phase is Phase.PAUSED and run.pausing and run.state is not RunState.PAUSED:
         run = turn.move(run, RunState.PAUSED, f"paused at step {step}: {run.hold}")
     return run
+
+
+def _held(turn: Turn, run: Run, event: TrainerPaused | TrainerResumed) -> None:
+    match event:
+        case TrainerPaused() if run.pausing and not (run.terminal or run.stopping):
+            turn.move(run, RunState.PAUSED, f"paused at step {event.step}: {run.hold}")
+        case TrainerResumed() if run.state is RunState.PAUSED:
+            turn.move(run, RunState.RUNNING, f"resumed at step {event.step}, on request")
+        case _:
+            pass
+
+
+def _rolled_back(turn: Turn, run: Run, event: RolledBack) -> None:
+    # Counted when it was done: one that its trainer did not live to do may be tried again.
+    budgets = run.budgets.rolled_back(event.fault_class, from_step=event.from_step, now=turn.now)
+    turn.put(run._replace(budgets=budgets))
 
 
 def _progressed(turn: Turn, run: Run, event: Progressed) -> None:
@@ -251,6 +276,9 @@ def _spawn_failed(turn: Turn, run: Run, trainer: Trainer, event: TrainerSpawnFai
         message=f"the trainer could not be started: {event.message}",
         phase=Phase.SPAWN,
     )
+    if event.devices_busy:
+        _await_devices(turn, run, event, fault)
+        return
     if event.permanent:
         decision = Decision(
             action=Action.FAIL, scope="run", reason="another try would end the same way"
@@ -259,6 +287,22 @@ def _spawn_failed(turn: Turn, run: Run, trainer: Trainer, event: TrainerSpawnFai
         fail(turn, run, fault.message)
         return
     recover(turn, run, fault)
+
+
+def _await_devices(turn: Turn, run: Run, event: TrainerSpawnFailed, fault: Fault) -> None:
+    """Whoever holds the devices is nobody's fault: the run waits for them, though not for ever."""
+    since = turn.now if run.busy_since is None else run.busy_since
+    waited_s = turn.now - since
+    if waited_s >= DEVICES_S:
+        reason = f"the devices were not free for {waited_s:.0f} s, limit {DEVICES_S:g} s"
+        decision = Decision(action=Action.FAIL, scope="run", reason=reason)
+        run = record(turn, run, fault, decision)
+        fail(turn, run, f"{fault.message} — {reason}")
+        return
+    run = run._replace(busy_since=since)
+    waits = f"waits for the devices, {waited_s:.0f} s of at most {DEVICES_S:g} s"
+    run = turn.move(run, RunState.RECOVERING, f"{waits}: {event.message}")
+    turn.start_timer("restart", run, DEVICES_RETRY_S)
 
 
 def _exited(turn: Turn, run: Run, trainer: Trainer, event: TrainerExited) -> None:
@@ -273,6 +317,8 @@ def _exited(turn: Turn, run: Run, trainer: Trainer, event: TrainerExited) -> Non
         run = turn.move(run, RunState.RECOVERING, f"restarted on request; the trainer {how}")
         turn.start_trainer(run)
     elif trainer.finish is FinishReason.PREEMPTED:
+        asked = "the host asked the trainer to go"
+        uncharged(turn, run, FaultClass.PREEMPTION, Action.RESTART, asked)
         turn.move(run, RunState.QUEUED, "preempted: the host asked the trainer to go; it resumes")
     elif trainer.suspected is not None:
         recover(turn, run, trainer.suspected, stacks=event.stacks)

@@ -10,11 +10,13 @@ from trainerd.daemon.supervision.commands import (
     KillTrainer,
     Order,
     Record,
+    RemoveFiles,
     StartTimer,
     StartTrainer,
     TellTrainer,
 )
 from trainerd.daemon.supervision.events import EventIgnored, RunState, RunStateChanged
+from trainerd.daemon.supervision.runs import Runs
 from trainerd.daemon.supervision.state import EDGES, IllegalTransitionError, Run, State, Trainer
 
 ATTACH_S = 60.0
@@ -44,27 +46,34 @@ class Turn:
     def __init__(self, state: State, now: float) -> None:
         self.now = now
         self.commands: list[Command] = []
-        self.runs: Mapping[str, Run] = state.runs
+        self.runs = Runs.of(state.runs)
         self.launcher = state.launcher
         self.submitted = state.submitted
         self.timers: Mapping[str, float] = state.timers
+        self.serving = state.serving
+        self.removals: Mapping[str, bool] = state.removals
         self.unsettled = False
         self._before = state
+        self._runs_before = self.runs
         # Copies that are ours to change; most events need none or one of them.
-        self._runs: dict[str, Run] | None = None
+        self._living: dict[str, Run] | None = None
         self._timers: dict[str, float] | None = None
 
     def state(self) -> State:
         """The state that has become of it."""
         before = self._before
         if (
-            self._runs is None
+            self.runs is self._runs_before
             and self._timers is None
             and self.launcher == before.launcher
             and self.submitted == before.submitted
+            and self.serving == before.serving
+            and self.removals is before.removals
         ):
             return before
-        return State(self.runs, self.launcher, self.submitted, self.timers)
+        return State(
+            self.runs, self.launcher, self.submitted, self.timers, self.serving, self.removals
+        )
 
     def emit(self, command: Command) -> None:
         """Carry out this command after the event is journalled."""
@@ -72,20 +81,27 @@ class Turn:
 
     def put(self, run: Run) -> Run:
         """Keep this version of the run."""
-        if self._runs is None:
-            self.runs = self._runs = dict(self.runs)
-        self._runs[run.id] = run
+        living = self._living
+        if living is None:
+            living = self._living = dict(self.runs.living)
+            self.runs = Runs(living, self.runs.over)
+        if run.over:
+            living.pop(run.id, None)
+            self.runs = Runs(living, {**self.runs.over, run.id: run})
+        else:
+            living[run.id] = run
         return run
 
     def forget(self, run: Run) -> None:
         """Forget the run."""
-        self.runs = self._runs = dict(self.runs)
-        del self._runs[run.id]
+        self.runs, self._living = self.runs.without(run.id), None
 
     def gone(self, run: Run) -> Run:
         """The run's process is no more: nothing that was asked of it will be answered."""
         self.cancel_timers(run)
         self.unsettled = True
+        if run.terminal and run.trainer is not None and run.trainer.finish is None:
+            self.remove(run, memory_only=True)
         return self.put(run._replace(trainer=None, saves=()))
 
     def move(self, run: Run, after: RunState, reason: str) -> Run:
@@ -102,7 +118,23 @@ class Turn:
         )
         if after is RunState.QUEUED or not EDGES[after]:
             self.unsettled = True
+        if not EDGES[after] and run.trainer is None and run.incarnation:
+            # A trainer that says that it is done leaves nothing there.
+            self.remove(run, memory_only=True)
         return self.put(run._replace(state=after, reason=reason))
+
+    def remove(self, run: Run, *, memory_only: bool = False) -> None:
+        """Have the run's files removed, now or by the next launcher that is linked."""
+        self.removals = {**self.removals, run.id: memory_only}
+        if self.launcher is not None:
+            self.emit(RemoveFiles(run=run.id, memory_only=memory_only))
+
+    def removed(self, run: str, *, memory_only: bool) -> bool:
+        """Forget that something was to be removed; say whether it was."""
+        if self.removals.get(run) is not memory_only:
+            return False
+        self.removals = {each: what for each, what in self.removals.items() if each != run}
+        return True
 
     def ignore(self, run: str, event: object, reason: str) -> None:
         """Record that the event is a no-op."""

@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from trainerd.daemon.supervision.commands import Pause, Record, Stop, WriteIncident
-from trainerd.daemon.supervision.decision import charge, charge_supposed, decide, suppose
+from trainerd.daemon.supervision.decision import (
+    SCOPES,
+    charge,
+    charge_supposed,
+    decide,
+    suppose,
+)
 from trainerd.daemon.supervision.events import DecisionMade, FaultRaised, FinishReason, RunState
 from trainerd.daemon.supervision.faults import Decision, Fault
 from trainerd.daemon.supervision.policy import Action, FaultClass
@@ -134,6 +140,13 @@ def record(turn: Turn, run: Run, fault: Fault, decision: Decision, *, stacks: st
         )
     )
     return turn.put(run._replace(incidents=number))
+
+
+def uncharged(turn: Turn, run: Run, fault_class: FaultClass, action: Action, message: str) -> None:
+    """Record what befalls a run through no fault of its own; no budget knows of it."""
+    fault = Fault(fault_class=fault_class, message=message)
+    decision = Decision(action=action, scope=SCOPES[action], reason=f"{message}; not charged")
+    turn.emit(Record(event=_made(run, fault, decision)))
 
 
 def _made(run: Run, fault: Fault, decision: Decision, *, incident: int = 0) -> DecisionMade:

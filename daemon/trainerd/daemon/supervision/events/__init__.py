@@ -1,0 +1,149 @@
+"""Everything that can happen to the supervisor: past-tense facts, one dataclass each.
+
+Events about a trainer carry the incarnation they speak of; late news of a past one is a no-op.
+`trainerd.v1.Event` holds a message of the same name and fields for each.
+"""
+
+from __future__ import annotations
+
+from trainerd.daemon.supervision.events.derived import DecisionMade, EventIgnored, RunStateChanged
+from trainerd.daemon.supervision.events.host import (
+    DaemonEnded,
+    DaemonStarted,
+    FilesRemoved,
+    JournalRecovered,
+    LauncherAttached,
+    LauncherLost,
+    LiveTrainer,
+)
+from trainerd.daemon.supervision.events.processes import (
+    DeadlineExpired,
+    TimerFired,
+    TrainerAttached,
+    TrainerDetached,
+    TrainerExited,
+    TrainerSpawned,
+    TrainerSpawnFailed,
+)
+from trainerd.daemon.supervision.events.requests import (
+    CheckpointRequested,
+    InjectionRequested,
+    PauseRequested,
+    PolicyChanged,
+    PolicyTrialEnded,
+    RestartRequested,
+    ResumeRequested,
+    RunDeleted,
+    RunSubmitted,
+    StopRequested,
+)
+from trainerd.daemon.supervision.events.states import FinishReason, RunState
+from trainerd.daemon.supervision.events.training import (
+    CheckpointSaved,
+    Evaluated,
+    Evaluation,
+    FaultInjected,
+    FaultRaised,
+    FirstLossHeard,
+    PhaseEntered,
+    Progressed,
+    RolledBack,
+    RunResult,
+    SlotsFixed,
+    StateRestored,
+    TrainerFinished,
+    TrainerPaused,
+    TrainerResumed,
+)
+
+__all__ = [
+    "AnyEvent",
+    "CheckpointRequested",
+    "CheckpointSaved",
+    "DaemonEnded",
+    "DaemonStarted",
+    "DeadlineExpired",
+    "DecisionMade",
+    "DerivedEvent",
+    "Evaluated",
+    "Evaluation",
+    "Event",
+    "EventIgnored",
+    "FaultInjected",
+    "FaultRaised",
+    "FilesRemoved",
+    "FinishReason",
+    "FirstLossHeard",
+    "HostEvent",
+    "InjectionRequested",
+    "JournalRecovered",
+    "LauncherAttached",
+    "LauncherLost",
+    "LiveTrainer",
+    "PauseRequested",
+    "PhaseEntered",
+    "PolicyChanged",
+    "PolicyTrialEnded",
+    "Progressed",
+    "RequestEvent",
+    "RestartRequested",
+    "ResumeRequested",
+    "RolledBack",
+    "RunDeleted",
+    "RunResult",
+    "RunState",
+    "RunStateChanged",
+    "RunSubmitted",
+    "SlotsFixed",
+    "StateRestored",
+    "StopRequested",
+    "TimerFired",
+    "TrainerAttached",
+    "TrainerDetached",
+    "TrainerEvent",
+    "TrainerExited",
+    "TrainerFinished",
+    "TrainerPaused",
+    "TrainerResumed",
+    "TrainerSpawnFailed",
+    "TrainerSpawned",
+]
+
+TrainerEvent = (
+    TrainerSpawned
+    | TrainerSpawnFailed
+    | TrainerAttached
+    | TrainerDetached
+    | TrainerExited
+    | PhaseEntered
+    | SlotsFixed
+    | StateRestored
+    | Evaluated
+    | CheckpointSaved
+    | FaultRaised
+    | TrainerPaused
+    | TrainerResumed
+    | TrainerFinished
+    | FaultInjected
+    | RolledBack
+    | Progressed
+    | FirstLossHeard
+    | DeadlineExpired
+)
+RequestEvent = (
+    PauseRequested
+    | ResumeRequested
+    | StopRequested
+    | CheckpointRequested
+    | RestartRequested
+    | RunDeleted
+    | PolicyChanged
+    | PolicyTrialEnded
+    | InjectionRequested
+)
+HostEvent = (
+    DaemonStarted | DaemonEnded | JournalRecovered | LauncherAttached | LauncherLost | FilesRemoved
+)
+Event = TrainerEvent | RequestEvent | HostEvent | RunSubmitted | TimerFired
+DerivedEvent = DecisionMade | RunStateChanged | EventIgnored
+AnyEvent = Event | DerivedEvent

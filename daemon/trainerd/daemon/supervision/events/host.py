@@ -1,0 +1,60 @@
+"""What befalls the host: its daemon, its launcher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonStarted:
+    """A daemon began to read this journal; its links are not up yet."""
+
+    version: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonEnded:
+    """The daemon ends in order: one that starts without this behind the last was killed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalRecovered:
+    """The journal can be written again; `refused` events could not be, for `duration_s` seconds."""
+
+    refused: int
+    duration_s: float
+    problem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveTrainer:
+    """A trainer process that lives."""
+
+    run: str
+    incarnation: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LauncherAttached:
+    """The launcher is linked; its whole situation."""
+
+    instance: str
+    pid: int
+    trainers: tuple[LiveTrainer, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LauncherLost:
+    """The link to the launcher is lost."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilesRemoved:
+    """The launcher has removed a run's files, or only what of them lay in memory."""
+
+    run: str
+    memory_only: bool = False
