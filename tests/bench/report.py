@@ -12,12 +12,18 @@ HEADER = "| what | against | median | 95 % interval | pairs | must be | verdict 
 RULE = "|---|---|---|---|---|---|---|"
 
 
-def markdown(figures: Sequence[Figure], machine: Mapping[str, str]) -> str:
-    """Return the table, and under it the machine."""
-    lines = ["# Training: measured", "", HEADER, RULE]
+def markdown(
+    figures: Sequence[Figure],
+    machine: Mapping[str, str],
+    *,
+    title: str = "Training",
+    least: int = LEAST_PAIRS,
+) -> str:
+    """Return the table, and under it the machine. Fewer than `least` pairs are no result."""
+    lines = [f"# {title}: measured", "", HEADER, RULE]
     lines += [_row(figure) for figure in figures]
-    if any(1 < figure.pairs < LEAST_PAIRS for figure in figures):
-        lines += ["", f"Fewer than {LEAST_PAIRS} pairs: this shows that it works, no result."]
+    if any(1 < figure.pairs < least for figure in figures):
+        lines += ["", f"Fewer than {least} pairs: this shows that it works, no result."]
     lines += [
         "",
         "Pairs are measured in turns in one run (A B A B …); the figure is the median over pairs "

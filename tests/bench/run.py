@@ -1,4 +1,4 @@
-"""`make bench`: measures the training library and writes `results/training.{md,json}`.
+"""`make bench`: measures, and writes `results/{training,recovery,checkpoints}.{md,json}`.
 
 `--pairs` says how many pairs a figure is made of, `--only` which groups are measured. Exits 1 if a
 figure is missed.
@@ -60,6 +60,15 @@ GROUPS: Mapping[str, Callable[[int], list[Figure]]] = {
 }
 
 
+TABLES: Mapping[str, tuple[str, ...]] = {
+    "recovery": ("recovery-mlp", "recovery", "healthy-mlp", "healthy"),
+    "checkpoints": ("restore", "blocked", "saving"),
+}
+"""Groups with a table of their own; all others are in `training`."""
+LEAST = {"training": LEAST_PAIRS, "recovery": 5, "checkpoints": 5}
+"""A kill and its recovery, or a window of half a minute, are not repeated forty times."""
+
+
 def main() -> int:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -70,23 +79,23 @@ def main() -> int:
     if asked.pairs < 1:
         parser.error(f"--pairs must be ≥ 1, got {asked.pairs}")
     described = machine()
-    figures: list[Figure] = []
-    text = ""
+    tables: dict[str, list[Figure]] = {}
     for group in asked.only:
         print(f"measuring {group} …", file=sys.stderr, flush=True)
-        figures += GROUPS[group](asked.pairs)
+        name = next((name for name, groups in TABLES.items() if group in groups), "training")
+        tables.setdefault(name, []).extend(GROUPS[group](asked.pairs))
         # After each group: what was measured stays, whatever befalls the next one.
-        text = _write(asked.out, figures, described)
-    print(text)
-    return 1 if report.missed(figures) else 0
+        _write(asked.out, name, tables[name], described)
+    for name in tables:
+        print((asked.out / f"{name}.md").read_text())
+    return 1 if any(report.missed(figures) for figures in tables.values()) else 0
 
 
-def _write(folder: Path, figures: list[Figure], described: Mapping[str, str]) -> str:
-    text = report.markdown(figures, described)
+def _write(folder: Path, name: str, figures: list[Figure], described: Mapping[str, str]) -> None:
+    text = report.markdown(figures, described, title=name.capitalize(), least=LEAST[name])
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "training.md").write_text(text)
-    (folder / "training.json").write_text(report.as_json(figures, described) + "\n")
-    return text
+    (folder / f"{name}.md").write_text(text)
+    (folder / f"{name}.json").write_text(report.as_json(figures, described) + "\n")
 
 
 if __name__ == "__main__":
