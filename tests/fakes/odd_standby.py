@@ -5,6 +5,7 @@ Used as the interpreter of a `Wanted`: it is called with a standby's command lin
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -71,6 +72,9 @@ def _fork(link: socket.socket, descriptors: list[int], *, grown: int) -> None:
         if pid == 0:
             os.setpgid(0, 0)
             _train(*descriptors)
+        # The child does the same; whoever comes first, as in the true one.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.setpgid(pid, pid)
         os.write(writing, str(pid).encode())
         os._exit(0)
     os.waitpid(middle, 0)
