@@ -63,8 +63,11 @@ def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """How many tests `--numprocesses=auto` runs at once: a test may be a whole host that trains."""
-    return min(MOST_WORKERS, len(os.sched_getaffinity(0)))
+    """How many tests `--numprocesses=auto` runs at once: a test may be a whole host that trains.
+
+    One more than there are cores: such a test waits as often as it computes.
+    """
+    return min(MOST_WORKERS, len(os.sched_getaffinity(0)) + 1)
 
 
 @pytest.hookimpl(wrapper=True)
