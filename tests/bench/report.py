@@ -23,7 +23,7 @@ def markdown(
     lines = [f"# {title}: measured", "", HEADER, RULE]
     lines += [_row(figure) for figure in figures]
     if any(1 < figure.pairs < least for figure in figures):
-        lines += ["", f"Fewer than {least} pairs: this shows that it works, no result."]
+        lines += ["", f"Rows of fewer than {least} pairs show that it works; they are no result."]
     lines += [
         "",
         "Pairs are measured in turns in one run (A B A B …); the figure is the median over pairs "

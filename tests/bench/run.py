@@ -65,8 +65,8 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "checkpoints": ("restore", "blocked", "saving"),
 }
 """Groups with a table of their own; all others are in `training`."""
-LEAST = {"training": LEAST_PAIRS, "recovery": 5, "checkpoints": 5}
-"""A kill and its recovery, or a window of half a minute, are not repeated forty times."""
+LEAST = {"training": LEAST_PAIRS, "recovery": 20, "checkpoints": LEAST_PAIRS}
+"""Fewer pairs, or kills, than this are no result, and the table says so."""
 
 
 def main() -> int:
