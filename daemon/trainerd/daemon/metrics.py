@@ -25,6 +25,7 @@ from prometheus_client import (
 
 from trainerd.daemon import codec
 from trainerd.daemon.disk_forecast import full_at
+from trainerd.daemon.durability_metrics import DurabilityMetrics
 from trainerd.daemon.journal import Stored
 from trainerd.daemon.supervision.events import RunState, TrainerEvent
 from trainerd.daemon.supervision.faults import Phase
@@ -126,9 +127,7 @@ class Metrics:
         self.saved_at = gauge(
             "checkpoint_last_success_timestamp_seconds", "Time of the newest durable save.", "run"
         )
-        self.durable_step = gauge(
-            "checkpoint_last_durable_step", "Step of the newest durable checkpoint.", "run"
-        )
+        self.durable = DurabilityMetrics(gauge, counter)
         self.save_failures_in_a_row = gauge(
             "checkpoint_consecutive_failures", "Failed saves since the last good one.", "run"
         )
@@ -204,6 +203,9 @@ class Metrics:
                 self.injected.labels(run, _name(fault, "INJECTED_FAULT_")).inc()
             case "fault_raised":
                 self._save_failed(run, message.fault_raised.fault)
+                self.durable.restore_failed(run, message.fault_raised.fault)
+            case "checkpoints_verified" if run in state.runs:
+                self.durable.verified(run, message.checkpoints_verified, stored.wall)
             case _:
                 pass
 
@@ -222,8 +224,10 @@ class Metrics:
             case "rolled_back":
                 # Newer ones are removed; an initial state is not a checkpoint.
                 restored = message.rolled_back.source != INIT
-                self.durable_step.labels(run).set(message.rolled_back.step if restored else -1)
+                self.durable.show(run, message.rolled_back.step if restored else -1)
                 self.run_step.labels(run).set(message.rolled_back.step)
+            case "checkpoints_verified" if run in state.runs:
+                self.durable.show_left(run, message.checkpoints_verified)
             case "launcher_attached":
                 self.host_up.labels(self._host).set(1)
             case "launcher_lost":
@@ -290,6 +294,7 @@ class Metrics:
         """Remove every series of a run."""
         self._known.discard(run)
         self._free.pop(run, None)
+        self.durable.forget(run)
         for metric in self._of_runs:
             metric.remove_by_labels({"run": run})
 
@@ -305,7 +310,7 @@ class Metrics:
             metric.labels(run)
         for fault_class in (FaultClass.CRASH, FaultClass.HANG):
             self.restarts.labels(run, "process", fault_class.value)
-        self.durable_step.labels(run).set(-1)
+        self.durable.declare(run)
 
     def _decided(self, run: str, made: event_pb2.DecisionMade) -> None:
         fault_class = _name(fault_pb2.FaultClass.Name(getattr(made.fault, "class")), "FAULT_CLASS_")
@@ -330,7 +335,7 @@ class Metrics:
 
     def _saved_gauges(self, run: str, saved: event_pb2.CheckpointSaved, wall: float) -> None:
         self.saved_at.labels(run).set(wall)
-        self.durable_step.labels(run).set(saved.step)
+        self.durable.show(run, saved.step)
         self.checkpoint_bytes.labels(run).set(saved.bytes)
 
     def _disk(self, run: str, stored: Stored) -> None:

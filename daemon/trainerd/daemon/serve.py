@@ -36,10 +36,12 @@ from trainerd.daemon.metrics import Metrics
 from trainerd.daemon.monitor import Monitor
 from trainerd.daemon.notify import sd_notify, tell_parent
 from trainerd.daemon.runtime import JournalFullError, Runtime
+from trainerd.daemon.scrubbing import Scrubber
 from trainerd.daemon.sockets import prepare_socket, take_state_directory
 from trainerd.daemon.supervision.events import DaemonEnded, DaemonStarted, StopRequested
 from trainerd.daemon.telemetry import Telemetry
 from trainerd.daemon.tokens import Tokens
+from trainerd.daemon.verifying import Verifying
 from trainerd.daemon.views import Views
 from trainerd.daemon.watchers import Watchers
 from trainerd.v1 import control_pb2, control_pb2_grpc, trainer_pb2_grpc
@@ -163,6 +165,8 @@ async def running(config: Config, journal: Journal, stop: asyncio.Event) -> Asyn
     links = TrainerLinks(runtime, telemetry, metrics, clock, tokens)
     launcher = LauncherLink(runtime, config.launcher.socket, _launcher_start(config))
     monitor = Monitor(runtime, telemetry, deadlines, metrics, clock)
+    verifying = Verifying(runtime, views, launcher, clock)
+    scrubber = Scrubber(runtime, views, watchers, verifying, clock)
     effects = Effects(
         runtime=runtime,
         views=views,
@@ -193,6 +197,7 @@ async def running(config: Config, journal: Journal, stop: asyncio.Event) -> Asyn
             clock=clock,
             metrics_address=metrics_address,
             injection=config.injection.allowed,
+            verifying=verifying,
         )
         begin(runtime.run(effects), "runtime")
         stack.push_async_callback(runtime.close)
@@ -203,7 +208,11 @@ async def running(config: Config, journal: Journal, stop: asyncio.Event) -> Asyn
         effects.rearm(clock.now())
         await _serve_trainers(attach_address, links, stack)
         await _serve_control(control_address, control, metrics, stack)
-        for work, name in ((launcher.run(), "launcher link"), (monitor.run(), "monitor")):
+        for work, name in (
+            (launcher.run(), "launcher link"),
+            (monitor.run(), "monitor"),
+            (scrubber.run(), "scrubber"),
+        ):
             stack.push_async_callback(_cancel, begin(work, name))
         yield Daemon(config, runtime, launcher, tasks, metrics_address)
 
