@@ -20,6 +20,8 @@ from trainerd.daemon.roles import LEAST
 log = structlog.get_logger()
 
 OURS = "trainerd.v1."
+LAST_WORD_S = 0.05
+"""Seconds that open streams have before they are ended."""
 
 
 class CallTimes:
@@ -196,6 +198,9 @@ class Ending:
         calls = [task for task, call in self._tasks.items() if not call.streams]
         if calls:
             await asyncio.wait(calls, timeout=grace_s)
+        if self._tasks:
+            # A stream may have a last word that waits: health's, that nothing serves any more.
+            await asyncio.wait(list(self._tasks), timeout=LAST_WORD_S)
         left = list(self._tasks)
         for task in left:
             task.cancel()

@@ -16,12 +16,16 @@ from trainerd.daemon.calls import CallTimes, Deadlines, Ending, Quotas, access, 
 from trainerd.daemon.certificates import CertificateError, CertificateFiles
 from trainerd.daemon.clock import Clock
 from trainerd.daemon.config import Config
+from trainerd.daemon.journal import Stored
 from trainerd.daemon.metrics import Metrics
 from trainerd.daemon.roles import Roles
+from trainerd.daemon.supervision.state import State
 from trainerd.daemon.tls import Certificates, TlsMetrics
-from trainerd.v1 import control_pb2, control_pb2_grpc
+from trainerd.v1 import control_pb2, control_pb2_grpc, launcher_pb2, trainer_pb2
 
 CONTROL: str = control_pb2.DESCRIPTOR.services_by_name["ControlService"].full_name
+TRAINERS: str = trainer_pb2.DESCRIPTOR.services_by_name["TrainerService"].full_name
+LAUNCHER: str = launcher_pb2.DESCRIPTOR.services_by_name["LauncherService"].full_name
 
 
 class ControlPlane:
@@ -41,6 +45,7 @@ class ControlPlane:
         self._metrics = metrics
         self._clock = clock
         self._servers: list[grpc.aio.Server] = []
+        self._telling: set[asyncio.Task[None]] = set()
         self._ending = Ending()
         lost = Counter(
             "trainerd_audit_write_failures",
@@ -94,12 +99,22 @@ class ControlPlane:
                 api.listen, certificates.server_credentials(), Roles(api.roles).peer
             )
             self._servers.append(server)
-        for service in self._services:
-            await self.health.tell(service.name, serving=True)
+        for name in (TRAINERS, *(service.name for service in self._services)):
+            await self.health.tell(name, serving=True)
+        await self.health.tell(LAUNCHER, serving=False)
         return address
+
+    def record(self, stored: Stored, state: State) -> None:  # noqa: ARG002 - an observer
+        """The launcher's health is that of the link to it."""
+        serving = {"launcher_attached": True, "launcher_lost": False}.get(stored.kind)
+        if serving is not None:
+            task = asyncio.create_task(self.health.tell(LAUNCHER, serving=serving))
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
 
     async def close(self, grace_s: float) -> None:
         """Say that nothing serves, let quick calls finish, tell the others, end the servers."""
+        await asyncio.gather(*self._telling)
         await self.health.end()
         await self._ending.close(grace_s)
         await asyncio.gather(*(server.stop(grace_s) for server in self._servers))

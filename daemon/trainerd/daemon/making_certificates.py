@@ -86,7 +86,8 @@ def make(wanted: Wanted, *, now: datetime.datetime) -> list[str]:
         made.append("ca")
     both = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
     # It is a client too: of the daemon that it names as its supervisor.
-    daemon = _signed(authority, wanted, now, f"host/{wanted.daemon}", both, (*LOCAL, *wanted.hosts))
+    hosts = (*LOCAL, *wanted.hosts)
+    daemon = _signed(authority, wanted, f"host/{wanted.daemon}", both, now=now, hosts=hosts)
     _write(wanted.directory, wanted.daemon, *daemon)
     made.append(wanted.daemon)
     for role in ("operator", "viewer"):

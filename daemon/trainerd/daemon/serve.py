@@ -205,6 +205,7 @@ async def running(config: Config, journal: Journal, stop: asyncio.Event) -> Asyn
             clock=clock,
             metrics_address=metrics_address,
             injection=config.injection.allowed,
+            limits=config.limits,
         )
         begin(runtime.run(effects), "runtime")
         stack.push_async_callback(runtime.close)
@@ -217,6 +218,7 @@ async def running(config: Config, journal: Journal, stop: asyncio.Event) -> Asyn
         plane = ControlPlane(config, control, metrics, clock)
         stack.push_async_callback(plane.close, CLOSE_S)
         api_address = await plane.serve(control_address)
+        runtime.observe(plane.record)
         for work, name in ((launcher.run(), "launcher link"), (monitor.run(), "monitor")):
             stack.push_async_callback(_cancel, begin(work, name))
         yield Daemon(
