@@ -41,11 +41,11 @@ class Pair:
 class Authority:
     """Signs what it is told."""
 
-    def __init__(self, name: str = "test CA") -> None:
+    def __init__(self, name: str = "test CA", *, days: float = 30) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self.cert = _pem(
-            self._builder(self._name, self._key, days=30)
+            self._builder(self._name, self._key, days=days)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .sign(self._key, hashes.SHA256())
         )

@@ -1,21 +1,24 @@
 """The files of mutual TLS: everything that is wrong with them, and what gRPC is given of them.
 
-`cryptography` is imported when files are read: a daemon without `[api] listen` never does.
+OpenSSL is asked, which asyncio has loaded anyway: a handshake in memory with the daemon's own
+certificate, and nothing but it trusted, shows whether it may serve and until when.
 """
 
 from __future__ import annotations
 
-import datetime
+import contextlib
+import os
+import ssl
 import stat
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from trainerd.daemon.api_config import ApiConfig
 
-if TYPE_CHECKING:
-    from cryptography import x509
-
+HANDSHAKE_TURNS = 4
+"""Enough for any version of TLS."""
 _OTHERS = stat.S_IROTH | stat.S_IWOTH
 
 
@@ -29,12 +32,12 @@ class CertificateError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """What a TLS server needs, PEM. `expires`: when the first of the certificates does, UTC."""
+    """What a TLS server needs, PEM. `expires`: when the first certificate does, Unix seconds."""
 
     ca: bytes
     cert: bytes
     key: bytes
-    expires: datetime.datetime
+    expires: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,55 +68,53 @@ class CertificateFiles:
                 found.append((status.st_mtime_ns, status.st_ino, status.st_size))
         return tuple(found)
 
-    def read(self, *, now: datetime.datetime) -> Credentials:
+    def read(self) -> Credentials:
         """Read and check all three. Raise `CertificateError` with everything that is wrong.
 
-        Expected: certificates within their validity, one in `ca` that may sign, the key of the
-        first one in `cert`, not encrypted and closed to other users.
+        Expected: one certificate in `ca` that may sign and has not expired; the first one in `cert`
+        for servers, within its validity, with its key, which is not encrypted and closed to others.
         """
         problems: list[str] = []
         ca, cert, key = (
             _content(problems, name, path)
             for name, path in (("ca", self.ca), ("cert", self.cert), ("key", self.key))
         )
-        signers = _certificates(problems, "ca", self.ca, ca, now)
-        own = _certificates(problems, "cert", self.cert, cert, now)
-        if signers and not any(_may_sign(each) for each in signers):
-            problems.append(f"api.ca: {self.ca}: has no certificate of a CA")
-        if own and not _may_serve(own[0]):
-            problems.append(f"api.cert: {self.cert}: is not for servers (its extended key usage)")
-        if key:
-            self._check_key(problems, key, own)
+        expire = [_authorities_expire(problems, self.ca, ca)] if ca else []
+        if cert and _is_certificate(problems, self.cert, cert) and key:
+            with _in_memory(cert) as cert_file, _in_memory(key) as key_file:
+                server = self._server(problems, cert_file, key_file)
+                if server is not None:
+                    expire.append(_serves_until(problems, self.cert, cert, server))
+        if key and self.key.stat().st_mode & _OTHERS:
+            problems.append(
+                f"api.key: {self.key}: other users may open it: chmod 600 (or 640) {self.key}"
+            )
         if problems:
             raise CertificateError(problems)
-        expires = min(each.not_valid_after_utc for each in (*signers, *own))
-        return Credentials(ca=ca, cert=cert, key=key, expires=expires)
+        return Credentials(ca=ca, cert=cert, key=key, expires=min(expire))
 
-    def _check_key(self, problems: list[str], key: bytes, own: list[x509.Certificate]) -> None:
-        from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
-        from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
-
-        where = f"api.key: {self.key}"
-        if self.key.stat().st_mode & _OTHERS:
-            problems.append(f"{where}: other users may open it: chmod 600 (or 640) {self.key}")
+    def _server(self, problems: list[str], cert: str, key: str) -> ssl.SSLContext | None:
+        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
-            loaded = serialization.load_pem_private_key(key, None)
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            problems.append(f"{where}: is not a private key in PEM, unencrypted: {error}")
-            return
-        form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-        if own and loaded.public_key().public_bytes(*form) != own[0].public_key().public_bytes(
-            *form
-        ):
-            problems.append(f"{where}: is not the key of the certificate in {self.cert}")
+            # Without a password OpenSSL would ask for one at the terminal.
+            server.load_cert_chain(cert, key, password="")
+        except (ssl.SSLError, OSError) as error:
+            mismatch = "MISMATCH" in (getattr(error, "reason", None) or "")
+            problems.append(
+                f"api.key: {self.key}: is not the key of the certificate in {self.cert}"
+                if mismatch
+                else f"api.key: {self.key}: is not a private key in PEM, unencrypted"
+            )
+            return None
+        return server
 
 
-def certificate_problems(api: ApiConfig, *, now: datetime.datetime) -> tuple[str, ...]:
+def certificate_problems(api: ApiConfig) -> tuple[str, ...]:
     """What is wrong with the files of a configuration; none where TCP is not served."""
     if not api.listen:
         return ()
     try:
-        CertificateFiles.of(api).read(now=now)
+        CertificateFiles.of(api).read()
     except CertificateError as error:
         return error.problems
     return ()
@@ -130,45 +131,72 @@ def _content(problems: list[str], name: str, path: Path) -> bytes:
     return content
 
 
-def _certificates(
-    problems: list[str], name: str, path: Path, content: bytes, now: datetime.datetime
-) -> list[x509.Certificate]:
-    from cryptography import x509  # noqa: PLC0415
-
-    if not content:
-        return []
-    where = f"api.{name}: {path}"
+def _authorities_expire(problems: list[str], path: Path, content: bytes) -> float:
+    """When the last of the authorities does; 0 if there is none to be used."""
+    trusted = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        found = x509.load_pem_x509_certificates(content)
-    except ValueError as error:
-        problems.append(f"{where}: is not a certificate in PEM: {error}")
-        return []
-    for each in found:
-        if now > each.not_valid_after_utc:
-            problems.append(f"{where}: expired at {each.not_valid_after_utc:%Y-%m-%d %H:%M} UTC")
-        if now < each.not_valid_before_utc:
-            problems.append(
-                f"{where}: is valid from {each.not_valid_before_utc:%Y-%m-%d %H:%M} UTC on"
-            )
-    return found
+        trusted.load_verify_locations(cadata=content.decode("ascii", errors="replace"))
+    except ssl.SSLError:
+        problems.append(f"api.ca: {path}: is not a certificate in PEM")
+        return 0.0
+    ends = [
+        ssl.cert_time_to_seconds(end)
+        for each in trusted.get_ca_certs()
+        if isinstance(end := each.get("notAfter"), str)
+    ]
+    if not ends:
+        problems.append(f"api.ca: {path}: has no certificate of a CA")
+        return 0.0
+    if max(ends) < time.time():
+        when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(max(ends)))
+        problems.append(f"api.ca: {path}: has expired at {when} UTC")
+    return max(ends)
 
 
-def _may_sign(certificate: x509.Certificate) -> bool:
-    from cryptography import x509  # noqa: PLC0415
-
+def _is_certificate(problems: list[str], path: Path, content: bytes) -> bool:
     try:
-        return bool(certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca)
-    except (x509.ExtensionNotFound, ValueError):
+        _trusting(content)
+    except ssl.SSLError:
+        problems.append(f"api.cert: {path}: is not a certificate in PEM")
         return False
+    return True
 
 
-def _may_serve(certificate: x509.Certificate) -> bool:
-    from cryptography import x509  # noqa: PLC0415
+def _trusting(content: bytes) -> ssl.SSLContext:
+    """A client that trusts these certificates, whoever has signed them."""
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    client.load_verify_locations(cadata=content.decode("ascii", errors="replace"))
+    return client
 
+
+def _serves_until(problems: list[str], path: Path, content: bytes, server: ssl.SSLContext) -> float:
+    """When a certificate expires with which such a client accepts such a server."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = _trusting(content).wrap_bio(to_client, to_server)
+    other = server.wrap_bio(to_server, to_client, server_side=True)
     try:
-        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except x509.ExtensionNotFound:
-        return True
-    except ValueError:
-        return False
-    return x509.oid.ExtendedKeyUsageOID.SERVER_AUTH in usage
+        for _ in range(HANDSHAKE_TURNS):
+            for end in (client, other):
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    end.do_handshake()
+        shown = client.getpeercert() or {}
+    except ssl.SSLCertVerificationError as error:
+        problems.append(f"api.cert: {path}: cannot serve: {error.verify_message}")
+        return 0.0
+    except (ssl.SSLError, ValueError) as error:
+        problems.append(f"api.cert: {path}: cannot serve: {error}")
+        return 0.0
+    return ssl.cert_time_to_seconds(str(shown["notAfter"]))
+
+
+@contextlib.contextmanager
+def _in_memory(content: bytes) -> Iterator[str]:
+    """A path to just this content, whatever becomes of its file meanwhile."""
+    descriptor = os.memfd_create("pem", os.MFD_CLOEXEC)
+    try:
+        os.write(descriptor, content)
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import datetime
 import logging
 import sys
 from pathlib import Path
@@ -67,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
 def _certificate_problems(config: Config) -> tuple[str, ...]:
     from trainerd.daemon.certificates import certificate_problems  # noqa: PLC0415
 
-    return certificate_problems(config.api, now=datetime.datetime.now(datetime.UTC))
+    return certificate_problems(config.api)
 
 
 def _bad_configuration(error: ConfigError) -> int:

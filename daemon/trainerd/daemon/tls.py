@@ -45,8 +45,8 @@ class Certificates:
         self._metrics = metrics
         self._lock = threading.Lock()
         self._stamps = files.stamps()
-        self._current = files.read(now=_now())
-        self._metrics.expires.set(self._current.expires.timestamp())
+        self._current = files.read()
+        self._metrics.expires.set(self._current.expires)
 
     def server_credentials(self) -> grpc.ServerCredentials:
         """Credentials of a server that demands a certificate of every client."""
@@ -63,13 +63,14 @@ class Certificates:
             # Whatever comes of it: the same files are not read again at the next handshake.
             self._stamps = stamps
             try:
-                self._current = self._files.read(now=_now())
+                self._current = self._files.read()
             except CertificateError as error:
                 self._metrics.refused.inc()
                 log.error("certificates_not_reloaded", problems=error.problems)
                 return None
-            self._metrics.expires.set(self._current.expires.timestamp())
-            log.info("certificates_reloaded", expires=self._current.expires.isoformat())
+            self._metrics.expires.set(self._current.expires)
+            expires = datetime.datetime.fromtimestamp(self._current.expires, datetime.UTC)
+            log.info("certificates_reloaded", expires=expires.isoformat())
             return _configuration(self._current)
 
 
@@ -77,7 +78,3 @@ def _configuration(credentials: Credentials) -> grpc.ServerCertificateConfigurat
     return grpc.ssl_server_certificate_configuration(
         [(credentials.key, credentials.cert)], root_certificates=credentials.ca
     )
-
-
-def _now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.UTC)

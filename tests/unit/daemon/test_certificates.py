@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import ipaddress
 from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from fakes.certificates import NOW, Authority, api
+from fakes.certificates import NOW, Authority, Pair, api
 from trainerd.daemon.certificates import CertificateFiles, certificate_problems
 from trainerd.daemon.config import ConfigError, load
 from trainerd.daemon.main import main
@@ -25,7 +25,7 @@ def authority() -> Authority:
 
 def problems(root: Path, authority: Authority) -> list[str]:
     section = api(root, authority)
-    return [each.replace(str(root), "…") for each in certificate_problems(section, now=NOW)]
+    return [each.replace(str(root), "…") for each in certificate_problems(section)]
 
 
 def test_good_files_have_no_problem_and_say_when_they_expire(
@@ -33,25 +33,22 @@ def test_good_files_have_no_problem_and_say_when_they_expire(
 ) -> None:
     section = api(tmp_path, authority, authority.pair(days=3))
 
-    assert certificate_problems(section, now=NOW) == ()
-    expires = CertificateFiles.of(section).read(now=NOW).expires
-    assert abs(expires - NOW - datetime.timedelta(days=3)) < datetime.timedelta(seconds=2)
+    assert certificate_problems(section) == ()
+    expires = CertificateFiles.of(section).read().expires
+    assert abs(expires - NOW.timestamp() - 3 * 86_400) < 2
 
 
 def test_every_problem_of_the_files_is_told_at_once(tmp_path: Path, authority: Authority) -> None:
     section = api(tmp_path, authority, authority.pair(days=-0.5))
     (tmp_path / "ca.crt").unlink()
-    authority.pair().write(tmp_path, "other")
-    (tmp_path / "other.key").rename(tmp_path / "daemon.key")
     (tmp_path / "daemon.key").chmod(0o644)
 
-    told = certificate_problems(section, now=NOW)
+    told = certificate_problems(section)
 
-    assert [each.partition(":")[0] for each in told] == ["api.ca", "api.cert", "api.key", "api.key"]
+    assert [each.partition(":")[0] for each in told] == ["api.ca", "api.cert", "api.key"]
     assert "No such file or directory" in told[0]
-    assert "expired at" in told[1]
+    assert "cannot serve: certificate has expired" in told[1]
     assert "chmod 600" in told[2]
-    assert "is not the key of the certificate in" in told[3]
 
 
 @pytest.mark.parametrize(
@@ -69,9 +66,28 @@ def test_a_file_that_is_something_else_is_named(
     section = api(tmp_path, authority)
     (tmp_path / file).write_bytes(content)
 
-    (told,) = certificate_problems(section, now=NOW)
+    (told,) = certificate_problems(section)
 
     assert told.replace(str(tmp_path), "…").startswith(said)
+
+
+def test_a_key_must_be_the_certificates_own_and_not_encrypted(
+    tmp_path: Path, authority: Authority
+) -> None:
+    section = api(tmp_path, authority)
+    (tmp_path / "daemon.key").write_bytes(authority.pair().key)
+    (told,) = certificate_problems(section)
+    assert "is not the key of the certificate in" in told
+
+    pair = authority.pair()
+    locked = serialization.load_pem_private_key(pair.key, None).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"secret"),
+    )
+    Pair(cert=pair.cert, key=locked).write(tmp_path, "daemon")
+    (told,) = certificate_problems(section)
+    assert "is not a private key in PEM, unencrypted" in told
 
 
 def test_a_certificate_must_be_for_what_it_is_used(tmp_path: Path, authority: Authority) -> None:
@@ -79,13 +95,17 @@ def test_a_certificate_must_be_for_what_it_is_used(tmp_path: Path, authority: Au
     section = api(tmp_path, authority, client)
     (tmp_path / "ca.crt").write_bytes(client.cert)
 
-    told = certificate_problems(section, now=NOW)
+    told = certificate_problems(section)
 
     assert "has no certificate of a CA" in told[0]
-    assert "is not for servers" in told[1]
+    assert "cannot serve" in told[1]
+    assert "purpose" in told[1]
     later = authority.pair(from_days=1)
-    (late,) = certificate_problems(api(tmp_path, authority, later), now=NOW)
-    assert "is valid from" in late
+    (late,) = certificate_problems(api(tmp_path, authority, later))
+    assert "certificate is not yet valid" in late
+    old = Authority("old", days=-0.5)
+    (expired,) = certificate_problems(api(tmp_path, old, authority.pair()))
+    assert expired.startswith(f"api.ca: {tmp_path / 'ca.crt'}: has expired at ")
 
 
 def test_tcp_needs_all_three_files_and_an_address(tmp_path: Path) -> None:
@@ -138,7 +158,7 @@ def test_check_config_reads_the_certificates(
     assert main(["check-config", str(path)]) == 0
     authority.pair(days=-0.5).write(tmp_path, "daemon")
     assert main(["check-config", str(path)]) == 2
-    assert "expired at" in capsys.readouterr().err
+    assert "certificate has expired" in capsys.readouterr().err
 
 
 def names(path: Path) -> list[object]:
@@ -156,8 +176,7 @@ def test_certs_makes_an_authority_and_certificates_that_the_daemon_takes(tmp_pat
     assert at.stat().st_mode & 0o777 == 0o700
     assert {path.stat().st_mode & 0o777 for path in at.glob("*.key")} == {0o600}
     files = CertificateFiles(ca=at / "ca.crt", cert=at / "daemon.crt", key=at / "daemon.key")
-    expires = files.read(now=NOW + datetime.timedelta(days=29)).expires
-    assert abs(expires - NOW - datetime.timedelta(days=30)) < datetime.timedelta(seconds=2)
+    assert abs(files.read().expires - NOW.timestamp() - 30 * 86_400) < 2
     assert names(at / "daemon.crt") == [
         "spiffe://trainerd/host/daemon",
         "localhost",
