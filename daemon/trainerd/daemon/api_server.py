@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha import reflection
 
 from trainerd.daemon.api_config import LimitsConfig
 from trainerd.daemon.guarding import Context, Guard, Layer
+from trainerd.daemon.hiding import hide_values
 from trainerd.daemon.roles import UNIX, Peer
 from trainerd.v1.protocol import MAX_MESSAGE_BYTES, SERVER_OPTIONS
 
@@ -112,7 +113,14 @@ class Servers:
             **more,
         }
         server = grpc.aio.server(
-            interceptors=[Guard(peer, self._layers, request_bytes=limits.request_bytes)],
+            interceptors=[
+                Guard(
+                    peer,
+                    self._layers,
+                    request_bytes=limits.request_bytes,
+                    outgoing=hide_values,
+                )
+            ],
             options=list(options.items()),
             # Beyond this nothing is even read.
             maximum_concurrent_rpcs=2 * (limits.calls + limits.streams),

@@ -60,11 +60,21 @@ Layer = Callable[[Call], AbstractAsyncContextManager[None]]
 
 
 class Guard(grpc.aio.ServerInterceptor):
-    """Surrounds every call with the layers. `request_bytes`: the longest request that is taken."""
+    """Surrounds every call with the layers.
+
+    `request_bytes`: the longest request that is taken. `outgoing` sees each response of a method
+    before it is sent, and may change it.
+    """
 
     def __init__(
-        self, peer: Callable[[Context], Peer], layers: Sequence[Layer], *, request_bytes: int
+        self,
+        peer: Callable[[Context], Peer],
+        layers: Sequence[Layer],
+        *,
+        request_bytes: int,
+        outgoing: Callable[[str, object], None] = lambda _method, _response: None,
     ) -> None:
+        self._outgoing = outgoing
         self._peer = peer
         self._layers = tuple(layers)
         self._request_bytes = request_bytes
@@ -80,7 +90,7 @@ class Guard(grpc.aio.ServerInterceptor):
             return None
         method = handler_call_details.method
         decode = self._decoder(handler.request_deserializer)
-        encode = handler.response_serializer
+        encode = self._encoder(method, handler.response_serializer)
         if handler.unary_unary is not None:
             unary = self._unary(method, handler.unary_unary)
             return grpc.unary_unary_rpc_method_handler(unary, decode, encode)
@@ -112,6 +122,13 @@ class Guard(grpc.aio.ServerInterceptor):
                 )
 
         return decoded
+
+    def _encoder(self, method: str, encode: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
+        def encoded(response: Any) -> bytes:  # noqa: ANN401 - a message
+            self._outgoing(method, response)
+            return encode(response)
+
+        return encoded
 
     @contextlib.asynccontextmanager
     async def _within(self, call: Call) -> AsyncIterator[None]:

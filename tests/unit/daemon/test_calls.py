@@ -359,3 +359,26 @@ def test_a_request_id_that_stands_for_another_run_is_refused(root: Path) -> None
             assert "another train.steps" in str(error.details())
 
     play(scene)
+
+
+def test_values_of_variables_go_in_and_never_come_out(root: Path) -> None:
+    async def scene() -> None:
+        async with house(root) as at:
+            secret = spec()
+            secret.trainer.env["TOKEN"] = "do-not-tell"
+            request = control_pb2.SubmitRunRequest(spec=secret, skip_program_check=True)
+            answer = await at.control.SubmitRun(request)
+            run = answer.run.id
+            assert dict(answer.run.spec.trainer.env) == {"TOKEN": "***"}
+            listed = await at.control.ListRuns(control_pb2.ListRunsRequest())
+            told = [answer, listed, await at.get(run), *await at.events(run), *await at.events()]
+            async for response in at.control.WatchRun(control_pb2.WatchRunRequest(run=run)):
+                told.append(response)
+                if response.run.pid:
+                    break
+            told.append(await at.control.ExplainRun(control_pb2.ExplainRunRequest(run=run)))
+            assert not [each for each in told if "do-not-tell" in str(each)]
+            # The trainer is told.
+            assert at.launcher.assignment(run, 1).spec.trainer.env["TOKEN"] == "do-not-tell"
+
+    play(scene)
