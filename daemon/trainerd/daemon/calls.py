@@ -107,13 +107,14 @@ class Quotas:
     """
 
     def __init__(self, limits: LimitsConfig) -> None:
-        self._limits = limits
+        self.limits = limits
+        """May be replaced; what is held already stays."""
         self._held: collections.Counter[tuple[str, ...]] = collections.Counter()
 
     @contextlib.asynccontextmanager
     async def __call__(self, call: Call) -> AsyncIterator[None]:
         """The layer."""
-        limits = self._limits
+        limits = self.limits
         kind = "streams" if call.streams else "calls"
         most = limits.streams if call.streams else limits.calls
         most_each = limits.streams_per_client if call.streams else limits.calls_per_client
@@ -144,7 +145,8 @@ class Deadlines:
     """A call whose client gives no deadline has the daemon's; a stream has none."""
 
     def __init__(self, limits: LimitsConfig) -> None:
-        self._call_s = limits.call_s
+        self.call_s = limits.call_s
+        """May be replaced; it counts for calls to come."""
 
     @contextlib.asynccontextmanager
     async def __call__(self, call: Call) -> AsyncIterator[None]:
@@ -152,8 +154,9 @@ class Deadlines:
         if call.streams or call.context.time_remaining() is not None:
             yield
             return
+        call_s = self.call_s
         try:
-            async with asyncio.timeout(self._call_s) as allowed:
+            async with asyncio.timeout(call_s) as allowed:
                 yield
         except TimeoutError:
             if not allowed.expired():
@@ -162,7 +165,7 @@ class Deadlines:
                 call.context,
                 grpc.StatusCode.DEADLINE_EXCEEDED,
                 "NO_DEADLINE_GIVEN",
-                f"not done within limits.call_s = {self._call_s:g} s, which holds where the "
+                f"not done within limits.call_s = {call_s:g} s, which holds where the "
                 f"client gives no deadline; what was asked for may still happen",
             )
 

@@ -47,6 +47,9 @@ class ControlPlane:
         self._servers: list[grpc.aio.Server] = []
         self._telling: set[asyncio.Task[None]] = set()
         self._ending = Ending()
+        self._quotas = Quotas(config.limits)
+        self._deadlines = Deadlines(config.limits)
+        self._roles = Roles(config.api.roles)
         lost = Counter(
             "trainerd_audit_write_failures",
             "Lines of the audit log that could not be written.",
@@ -79,9 +82,9 @@ class ControlPlane:
             self._ending,
             self._audit.denials,
             access,
-            Quotas(limits),
+            self._quotas,
             self._audit,
-            Deadlines(limits),
+            self._deadlines,
         )
         servers = Servers(self._services, layers, limits, self.health)
         group = _group_id(self._config.daemon.control_group)
@@ -96,13 +99,22 @@ class ControlPlane:
             except CertificateError as error:
                 raise OSError("; ".join(error.problems)) from error
             server, address = await servers.tcp(
-                api.listen, certificates.server_credentials(), Roles(api.roles).peer
+                api.listen, certificates.server_credentials(), self._roles.peer
             )
             self._servers.append(server)
         for name in (TRAINERS, *(service.name for service in self._services)):
             await self.health.tell(name, serving=True)
         await self.health.tell(LAUNCHER, serving=False)
         return address
+
+    def apply(self, config: Config) -> None:
+        """Go by another configuration, as far as that needs no new servers.
+
+        Roles, and the limits on calls, streams and their time; certificates need no telling.
+        """
+        self._roles.apply(config.api.roles)
+        self._quotas.limits = config.limits
+        self._deadlines.call_s = config.limits.call_s
 
     def record(self, stored: Stored, state: State) -> None:  # noqa: ARG002 - an observer
         """The launcher's health is that of the link to it."""

@@ -58,6 +58,10 @@ class Roles:
     """The roles of certificates."""
 
     def __init__(self, config: RolesConfig) -> None:
+        self.apply(config)
+
+    def apply(self, config: RolesConfig) -> None:
+        """Go by these lists from now on: for each call, whenever its connection was made."""
         self._lists = {role: getattr(config, role.value) for role in Role}
 
     def peer(self, context: _Names) -> Peer:

@@ -169,6 +169,28 @@ def test_calls_at_once_are_bounded(root: Path) -> None:
     play(scene)
 
 
+def test_a_call_whose_deadline_has_passed_holds_nothing(root: Path) -> None:
+    async def scene() -> None:
+        async with house(root, limits=LimitsConfig(calls=2)) as at:
+            at.launcher.answers_start = False
+            run = await at.submit()
+            for _ in range(5):
+                restart = control_pb2.RestartRunRequest(run=run)
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await at.control.RestartRun(restart, timeout=0.05)
+                assert caught.value.code() is CODE.DEADLINE_EXCEEDED
+                found: grpc.aio.AioRpcError | None = caught.value
+                while found is not None:
+                    try:
+                        await at.get(run)
+                        found = None
+                    except grpc.aio.AioRpcError as error:
+                        found = error
+                    await asyncio.sleep(0.005)
+
+    play(scene)
+
+
 def test_a_call_without_a_deadline_has_the_daemons(root: Path) -> None:
     async def scene() -> None:
         async with house(root, limits=LimitsConfig(call_s=0.05)) as at:

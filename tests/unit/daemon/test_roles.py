@@ -81,6 +81,16 @@ def test_a_certificate_has_the_role_of_its_first_known_name(
     assert (peer.identity, peer.role, peer.transport) == (identity, role, "tls")
 
 
+def test_other_lists_count_from_the_next_call_on() -> None:
+    roles = Roles(RolesConfig())
+    jo = Shown(peer_uri=[b"spiffe://corp/jo"])
+    before = roles.peer(jo).role
+    roles.apply(RolesConfig(operator=("spiffe://corp/*",)))
+    after = roles.peer(jo).role
+    roles.apply(RolesConfig(operator=()))
+    assert (before, after, roles.peer(jo).role) == ("none", "operator", "none")
+
+
 def test_an_operator_may_look_and_a_host_may_not() -> None:
     def may(role: Role) -> list[bool]:
         peer = Peer(identity="x", roles=frozenset([role]), transport="tls")
