@@ -18,6 +18,7 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from trainerd.daemon import api_server
 from trainerd.daemon.api_config import LimitsConfig
 from trainerd.daemon.control import Control
 from trainerd.v1 import control_pb2, control_pb2_grpc, trainer_pb2
@@ -117,6 +118,31 @@ def test_headers_have_a_limit(root: Path) -> None:
             await at.control.GetDaemon(request, metadata=[("x", "y" * 1000)])
             call = at.control.GetDaemon(request, metadata=[("x", "y" * 10_000)])
             await refused(call, CODE.RESOURCE_EXHAUSTED, "")
+
+    play(scene)
+
+
+def test_a_connection_that_never_speaks_http2_is_closed(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_server, "HANDSHAKE_MS", 100)
+
+    async def closed(at: House, sent: bytes) -> bool:
+        reader, writer = await asyncio.open_unix_connection(str(at.config.daemon.control_socket))
+        writer.write(sent)
+        try:
+            while await reader.read(4096):
+                pass
+        except ConnectionError:
+            pass
+        writer.close()
+        return True
+
+    async def scene() -> None:
+        async with house(root) as at:
+            for sent in (b"", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n"):
+                assert await closed(at, sent)
+            await at.submit()
 
     play(scene)
 
