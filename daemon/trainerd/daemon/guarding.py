@@ -97,10 +97,11 @@ class Guard(grpc.aio.ServerInterceptor):
         if handler.unary_stream is not None:
             stream = self._stream(method, handler.unary_stream)
             return grpc.unary_stream_rpc_method_handler(stream, decode, encode)
-        if handler.stream_stream is not None:
-            both = self._stream(method, handler.stream_stream, streamed=True)
-            return grpc.stream_stream_rpc_method_handler(both, decode, encode)
-        raise NotImplementedError(f"no RPC of ours is like {method}")
+        if handler.stream_unary is not None:
+            taking = self._unary(method, handler.stream_unary, streamed=True)
+            return grpc.stream_unary_rpc_method_handler(taking, decode, encode)
+        both = self._stream(method, handler.stream_stream, streamed=True)
+        return grpc.stream_stream_rpc_method_handler(both, decode, encode)
 
     def _decoder(self, decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
         """A decoder that does not raise: gRPC would log that with its stack, as a defect."""
@@ -139,33 +140,31 @@ class Guard(grpc.aio.ServerInterceptor):
                 await refuse_unreadable(call.context, call.request)
             yield
 
-    def _unary(self, method: str, inner: Any) -> Any:  # noqa: ANN401 - gRPC's handler types
+    def _call(self, method: str, request: object, context: Context, *, streams: bool) -> Call:
+        whole = request if isinstance(request, Message | Unreadable) else None
+        peer = self._peer(context)
+        return Call(method=method, request=whole, context=context, peer=peer, streams=streams)
+
+    def _unary(self, method: str, inner: Any, *, streamed: bool = False) -> Any:  # noqa: ANN401 - gRPC's handler types
         async def answer(request: Any, context: Context) -> Any:  # noqa: ANN401
-            peer = self._peer(context)
-            call = Call(method=method, request=request, context=context, peer=peer, streams=False)
-            async with self._within(call):
+            if streamed:
+                request = _readable(request, context)
+            async with self._within(self._call(method, request, context, streams=False)):
                 return await inner(request, context)
 
         return answer
 
     def _stream(self, method: str, inner: Any, *, streamed: bool = False) -> Any:  # noqa: ANN401
-        def made(request: Any, context: Context) -> Call:  # noqa: ANN401
-            return Call(
-                method=method,
-                request=None if streamed else request,
-                context=context,
-                peer=self._peer(context),
-                streams=True,
-            )
-
         async def written(request: Any, context: Context) -> None:  # noqa: ANN401
-            async with self._within(made(request, context)):
+            if streamed:
+                request = _readable(request, context)
+            async with self._within(self._call(method, request, context, streams=True)):
                 await inner(request, context)
 
         async def yielded(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401
             if streamed:
                 request = _readable(request, context)
-            async with self._within(made(request, context)):
+            async with self._within(self._call(method, request, context, streams=True)):
                 async for response in inner(request, context):
                     yield response
 
