@@ -57,6 +57,8 @@ DRAIN_S = 330.0
 """Seconds a private daemon gives its runs to save and stop."""
 LAUNCHER_S = 60.0
 """Seconds a private daemon gives its launcher to end."""
+TRAINER_STREAMS = 64
+"""Streams at once on the attach socket; a host has one trainer, and the stream it replaces."""
 _TRAINER = Peer(identity="trainer", roles=frozenset(), transport="unix")
 
 
@@ -290,7 +292,9 @@ async def _serve_trainers(
 ) -> None:
     # A trainer runs the user's code: what it sends is not trusted to be a message.
     guard = Guard(lambda _: _TRAINER, (defects,), request_bytes=MAX_MESSAGE_BYTES)
-    server = grpc.aio.server(interceptors=[guard], options=SERVER_OPTIONS)
+    server = grpc.aio.server(
+        interceptors=[guard], options=SERVER_OPTIONS, maximum_concurrent_rpcs=TRAINER_STREAMS
+    )
     trainer_pb2_grpc.add_TrainerServiceServicer_to_server(links, server)
     listen(server, address)
     await server.start()
