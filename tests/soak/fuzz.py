@@ -43,6 +43,7 @@ RESPONSES = 3
 STUCK_S = 20.0
 GROWTH_KIB = 40 * 1024
 """What the daemon's memory may grow by, from a tenth of the requests to the last."""
+MOST_THREADS = 64
 SETTLE_S = 20.0
 DEFECTS = (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL)
 STACKS = ("Traceback", 'File "/', "Unexpected [", "call_failed", "never retrieved")
@@ -231,6 +232,8 @@ async def _judge(
         await asyncio.sleep(0.1)
     if held > 0:
         tally.violations.append(f"{held} sockets are open that nobody uses")
+    if (threads := daemon.status("Threads")) > MOST_THREADS:
+        tally.violations.append(f"the daemon has {threads} threads, at most {MOST_THREADS}")
     if listed:
         tally.violations.append(f"{len(listed)} runs could not be stopped and deleted")
     tally.rss_kib = (tally.rss_kib[0], daemon.status("VmRSS"))
