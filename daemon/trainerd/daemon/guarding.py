@@ -89,8 +89,9 @@ class Guard(grpc.aio.ServerInterceptor):
         if handler is None:
             return None
         method = handler_call_details.method
-        decode = self._decoder(handler.request_deserializer)
-        encode = self._encoder(method, handler.response_serializer)
+        # Generated code always brings both; without them messages are bytes.
+        decode = self._decoder(handler.request_deserializer or bytes)
+        encode = self._encoder(method, handler.response_serializer or bytes)
         if handler.unary_unary is not None:
             unary = self._unary(method, handler.unary_unary)
             return grpc.unary_unary_rpc_method_handler(unary, decode, encode)

@@ -6,7 +6,7 @@ An operator may do all that a viewer may; a host may join the supervisor and not
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
@@ -50,7 +50,7 @@ UNIX = Peer(identity="unix", roles=frozenset(Role), transport="unix")
 
 
 class _Names(Protocol):
-    def auth_context(self) -> Mapping[str, list[bytes]]:
+    def auth_context(self) -> Mapping[str, Iterable[bytes]]:
         """What the handshake has shown of the peer."""
 
 

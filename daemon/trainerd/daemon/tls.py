@@ -51,7 +51,9 @@ class Certificates:
     def server_credentials(self) -> grpc.ServerCredentials:
         """Credentials of a server that demands a certificate of every client."""
         return grpc.dynamic_ssl_server_credentials(
-            _configuration(self._current), self.changed, require_client_authentication=True
+            _configuration(self._current),
+            self.changed,  # type: ignore[arg-type] # None is what gRPC wants where nothing changed.
+            require_client_authentication=True,
         )
 
     def changed(self) -> grpc.ServerCertificateConfiguration | None:
