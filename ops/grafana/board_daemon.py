@@ -166,5 +166,49 @@ BOARD = Board(
                 ),
             ),
         ),
+        Row(
+            title="Security",
+            panels=(
+                Panel(
+                    title="Lines of the audit log that were lost",
+                    about="Calls that change something are refused while it cannot be written.",
+                    queries=(
+                        Query(
+                            expr="increase(trainerd_audit_write_failures_total[$__rate_interval])",
+                            legend="{{instance}}",
+                        ),
+                    ),
+                    runbook="audit-log-not-written",
+                ),
+                Panel(
+                    title="Until a certificate expires",
+                    about="The first of those that the API is served with over TCP.",
+                    unit="s",
+                    width=6,
+                    kind="stat",
+                    steps=((None, BAD), (7 * 86400, GOOD)),
+                    queries=(
+                        Query(
+                            expr="trainerd_api_certificate_expiry_timestamp_seconds - time()",
+                            legend="{{instance}}",
+                        ),
+                    ),
+                    runbook="certificate-expiring",
+                ),
+                Panel(
+                    title="Changed certificates that cannot be used",
+                    about="The daemon goes on with those it read before.",
+                    width=6,
+                    queries=(
+                        Query(
+                            expr="increase(trainerd_api_certificate_reload_failures_total"
+                            "[$__rate_interval])",
+                            legend="{{instance}}",
+                        ),
+                    ),
+                    runbook="certificate-not-reloaded",
+                ),
+            ),
+        ),
     ),
 )

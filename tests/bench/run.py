@@ -18,6 +18,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 from bench import (  # noqa: E402
     accumulation,
+    api,
     checkpoints,
     core,
     guard,
@@ -59,13 +60,14 @@ GROUPS: Mapping[str, Callable[[int], list[Figure]]] = {
     "guard": lambda pairs: guard.cost(transformer(), pairs=pairs, steps=2),
     "scrape": lambda pairs: scrape.figures(pairs=pairs),
     "skipping": lambda pairs: skipping.figures(mlp(), pairs=pairs),
+    "operations": lambda pairs: api.figures(pairs=pairs),
 }
 
 
 TABLES: Mapping[str, tuple[str, ...]] = {
     "recovery": ("recovery-mlp", "recovery", "healthy-mlp", "healthy"),
     "checkpoints": ("restore", "blocked", "saving"),
-    "operations": ("scrape",),
+    "operations": ("operations", "scrape"),
 }
 """Groups with a table of their own; all others are in `training`."""
 LEAST = {

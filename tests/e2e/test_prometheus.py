@@ -17,6 +17,11 @@ from trainerd.v1 import inject_pb2, run_pb2
 pytestmark = pytest.mark.e2e
 
 _I = inject_pb2
+NOT_HERE = {
+    "Until a certificate expires": "this daemon serves no TCP, so it has no certificate",
+    "Changed certificates that cannot be used": "the same",
+}
+"""Panels that cannot show anything on this host, and why."""
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +77,8 @@ def test_every_panel_shows_something(told: tuple[Host, Api, str, str], board: Bo
         for row in board.rows
         for panel in row.panels
         for query in panel.queries
-        if not api.series(
+        if panel.title not in NOT_HERE
+        and not api.series(
             _substituted(query.expr, variables), instant=query.instant or panel.kind == "table"
         )
     ]
