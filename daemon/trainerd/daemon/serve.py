@@ -41,6 +41,7 @@ from trainerd.daemon.runtime import JournalFullError, Runtime
 from trainerd.daemon.sockets import prepare_socket, take_state_directory
 from trainerd.daemon.supervision.events import DaemonEnded, DaemonStarted, StopRequested
 from trainerd.daemon.telemetry import Telemetry
+from trainerd.daemon.timesheets import Timesheets
 from trainerd.daemon.tokens import Tokens
 from trainerd.daemon.views import Views
 from trainerd.daemon.watchers import Watchers
@@ -154,11 +155,12 @@ class Daemon:
 async def running(config: Config, journal: Journal, stop: asyncio.Event) -> AsyncIterator[Daemon]:
     """Put the parts together; end them in the reverse order. A part that ends by itself: `stop`."""
     clock, telemetry, watchers = SystemClock(), Telemetry(), Watchers()
-    metrics = Metrics(socket.gethostname())
+    timesheets = Timesheets()
+    metrics = Metrics(socket.gethostname(), lambda run: timesheets.seconds(run, clock.now()))
     runtime = Runtime(
         journal, clock, on_commit=metrics.committed, on_refusal=metrics.journal_refused
     )
-    views = Views(telemetry)
+    views = Views(telemetry, timesheets)
     deadlines = Deadlines(telemetry)
     runtime.observe(lambda stored, _: views.apply(stored))
     runtime.observe(deadlines.record)
@@ -166,6 +168,7 @@ async def running(config: Config, journal: Journal, stop: asyncio.Event) -> Asyn
     last = runtime.replay()
     if last is not None:
         clock.rebase(last_now=last.now, last_wall=last.wall)
+    timesheets.replayed()
     metrics.restore(runtime.state, views.saves())
     runtime.observe(metrics.show)
     runtime.observe(watchers.record)
@@ -174,7 +177,7 @@ async def running(config: Config, journal: Journal, stop: asyncio.Event) -> Asyn
     attach_address = prepare_socket(config.daemon.attach_socket, mode=0o750)
     control_address = prepare_socket(config.daemon.control_socket, mode=0o755)
     tokens = Tokens(config.daemon.state_directory / "token.key")
-    links = TrainerLinks(runtime, telemetry, metrics, clock, tokens)
+    links = TrainerLinks(runtime, telemetry, metrics, clock, tokens, timesheets=timesheets)
     launcher = LauncherLink(runtime, config.launcher.socket, _launcher_start(config))
     monitor = Monitor(runtime, telemetry, deadlines, metrics, clock)
     effects = Effects(
