@@ -23,7 +23,8 @@ class Recovery:
     `told(step, every)` hears, from the loop's thread, of the newest snapshot that is whole (-1:
     none) and of the updates between two of them at present (0: none are taken).
     `head_start` is its owner's to close. `known`: the newest durable checkpoint that the run is
-    known to have; None: nobody knows of one.
+    known to have; None: nobody knows of one. `reached_step`: the most updates that earlier
+    processes of it are known to have reached.
     """
 
     snapshot_directory: Path | None = None
@@ -32,4 +33,5 @@ class Recovery:
     head_start: HeadStart | None = None
     crash_every_s: float = 0.0
     known: Checkpoint | None = None
+    reached_step: int = 0
     told: Callable[[int, int], None] = _nobody

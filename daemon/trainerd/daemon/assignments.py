@@ -36,6 +36,7 @@ def assignment_of(
         mean_time_between_crashes_s=between_crashes_s(run, now),
         known_checkpoint=known_checkpoint,
         known_step=max(known_step, 0),
+        reached_step=views.reached(command.run),
     )
     assignment.spec.policy.CopyFrom(views.policy(run))
     for armed in run.injections:

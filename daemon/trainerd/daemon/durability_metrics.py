@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
-from prometheus_client import Counter, Gauge
-
+from trainerd.daemon.metric_families import Families
 from trainerd.daemon.views import newest_left
 from trainerd.v1 import event_pb2, fault_pb2
 
@@ -21,31 +18,28 @@ REJECTION_REASONS = (
 """Why a checkpoint cannot be used: the label values of `trainerd_checkpoint_rejected_total`."""
 
 
-class _MakesGauge(Protocol):
-    def __call__(self, name: str, text: str, *labels: str) -> Gauge: ...
-
-
-class _MakesCounter(Protocol):
-    def __call__(self, name: str, text: str, *labels: str) -> Counter: ...
-
-
 class DurabilityMetrics:
-    """Fed by the registry's owner, who removes the series of a run with the run."""
+    """A part of the checkpoints' metrics; it lasts as long as any of a run that has ended."""
 
-    def __init__(self, gauge: _MakesGauge, counter: _MakesCounter) -> None:
-        self._step = gauge(
-            "checkpoint_last_durable_step", "Step of the newest durable checkpoint.", "run"
+    def __init__(self, families: Families) -> None:
+        self._step = families.gauge(
+            "checkpoint_last_durable_step",
+            "Step of the newest durable checkpoint.",
+            "run",
+            lasting=True,
         )
-        self._rejected = counter(
+        self._rejected = families.counter(
             "checkpoint_rejected",
             "Checkpoints and snapshots found damaged, or that could not be read, by reason.",
             "run",
             "reason",
+            lasting=True,
         )
-        self._verified_at = gauge(
+        self._verified_at = families.gauge(
             "checkpoint_last_verification_timestamp_seconds",
             "Time of the newest verification of all durable checkpoints.",
             "run",
+            lasting=True,
         )
         self._shown: dict[str, int] = {}
 

@@ -120,6 +120,7 @@ def build_recovery(
         executable_directory=Path(executables) if executables else None,
         crash_every_s=assignment.mean_time_between_crashes_s,
         known=Checkpoint(step=assignment.known_step, path=Path(known)) if known else None,
+        reached_step=assignment.reached_step,
         told=told,
         head_start=head_start,
     )
