@@ -33,13 +33,11 @@ class DurabilityMetrics:
             "Checkpoints and snapshots found damaged, or that could not be read, by reason.",
             "run",
             "reason",
-            lasting=True,
         )
         self._verified_at = families.gauge(
             "checkpoint_last_verification_timestamp_seconds",
             "Time of the newest verification of all durable checkpoints.",
             "run",
-            lasting=True,
         )
         self._shown: dict[str, int] = {}
 
