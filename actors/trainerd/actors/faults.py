@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import errno
-
 import jax
 
 from trainerd.actors.checkpoint_manifest import DigestMismatch
-from trainerd.actors.errors import CheckpointsDamagedError, DataError, TrainingError
+from trainerd.actors.errors import (
+    CheckpointsDamagedError,
+    CheckpointsUnreadableError,
+    DataError,
+    TrainingError,
+)
+from trainerd.actors.os_errors import os_error_reason
 from trainerd.actors.reports import Fault, FaultClass, Phase
 from trainerd.actors.traceback_text import user_traceback
 
@@ -45,7 +49,7 @@ def save_failure_reason(error: BaseException) -> str:
         return "digest_mismatch"
     for link in chain:
         if isinstance(link, OSError) and link.errno is not None:
-            return _ERRNO_REASONS.get(link.errno, "io_error")
+            return os_error_reason(link)
     for link in chain:
         text = str(link)
         for sign, reason in _TEXT_REASONS:
@@ -64,6 +68,8 @@ def _class_of(error: Exception) -> tuple[FaultClass, str, str]:
         return FaultClass.DATA_ERROR, "", ""
     if isinstance(error, CheckpointsDamagedError):
         return FaultClass.CHECKPOINT_CORRUPT, "", "none_left"
+    if isinstance(error, CheckpointsUnreadableError):
+        return FaultClass.CHECKPOINT_CORRUPT, "", "none_readable"
     if isinstance(error, jax.errors.JaxRuntimeError):
         text = str(error)
         if "RESOURCE_EXHAUSTED" in text:
@@ -90,19 +96,6 @@ def _chain(error: BaseException) -> list[BaseException]:
         current = current.__cause__ or current.__context__
     return chain
 
-
-_ERRNO_REASONS = {
-    errno.ENOENT: "not_found",
-    errno.ENOTDIR: "not_found",
-    # A file where the directory is to be.
-    errno.EEXIST: "not_found",
-    errno.EACCES: "permission_denied",
-    errno.EPERM: "permission_denied",
-    errno.ENOSPC: "no_space",
-    errno.EDQUOT: "no_space",
-    errno.EROFS: "read_only",
-    errno.ETIMEDOUT: "timeout",
-}
 
 _TEXT_REASONS = (
     ("No space left", "no_space"),

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from trainerd.actors.checkpoint_files import Checkpoint
 from trainerd.actors.checkpoint_restore import Restored
 from trainerd.actors.compiled import CompiledStep, compile_step
 from trainerd.actors.data import BatchSource, open_batches
@@ -60,14 +61,16 @@ def prepare(
     snapshots: SnapshotStore | None = None,
     executable_directory: Path | None = None,
     head_start: HeadStart | None = None,
+    known: Checkpoint | None = None,
     feed: Feed | None = None,
 ) -> Prepared:
     """Read the data's shape, restore or make the state, compile the step; raises typed errors.
 
     `left_out`: what the run is known to leave out, whatever the checkpoints of `directories` say.
-    A state is restored from `snapshots` too, the step loaded from `executable_directory`. `feed`
-    is started as soon as it is known where the data goes on, and reads the first batch while the
-    step is compiled; the caller closes it, whatever befalls.
+    A state is restored from `snapshots` too, the step loaded from `executable_directory`. `known`:
+    the newest durable checkpoint that the run is known to have: it never begins anew instead.
+    `feed` is started as soon as it is known where the data goes on, and reads the first batch while
+    the step is compiled; the caller closes it, whatever befalls.
     """
     enter(Phase.INIT, 0)
     if head_start is not None and (why := head_start.too_early()):
@@ -84,7 +87,9 @@ def prepare(
     abstract = abstract_state(program, plan.seed, mesh, known=kept.form() if kept else None)
     enter(Phase.RESTORE, 0)
     beginning = batches.position(0)
-    restored = restore(directories, snapshots, abstract, reporter.faulted, left_out=left_out)
+    restored = restore(
+        directories, snapshots, abstract, reporter.faulted, left_out=left_out, known=known
+    )
     if restored is not None:
         _same_run(plan, restored)
         batches.resume(restored.meta.batch, restored.meta.data)

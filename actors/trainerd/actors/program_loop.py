@@ -113,6 +113,7 @@ def run_loop(
                 snapshots=snapshots,
                 executable_directory=recovery.executable_directory,
                 head_start=recovery.head_start,
+                known=recovery.known,
                 feed=feed,
             )
         except Exception as error:

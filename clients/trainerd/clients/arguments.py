@@ -230,15 +230,19 @@ def _add_control_commands(command: _AddCommand) -> None:
         _with_run(each)
     checkpoints = command(
         "checkpoints",
-        "list a run's checkpoints, verify them, or export one",
+        "list a run's checkpoints, verify them, adopt or export one",
         "Lists the checkpoints of RUN on its host's disk: durable or not, and why. --verify reads "
         "all of them from the disk and compares every file with what was saved; one that differs "
-        "is marked and never restored from, and the exit code is 1. --export writes the "
-        "parameters of one, and nothing else of it, for Orbax to read.",
+        "is marked and never restored from, and the exit code is 1. --adopt makes one durable, as "
+        "it is, that has no manifest and that you trust; the run must not be training. --export "
+        "writes the parameters of one, and nothing else of it, for Orbax to read.",
     )
     _with_run(checkpoints)
     task = checkpoints.add_mutually_exclusive_group()
     task.add_argument("--verify", action="store_true", help="read all of them")
+    task.add_argument(
+        "--adopt", type=_count, metavar="N", help="make that of step N durable, which is unverified"
+    )
     task.add_argument(
         "--export", metavar="DIR", help="write parameters to DIR, on the run's host; not there yet"
     )

@@ -213,6 +213,11 @@ class Client:
         request = control_pb2.VerifyCheckpointsRequest(run=run)
         return self._call(self._stub.VerifyCheckpoints, request, self._verify_timeout_s)
 
+    def adopt_checkpoint(self, run: str, step: int) -> control_pb2.AdoptCheckpointResponse:
+        """Make the run's checkpoint of this step durable, which has no manifest, as it is."""
+        request = control_pb2.AdoptCheckpointRequest(run=run, step=step)
+        return self._call(self._stub.AdoptCheckpoint, request, self._verify_timeout_s)
+
     def export_checkpoint(
         self, run: str, directory: str, *, step: int | None = None
     ) -> control_pb2.ExportCheckpointResponse:

@@ -162,6 +162,17 @@ def _fault_raised(event: Event) -> str:
     return f"fault: {fault_sentence(fault)}{acted}"
 
 
+def _verified(event: Event) -> str:
+    verified = event.checkpoints_verified
+    found = [f"{plural(verified.sound, 'checkpoint')} sound"]
+    for each in verified.rejected:
+        what = f"step {each.step:,}" if each.step >= 0 else each.path
+        found.append(f"{what}: {each.reason}: {each.problem}")
+    who = "by the scrub" if verified.scrub else "on request"
+    took = f"in {duration(verified.duration_s)}"
+    return f"checkpoints verified {who}, {took}: {'; '.join(found)}"
+
+
 def _finished(event: Event) -> str:
     finished = event.trainer_finished
     reason = word(event_pb2.FinishReason, "FINISH_REASON_", finished.reason)
@@ -291,6 +302,7 @@ _SENTENCES: Mapping[str, Callable[[Event], str]] = {
     "trainer_finished": _finished,
     "timer_fired": lambda e: f"the timer {e.timer_fired.key} fired",
     "deadline_expired": _deadline,
+    "checkpoints_verified": _verified,
     "decision_made": _decided,
     "run_state_changed": _state_changed,
     "event_ignored": lambda e: f"ignored {e.event_ignored.kind}: {e.event_ignored.reason}",

@@ -41,6 +41,7 @@ from trainerd.daemon.supervision.events import (
     StopRequested,
 )
 from trainerd.daemon.supervision.state import Run
+from trainerd.daemon.verifying import Verifying
 from trainerd.daemon.views import Views
 from trainerd.daemon.watchers import Watchers
 from trainerd.v1 import control_pb2, control_pb2_grpc, event_pb2, run_pb2
@@ -72,6 +73,7 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         clock: Clock,
         metrics_address: str,
         injection: bool,
+        verifying: Verifying,
         limits: LimitsConfig,
     ) -> None:
         self._runtime = runtime
@@ -91,7 +93,7 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         self._policies = Policies(runtime, views, self._changes)
         self._replaying = Replaying(views, launcher)
         self._files = HostFiles(launcher)
-        self._checkpoints = StoredCheckpoints(views, launcher)
+        self._checkpoints = StoredCheckpoints(views, launcher, verifying)
 
     async def GetDaemon(  # noqa: N802
         self, request: control_pb2.GetDaemonRequest, context: _Context
@@ -240,6 +242,13 @@ class Control(control_pb2_grpc.ControlServiceServicer):
     ) -> control_pb2.VerifyCheckpointsResponse:
         """See control.proto."""
         return await self._checkpoints.verify(context, await self._find(context, request.run))
+
+    async def AdoptCheckpoint(  # noqa: N802
+        self, request: control_pb2.AdoptCheckpointRequest, context: _Context
+    ) -> control_pb2.AdoptCheckpointResponse:
+        """See control.proto."""
+        run = await self._find(context, request.run)
+        return await self._checkpoints.adopt(context, run, request.step)
 
     async def ExportCheckpoint(  # noqa: N802
         self, request: control_pb2.ExportCheckpointRequest, context: _Context

@@ -152,8 +152,10 @@ class LauncherLink:
     async def read_checkpoints(
         self, request: launcher_pb2.ReadCheckpointsRequest
     ) -> launcher_pb2.ReadCheckpointsResponse:
-        """A run's checkpoints; verified, if asked for, which takes as long as the disk does."""
-        timeout_s = VERIFY_S if request.verify else FILES_S
+        """A run's checkpoints; verified or adopted, which takes as long as the disk does, if that
+        is asked for."""
+        reads = request.verify or request.HasField("adopt_step")
+        timeout_s = VERIFY_S if reads else FILES_S
         return await self._linked().ReadCheckpoints(request, timeout=timeout_s)
 
     async def export_parameters(

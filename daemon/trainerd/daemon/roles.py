@@ -121,10 +121,11 @@ LEAST: Mapping[str, Role | None] = MappingProxyType(
         ),
         **_control(
             Role.OPERATOR,
-            # These four change no run, but run the user's code, or write on the host.
+            # These five change no run, but run the user's code, or write on the host.
             "CheckRun",
             "ReplayRunIncident",
             "VerifyCheckpoints",
+            "AdoptCheckpoint",
             "ExportCheckpoint",
             "SubmitRun",
             "DeleteRun",

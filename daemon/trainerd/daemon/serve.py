@@ -38,11 +38,13 @@ from trainerd.daemon.monitor import Monitor
 from trainerd.daemon.notify import sd_notify, tell_parent
 from trainerd.daemon.roles import Peer
 from trainerd.daemon.runtime import JournalFullError, Runtime
+from trainerd.daemon.scrubbing import Scrubber
 from trainerd.daemon.sockets import prepare_socket, take_state_directory
 from trainerd.daemon.supervision.events import DaemonEnded, DaemonStarted, StopRequested
 from trainerd.daemon.telemetry import Telemetry
 from trainerd.daemon.timesheets import Timesheets
 from trainerd.daemon.tokens import Tokens
+from trainerd.daemon.verifying import Verifying
 from trainerd.daemon.views import Views
 from trainerd.daemon.watchers import Watchers
 from trainerd.v1 import trainer_pb2_grpc
@@ -180,6 +182,8 @@ async def running(config: Config, journal: Journal, stop: asyncio.Event) -> Asyn
     links = TrainerLinks(runtime, telemetry, metrics, clock, tokens, timesheets=timesheets)
     launcher = LauncherLink(runtime, config.launcher.socket, _launcher_start(config))
     monitor = Monitor(runtime, telemetry, deadlines, metrics, clock)
+    verifying = Verifying(runtime, views, launcher, clock)
+    scrubber = Scrubber(runtime, views, watchers, verifying, clock)
     effects = Effects(
         runtime=runtime,
         views=views,
@@ -210,6 +214,7 @@ async def running(config: Config, journal: Journal, stop: asyncio.Event) -> Asyn
             clock=clock,
             metrics_address=metrics_address,
             injection=config.injection.allowed,
+            verifying=verifying,
             limits=config.limits,
         )
         begin(runtime.run(effects), "runtime")
@@ -224,7 +229,11 @@ async def running(config: Config, journal: Journal, stop: asyncio.Event) -> Asyn
         stack.push_async_callback(plane.close, CLOSE_S)
         api_address = await plane.serve(control_address)
         runtime.observe(plane.record)
-        for work, name in ((launcher.run(), "launcher link"), (monitor.run(), "monitor")):
+        for work, name in (
+            (launcher.run(), "launcher link"),
+            (monitor.run(), "monitor"),
+            (scrubber.run(), "scrubber"),
+        ):
             stack.push_async_callback(_cancel, begin(work, name))
         yield Daemon(
             config,

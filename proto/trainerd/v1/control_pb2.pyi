@@ -30,6 +30,7 @@ class UpcomingKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     UPCOMING_KIND_LAUNCHER: _ClassVar[UpcomingKind]
     UPCOMING_KIND_RESUME: _ClassVar[UpcomingKind]
     UPCOMING_KIND_HANG: _ClassVar[UpcomingKind]
+    UPCOMING_KIND_CHECKPOINT: _ClassVar[UpcomingKind]
 UPCOMING_KIND_UNSPECIFIED: UpcomingKind
 UPCOMING_KIND_RESTART: UpcomingKind
 UPCOMING_KIND_ATTACH: UpcomingKind
@@ -41,6 +42,7 @@ UPCOMING_KIND_DEVICES: UpcomingKind
 UPCOMING_KIND_LAUNCHER: UpcomingKind
 UPCOMING_KIND_RESUME: UpcomingKind
 UPCOMING_KIND_HANG: UpcomingKind
+UPCOMING_KIND_CHECKPOINT: UpcomingKind
 
 class Problem(_message.Message):
     __slots__ = ("field", "message", "suggestion", "detail")
@@ -243,6 +245,20 @@ class VerifyCheckpointsResponse(_message.Message):
     CHECKPOINTS_FIELD_NUMBER: _ClassVar[int]
     checkpoints: _containers.RepeatedCompositeFieldContainer[_checkpoint_pb2.StoredCheckpoint]
     def __init__(self, checkpoints: _Optional[_Iterable[_Union[_checkpoint_pb2.StoredCheckpoint, _Mapping]]] = ...) -> None: ...
+
+class AdoptCheckpointRequest(_message.Message):
+    __slots__ = ("run", "step")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    step: int
+    def __init__(self, run: _Optional[str] = ..., step: _Optional[int] = ...) -> None: ...
+
+class AdoptCheckpointResponse(_message.Message):
+    __slots__ = ("checkpoint",)
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    checkpoint: _checkpoint_pb2.StoredCheckpoint
+    def __init__(self, checkpoint: _Optional[_Union[_checkpoint_pb2.StoredCheckpoint, _Mapping]] = ...) -> None: ...
 
 class ExportCheckpointRequest(_message.Message):
     __slots__ = ("run", "step", "directory")

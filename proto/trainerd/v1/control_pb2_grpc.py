@@ -102,6 +102,11 @@ class ControlServiceStub:
                 request_serializer=trainerd_dot_v1_dot_control__pb2.VerifyCheckpointsRequest.SerializeToString,
                 response_deserializer=trainerd_dot_v1_dot_control__pb2.VerifyCheckpointsResponse.FromString,
                 _registered_method=True)
+        self.AdoptCheckpoint = channel.unary_unary(
+                '/trainerd.v1.ControlService/AdoptCheckpoint',
+                request_serializer=trainerd_dot_v1_dot_control__pb2.AdoptCheckpointRequest.SerializeToString,
+                response_deserializer=trainerd_dot_v1_dot_control__pb2.AdoptCheckpointResponse.FromString,
+                _registered_method=True)
         self.ExportCheckpoint = channel.unary_unary(
                 '/trainerd.v1.ControlService/ExportCheckpoint',
                 request_serializer=trainerd_dot_v1_dot_control__pb2.ExportCheckpointRequest.SerializeToString,
@@ -262,6 +267,14 @@ class ControlServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AdoptCheckpoint(self, request, context):
+        """Makes a checkpoint durable, as it is, that is committed and has no manifest: somebody vouches
+        for it. Refused while a trainer saves beside it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ExportCheckpoint(self, request, context):
         """Writes the parameters of a run's checkpoint, and nothing else of it, for Orbax to read.
         """
@@ -413,6 +426,11 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     servicer.VerifyCheckpoints,
                     request_deserializer=trainerd_dot_v1_dot_control__pb2.VerifyCheckpointsRequest.FromString,
                     response_serializer=trainerd_dot_v1_dot_control__pb2.VerifyCheckpointsResponse.SerializeToString,
+            ),
+            'AdoptCheckpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.AdoptCheckpoint,
+                    request_deserializer=trainerd_dot_v1_dot_control__pb2.AdoptCheckpointRequest.FromString,
+                    response_serializer=trainerd_dot_v1_dot_control__pb2.AdoptCheckpointResponse.SerializeToString,
             ),
             'ExportCheckpoint': grpc.unary_unary_rpc_method_handler(
                     servicer.ExportCheckpoint,
@@ -829,6 +847,33 @@ class ControlService:
             '/trainerd.v1.ControlService/VerifyCheckpoints',
             trainerd_dot_v1_dot_control__pb2.VerifyCheckpointsRequest.SerializeToString,
             trainerd_dot_v1_dot_control__pb2.VerifyCheckpointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AdoptCheckpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trainerd.v1.ControlService/AdoptCheckpoint',
+            trainerd_dot_v1_dot_control__pb2.AdoptCheckpointRequest.SerializeToString,
+            trainerd_dot_v1_dot_control__pb2.AdoptCheckpointResponse.FromString,
             options,
             channel_credentials,
             insecure,

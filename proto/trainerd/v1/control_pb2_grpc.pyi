@@ -64,6 +64,10 @@ class ControlServiceStub:
     """Reads all of a run's durable checkpoints and compares them with their manifests. One that is
     not what was saved is marked. Takes as long as the disk does.
     """
+    AdoptCheckpoint: _grpc.UnaryUnaryMultiCallable[_control_pb2.AdoptCheckpointRequest, _control_pb2.AdoptCheckpointResponse]
+    """Makes a checkpoint durable, as it is, that is committed and has no manifest: somebody vouches
+    for it. Refused while a trainer saves beside it.
+    """
     ExportCheckpoint: _grpc.UnaryUnaryMultiCallable[_control_pb2.ExportCheckpointRequest, _control_pb2.ExportCheckpointResponse]
     """Writes the parameters of a run's checkpoint, and nothing else of it, for Orbax to read."""
     WatchRun: _grpc.UnaryStreamMultiCallable[_control_pb2.WatchRunRequest, _control_pb2.WatchRunResponse]
@@ -124,6 +128,10 @@ class ControlServiceAsyncStub(ControlServiceStub):
     VerifyCheckpoints: _aio.UnaryUnaryMultiCallable[_control_pb2.VerifyCheckpointsRequest, _control_pb2.VerifyCheckpointsResponse]  # type: ignore[assignment]
     """Reads all of a run's durable checkpoints and compares them with their manifests. One that is
     not what was saved is marked. Takes as long as the disk does.
+    """
+    AdoptCheckpoint: _aio.UnaryUnaryMultiCallable[_control_pb2.AdoptCheckpointRequest, _control_pb2.AdoptCheckpointResponse]  # type: ignore[assignment]
+    """Makes a checkpoint durable, as it is, that is committed and has no manifest: somebody vouches
+    for it. Refused while a trainer saves beside it.
     """
     ExportCheckpoint: _aio.UnaryUnaryMultiCallable[_control_pb2.ExportCheckpointRequest, _control_pb2.ExportCheckpointResponse]  # type: ignore[assignment]
     """Writes the parameters of a run's checkpoint, and nothing else of it, for Orbax to read."""
@@ -260,6 +268,16 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_control_pb2.VerifyCheckpointsResponse, _abc.Awaitable[_control_pb2.VerifyCheckpointsResponse]]:
         """Reads all of a run's durable checkpoints and compares them with their manifests. One that is
         not what was saved is marked. Takes as long as the disk does.
+        """
+
+    @_abc_1.abstractmethod
+    def AdoptCheckpoint(
+        self,
+        request: _control_pb2.AdoptCheckpointRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.AdoptCheckpointResponse, _abc.Awaitable[_control_pb2.AdoptCheckpointResponse]]:
+        """Makes a checkpoint durable, as it is, that is committed and has no manifest: somebody vouches
+        for it. Refused while a trainer saves beside it.
         """
 
     @_abc_1.abstractmethod

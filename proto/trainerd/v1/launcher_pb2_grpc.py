@@ -165,7 +165,8 @@ class LauncherServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReadCheckpoints(self, request, context):
-        """The checkpoints of a run on this host, newest first; on request compared with their manifests.
+        """The checkpoints of a run on this host, newest first; on request compared with their manifests,
+        or one of them made durable.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

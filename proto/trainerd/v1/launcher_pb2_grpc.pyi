@@ -52,7 +52,9 @@ class LauncherServiceStub:
     ReplayIncident: _grpc.UnaryUnaryMultiCallable[_launcher_pb2.ReplayIncidentRequest, _launcher_pb2.ReplayIncidentResponse]
     """Trains again from an incident's checkpoint to its batch, and says whether the fault happens."""
     ReadCheckpoints: _grpc.UnaryUnaryMultiCallable[_launcher_pb2.ReadCheckpointsRequest, _launcher_pb2.ReadCheckpointsResponse]
-    """The checkpoints of a run on this host, newest first; on request compared with their manifests."""
+    """The checkpoints of a run on this host, newest first; on request compared with their manifests,
+    or one of them made durable.
+    """
     ExportParameters: _grpc.UnaryUnaryMultiCallable[_launcher_pb2.ExportParametersRequest, _launcher_pb2.ExportParametersResponse]
     """Writes the parameters of a run's checkpoint, and nothing else of it, for Orbax to read."""
     RemoveRun: _grpc.UnaryUnaryMultiCallable[_launcher_pb2.RemoveRunRequest, _launcher_pb2.RemoveRunResponse]
@@ -82,7 +84,9 @@ class LauncherServiceAsyncStub(LauncherServiceStub):
     ReplayIncident: _aio.UnaryUnaryMultiCallable[_launcher_pb2.ReplayIncidentRequest, _launcher_pb2.ReplayIncidentResponse]  # type: ignore[assignment]
     """Trains again from an incident's checkpoint to its batch, and says whether the fault happens."""
     ReadCheckpoints: _aio.UnaryUnaryMultiCallable[_launcher_pb2.ReadCheckpointsRequest, _launcher_pb2.ReadCheckpointsResponse]  # type: ignore[assignment]
-    """The checkpoints of a run on this host, newest first; on request compared with their manifests."""
+    """The checkpoints of a run on this host, newest first; on request compared with their manifests,
+    or one of them made durable.
+    """
     ExportParameters: _aio.UnaryUnaryMultiCallable[_launcher_pb2.ExportParametersRequest, _launcher_pb2.ExportParametersResponse]  # type: ignore[assignment]
     """Writes the parameters of a run's checkpoint, and nothing else of it, for Orbax to read."""
     RemoveRun: _aio.UnaryUnaryMultiCallable[_launcher_pb2.RemoveRunRequest, _launcher_pb2.RemoveRunResponse]  # type: ignore[assignment]
@@ -169,7 +173,9 @@ class LauncherServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _launcher_pb2.ReadCheckpointsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_launcher_pb2.ReadCheckpointsResponse, _abc.Awaitable[_launcher_pb2.ReadCheckpointsResponse]]:
-        """The checkpoints of a run on this host, newest first; on request compared with their manifests."""
+        """The checkpoints of a run on this host, newest first; on request compared with their manifests,
+        or one of them made durable.
+        """
 
     @_abc_1.abstractmethod
     def ExportParameters(

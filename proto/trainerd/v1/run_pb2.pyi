@@ -173,7 +173,7 @@ class TrainerSpec(_message.Message):
     def __init__(self, python: _Optional[str] = ..., path: _Optional[_Iterable[str]] = ..., env: _Optional[_Mapping[str, str]] = ..., workdir: _Optional[str] = ...) -> None: ...
 
 class CheckpointSpec(_message.Message):
-    __slots__ = ("directory", "fallback_directory", "every_steps", "keep", "on_repeated_failure", "max_failures", "max_age_s", "keep_every_steps", "keep_best", "best_metric", "best_mode", "every_s", "auto_interval", "final_save_timeout_s", "final_save_hold_s")
+    __slots__ = ("directory", "fallback_directory", "every_steps", "keep", "on_repeated_failure", "max_failures", "max_age_s", "keep_every_steps", "keep_best", "best_metric", "best_mode", "every_s", "auto_interval", "final_save_timeout_s", "final_save_hold_s", "scrub_every_s")
     DIRECTORY_FIELD_NUMBER: _ClassVar[int]
     FALLBACK_DIRECTORY_FIELD_NUMBER: _ClassVar[int]
     EVERY_STEPS_FIELD_NUMBER: _ClassVar[int]
@@ -189,6 +189,7 @@ class CheckpointSpec(_message.Message):
     AUTO_INTERVAL_FIELD_NUMBER: _ClassVar[int]
     FINAL_SAVE_TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
     FINAL_SAVE_HOLD_S_FIELD_NUMBER: _ClassVar[int]
+    SCRUB_EVERY_S_FIELD_NUMBER: _ClassVar[int]
     directory: str
     fallback_directory: str
     every_steps: int
@@ -204,7 +205,8 @@ class CheckpointSpec(_message.Message):
     auto_interval: bool
     final_save_timeout_s: float
     final_save_hold_s: float
-    def __init__(self, directory: _Optional[str] = ..., fallback_directory: _Optional[str] = ..., every_steps: _Optional[int] = ..., keep: _Optional[int] = ..., on_repeated_failure: _Optional[_Union[OnRepeatedFailure, str]] = ..., max_failures: _Optional[int] = ..., max_age_s: _Optional[float] = ..., keep_every_steps: _Optional[int] = ..., keep_best: _Optional[int] = ..., best_metric: _Optional[str] = ..., best_mode: _Optional[_Union[BestMode, str]] = ..., every_s: _Optional[float] = ..., auto_interval: _Optional[bool] = ..., final_save_timeout_s: _Optional[float] = ..., final_save_hold_s: _Optional[float] = ...) -> None: ...
+    scrub_every_s: float
+    def __init__(self, directory: _Optional[str] = ..., fallback_directory: _Optional[str] = ..., every_steps: _Optional[int] = ..., keep: _Optional[int] = ..., on_repeated_failure: _Optional[_Union[OnRepeatedFailure, str]] = ..., max_failures: _Optional[int] = ..., max_age_s: _Optional[float] = ..., keep_every_steps: _Optional[int] = ..., keep_best: _Optional[int] = ..., best_metric: _Optional[str] = ..., best_mode: _Optional[_Union[BestMode, str]] = ..., every_s: _Optional[float] = ..., auto_interval: _Optional[bool] = ..., final_save_timeout_s: _Optional[float] = ..., final_save_hold_s: _Optional[float] = ..., scrub_every_s: _Optional[float] = ...) -> None: ...
 
 class HostsSpec(_message.Message):
     __slots__ = ("count", "min")

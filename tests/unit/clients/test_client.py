@@ -49,6 +49,7 @@ CALLS: dict[str, Callable[[Client], object]] = {
     "CheckpointRun": lambda client: client.checkpoint_run("demo", no_wait=True),
     "ListCheckpoints": lambda client: client.list_checkpoints("demo"),
     "VerifyCheckpoints": lambda client: client.verify_checkpoints("demo"),
+    "AdoptCheckpoint": lambda client: client.adopt_checkpoint("demo", 3),
     "ExportCheckpoint": lambda client: client.export_checkpoint("demo", "/out", step=3),
     "WatchRun": lambda client: list(client.watch_run("demo")),
     "ListEvents": lambda client: list(client.list_events("demo", after_sequence=4, follow=True)),

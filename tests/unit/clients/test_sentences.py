@@ -148,6 +148,23 @@ EXAMPLES: dict[str, tuple[Any, str]] = {
         ),
         "checkpoint of step 50 is durable (12.3 MB in 0.42 s, training waited 0.013 s): /c/50",
     ),
+    "checkpoints_verified": (
+        event_pb2.CheckpointsVerified(
+            scrub=True,
+            sound=2,
+            rejected=[
+                event_pb2.RejectedCheckpoint(
+                    step=1200, path="/c/1200.damaged", reason="digest_mismatch", problem="d differs"
+                ),
+                event_pb2.RejectedCheckpoint(
+                    step=-1, path="/f", reason="io_error", problem="/f cannot be read"
+                ),
+            ],
+            duration_s=3.0,
+        ),
+        "checkpoints verified by the scrub, in 3 s: 2 checkpoints sound; step 1,200: "
+        "digest_mismatch: d differs; /f: io_error: /f cannot be read",
+    ),
     "fault_raised": (
         event_pb2.FaultRaised(fault=a_fault(delegated=fault_pb2.ACTION_SKIP)),
         "fault: crash at step 7, batch 9: it broke; the trainer's own rule: skip",

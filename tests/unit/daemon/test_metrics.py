@@ -70,6 +70,8 @@ PROMISED = {
     "trainerd_checkpoint_last_durable_step": {"run"},
     "trainerd_checkpoint_consecutive_failures": {"run"},
     "trainerd_checkpoint_bytes": {"run"},
+    "trainerd_checkpoint_rejected_total": {"run", "reason"},
+    "trainerd_checkpoint_last_verification_timestamp_seconds": {"run"},
     "trainerd_checkpoint_on_fallback": {"run"},
     "trainerd_checkpoint_disk_bytes": {"run"},
     "trainerd_checkpoint_disk_free_bytes": {"run"},

@@ -205,7 +205,7 @@ class LauncherService(launcher_pb2_grpc.LauncherServiceServicer):
     async def ReadCheckpoints(  # noqa: N802
         self, request: launcher_pb2.ReadCheckpointsRequest, context: Context
     ) -> launcher_pb2.ReadCheckpointsResponse:
-        """List a run's checkpoints, or verify them."""
+        """List a run's checkpoints, verify them, or adopt one."""
         async with _refusals(context):
             return await self._checkpoints.read(self._trainers.files(request.run), request)
 

@@ -1,4 +1,4 @@
-"""checkpoints: what there is of a run on its host's disk, verified or exported on request."""
+"""checkpoints: what there is of a run on its host's disk, verified, adopted or exported."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from trainerd.clients.session import Session
 
 
 def checkpoints(args: Namespace, session: Session) -> int:
-    """List, verify or export; 1 when a verification has found a damaged one."""
+    """List, verify, adopt or export; 1 when a verification has found a damaged one, or could not
+    read one."""
     if args.export is not None:
         return _export(args, session)
+    if args.adopt is not None:
+        return _adopt(args, session)
     if args.step is not None:
         raise BadInput("--step needs --export: it says which checkpoint is exported")
     with session.client() as client:
@@ -25,7 +28,19 @@ def checkpoints(args: Namespace, session: Session) -> int:
     session.emit(response)
     for line in checkpoint_lines(response.checkpoints):
         session.say(line)
-    return ExitCode.RUN_FAILED if found_damaged(response.checkpoints) else ExitCode.OK
+    failed = args.verify and found_damaged(response.checkpoints)
+    return ExitCode.RUN_FAILED if failed else ExitCode.OK
+
+
+def _adopt(args: Namespace, session: Session) -> int:
+    if args.step is not None:
+        raise BadInput("--step needs --export: --adopt says itself which checkpoint")
+    with session.client() as client:
+        response = client.adopt_checkpoint(args.run, args.adopt)
+    session.emit(response)
+    for line in checkpoint_lines([response.checkpoint]):
+        session.say(line)
+    return ExitCode.OK
 
 
 def _export(args: Namespace, session: Session) -> int:

@@ -15,6 +15,7 @@ from trainerd.daemon.supervision.commands import (
     Stop,
 )
 from trainerd.daemon.supervision.drills import Armed
+from trainerd.daemon.supervision.durability import trains
 from trainerd.daemon.supervision.events import (
     CheckpointRequested,
     FinishReason,
@@ -51,6 +52,9 @@ def submitted(turn: Turn, event: RunSubmitted) -> None:
     """Queue a new run."""
     if event.run in turn.runs:
         turn.ignore(event.run, event, "there is a run of this id")
+        return
+    if event.run in turn.removals:
+        turn.ignore(event.run, event, "the files of a run of this id are still to be removed")
         return
     turn.submitted = order = turn.submitted + 1
     turn.unsettled = True
@@ -117,7 +121,10 @@ def _resume(turn: Turn, run: Run, event: ResumeRequested) -> None:
     if not run.pausing:
         turn.ignore(run.id, event, f"run {run.id} is not paused: it is {run.state.value}")
         return
-    run = turn.put(run._replace(pausing=False))
+    # Whoever resumes it knows what it was paused for: it has its whole time again.
+    run = turn.put(run._replace(pausing=False, unsaved_s=0.0))
+    if run.trainer is not None and run.trainer.trains:
+        trains(turn, run)
     turn.tell(run, Resume())
 
 

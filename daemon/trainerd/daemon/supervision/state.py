@@ -57,6 +57,7 @@ class Trainer(NamedTuple):
     `decision`: about the fault it waits with, or that ends it. `finish`: it said it is done.
     `suspected`: the fault for which we kill it; its exit is then charged to that, not to a signal.
     `killed`: a kill was ordered. `injections`: how many its run had when it was asked for.
+    `trains`: it has begun to, and does not hold.
     """
 
     incarnation: int
@@ -68,6 +69,7 @@ class Trainer(NamedTuple):
     suspected: Fault | None = None
     killed: bool = False
     injections: int = 0
+    trains: bool = False
 
     @property
     def ending(self) -> bool:
@@ -90,7 +92,8 @@ class Trial(NamedTuple):
 
 class Run(NamedTuple):
     """One run. `recoverable_step` -1: none yet. `saves`: checkpoint requests not answered yet.
-    `incidents`: how many were ever kept.
+    `incidents`: how many were ever kept. While a trainer trains, the newest durable checkpoint is
+    as old as `recoverable_at`, or counts as that; otherwise `unsaved_s` seconds of training old.
 
     `pausing`: it is to hold, for the reason `hold`, whichever process trains it. `slot_parts`: what
     each slot is cut into; 0: nothing. `policy_message`: the policy as it was changed last; empty:
@@ -112,6 +115,7 @@ class Run(NamedTuple):
     trained: bool = False
     recoverable_step: int = -1
     recoverable_at: float = 0.0
+    unsaved_s: float = 0.0
     budgets: Budgets = _NO_BUDGETS
     pausing: bool = False
     hold: str = ""

@@ -13,6 +13,7 @@ from trainerd.daemon.supervision.commands import (
     SetPolicy,
     Stop,
 )
+from trainerd.daemon.supervision.durability import holds, is_durable, trains
 from trainerd.daemon.supervision.events import (
     CheckpointSaved,
     DeadlineExpired,
@@ -155,20 +156,22 @@ def _situated(turn: Turn, run: Run, trainer: Trainer, phase: Phase | None, step:
     if run.terminal or run.stopping or run.restarting or trainer.ending:
         return run
     if phase is Phase.STEP:
-        if not run.trained:
-            # Before it trained nothing could be durable: the age begins now.
-            run = turn.put(run._replace(trained=True, recoverable_at=turn.now))
+        if not run.pausing:
+            run = trains(turn, run)
         resumed = run.state is RunState.PAUSED and not run.pausing
         if resumed or run.state in (RunState.STARTING, RunState.RECOVERING):
             run = turn.move(run, RunState.RUNNING, f"training since step {step}")
-    elif phase is Phase.PAUSED and run.pausing and run.state is not RunState.PAUSED:
-        run = turn.move(run, RunState.PAUSED, f"paused at step {step}: {run.hold}")
+    elif phase is Phase.PAUSED and run.pausing:
+        run = holds(turn, run)
+        if run.state is not RunState.PAUSED:
+            run = turn.move(run, RunState.PAUSED, f"paused at step {step}: {run.hold}")
     return run
 
 
 def _held(turn: Turn, run: Run, event: TrainerPaused | TrainerResumed) -> None:
     match event:
         case TrainerPaused() if run.pausing and not (run.terminal or run.stopping):
+            run = holds(turn, run)
             turn.move(run, RunState.PAUSED, f"paused at step {event.step}: {run.hold}")
         case TrainerResumed() if run.state is RunState.PAUSED:
             turn.move(run, RunState.RUNNING, f"resumed at step {event.step}, on request")
@@ -202,15 +205,17 @@ def _saved(turn: Turn, run: Run, event: CheckpointSaved) -> None:
     if trial is not None:
         theirs = trial.budgets.saved()
         trial = trial._replace(budgets=theirs.progressed(event.step) if progress else theirs)
-    turn.put(
+    run = turn.put(
         run._replace(
             saves=saves,
             recoverable_at=turn.now,
+            unsaved_s=0.0,
             recoverable_step=event.step if progress else run.recoverable_step,
             budgets=budgets,
             trial=trial,
         )
     )
+    is_durable(turn, run)
 
 
 def _injected(turn: Turn, run: Run, event: FaultInjected) -> None:
@@ -319,6 +324,7 @@ def _exited(turn: Turn, run: Run, trainer: Trainer, event: TrainerExited) -> Non
     elif trainer.finish is FinishReason.PREEMPTED:
         asked = "the host asked the trainer to go"
         uncharged(turn, run, FaultClass.PREEMPTION, Action.RESTART, asked)
+        run = turn.put(run._replace(unsaved_s=0.0))
         turn.move(run, RunState.QUEUED, "preempted: the host asked the trainer to go; it resumes")
     elif trainer.suspected is not None:
         recover(turn, run, trainer.suspected, stacks=event.stacks)

@@ -55,11 +55,16 @@ from trainerd.daemon.supervision.events.training import (
     TrainerPaused,
     TrainerResumed,
 )
+from trainerd.daemon.supervision.events.verification import (
+    CheckpointsVerified,
+    RejectedCheckpoint,
+)
 
 __all__ = [
     "AnyEvent",
     "CheckpointRequested",
     "CheckpointSaved",
+    "CheckpointsVerified",
     "DaemonEnded",
     "DaemonStarted",
     "DeadlineExpired",
@@ -85,6 +90,7 @@ __all__ = [
     "PolicyChanged",
     "PolicyTrialEnded",
     "Progressed",
+    "RejectedCheckpoint",
     "RequestEvent",
     "RestartRequested",
     "ResumeRequested",
@@ -144,6 +150,6 @@ RequestEvent = (
 HostEvent = (
     DaemonStarted | DaemonEnded | JournalRecovered | LauncherAttached | LauncherLost | FilesRemoved
 )
-Event = TrainerEvent | RequestEvent | HostEvent | RunSubmitted | TimerFired
+Event = TrainerEvent | RequestEvent | HostEvent | RunSubmitted | TimerFired | CheckpointsVerified
 DerivedEvent = DecisionMade | RunStateChanged | EventIgnored
 AnyEvent = Event | DerivedEvent
