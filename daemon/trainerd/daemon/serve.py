@@ -1,8 +1,9 @@
 """`trainerd serve`: puts the parts together, serves until told to end, and ends in order.
 
 SIGTERM and SIGINT flush the journal and end the daemon; the launcher and its trainers go on and
-are adopted by the next daemon. A *private* daemon belongs to the process that started it: when it
-is told to end, or its standard input closes, it stops its runs, then its launcher, then itself.
+are adopted by the next daemon. SIGHUP has it read its configuration again. A *private* daemon
+belongs to the process that started it: when it is told to end, or its standard input closes, it
+stops its runs, then its launcher, then itself.
 """
 
 from __future__ import annotations
@@ -25,18 +26,23 @@ from grpc_reflection.v1alpha import reflection
 
 from trainerd.daemon.calls import CallTimes
 from trainerd.daemon.clock import SystemClock
-from trainerd.daemon.config import Config, checked
+from trainerd.daemon.config import Config, checked, load
 from trainerd.daemon.control import Control
 from trainerd.daemon.deadlines import Deadlines
 from trainerd.daemon.effects import Effects
+from trainerd.daemon.injecting import Permission
 from trainerd.daemon.journal import Journal
 from trainerd.daemon.launcher_link import LauncherLink, LauncherStart, launcher_command
 from trainerd.daemon.links import TrainerLinks
 from trainerd.daemon.metrics import Metrics
 from trainerd.daemon.monitor import Monitor
-from trainerd.daemon.notify import sd_notify, tell_parent
+from trainerd.daemon.narration import narrate
+from trainerd.daemon.notify import tell_parent
+from trainerd.daemon.reloading import Live, Reloading
 from trainerd.daemon.runtime import JournalFullError, Runtime
-from trainerd.daemon.sockets import prepare_socket, take_state_directory
+from trainerd.daemon.sign_of_life import SignOfLife
+from trainerd.daemon.sockets import give_to_group, prepare_socket, take_state_directory
+from trainerd.daemon.status_line import status_line
 from trainerd.daemon.supervision.events import DaemonEnded, DaemonStarted, StopRequested
 from trainerd.daemon.telemetry import Telemetry
 from trainerd.daemon.tokens import Tokens
@@ -45,6 +51,7 @@ from trainerd.daemon.watchers import Watchers
 from trainerd.v1 import control_pb2, control_pb2_grpc, trainer_pb2_grpc
 from trainerd.v1.mailbox import MailboxOverflow
 from trainerd.v1.protocol import SERVER_OPTIONS, SOFTWARE
+from trainerd.v1.service_manager import is_listening, sd_notify, watchdog_s
 
 log = structlog.get_logger()
 
@@ -59,10 +66,15 @@ LAUNCHER_S = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manner:
-    """How this daemon serves: private to its parent or not, and whom it tells that it is ready."""
+    """How this daemon serves: private to its parent or not, and whom it tells that it is ready.
+
+    load: reads the configuration again. live: parts beside the daemon's own that take a new one.
+    """
 
     private: bool = False
     ready_fd: int | None = None
+    load: Callable[[], Config] = lambda: load(None)
+    live: tuple[Live, ...] = ()
 
 
 async def serve(config: Config, manner: Manner) -> None:
@@ -77,6 +89,9 @@ async def serve(config: Config, manner: Manner) -> None:
         journal = Journal(config.daemon.state_directory / "journal.sqlite")
         stack.callback(journal.close)
         daemon = await stack.enter_async_context(running(config, journal, stop))
+        reloading = Reloading(config, manner.load, (*manner.live, *daemon.live))
+        loop.add_signal_handler(signal.SIGHUP, reloading.on_signal)
+        stack.callback(loop.remove_signal_handler, signal.SIGHUP)
         if manner.private:
             stack.callback(_stop_at_end_of_input(loop, stop))
         daemon.announce(manner)
@@ -105,6 +120,8 @@ class Daemon:
         self._launcher = launcher
         self._tasks = tasks
         self.metrics_address = metrics_address
+        self.live: tuple[Live, ...] = ()
+        """The parts that take a new configuration while the daemon serves."""
 
     def announce(self, manner: Manner) -> None:
         """Say that the daemon serves."""
@@ -156,9 +173,11 @@ async def running(config: Config, journal: Journal, stop: asyncio.Event) -> Asyn
     runtime.observe(metrics.show)
     runtime.observe(watchers.record)
     runtime.observe(telemetry.record)
+    runtime.observe(narrate)
 
-    attach_address = prepare_socket(config.daemon.attach_socket, mode=0o750)
-    control_address = prepare_socket(config.daemon.control_socket, mode=0o755)
+    ours = config.daemon
+    attach_address = prepare_socket(ours.attach_socket, mode=0o750, group=ours.attach_group)
+    control_address = prepare_socket(ours.control_socket, mode=0o755, group=ours.control_group)
     tokens = Tokens(config.daemon.state_directory / "token.key")
     links = TrainerLinks(runtime, telemetry, metrics, clock, tokens)
     launcher = LauncherLink(runtime, config.launcher.socket, _launcher_start(config))
@@ -174,6 +193,7 @@ async def running(config: Config, journal: Journal, stop: asyncio.Event) -> Asyn
         attach_address=attach_address,
     )
     runtime.observe(effects.record)
+    permission = Permission(config.injection.allowed)
     tasks: list[asyncio.Task[None]] = []
 
     def begin(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
@@ -192,7 +212,7 @@ async def running(config: Config, journal: Journal, stop: asyncio.Event) -> Asyn
             launcher=launcher,
             clock=clock,
             metrics_address=metrics_address,
-            injection=config.injection.allowed,
+            injection=permission,
         )
         begin(runtime.run(effects), "runtime")
         stack.push_async_callback(runtime.close)
@@ -201,11 +221,30 @@ async def running(config: Config, journal: Journal, stop: asyncio.Event) -> Asyn
         # Before anybody can attach: it says that no link is up.
         await runtime.post(DaemonStarted(version=SOFTWARE, pid=os.getpid()))
         effects.rearm(clock.now())
-        await _serve_trainers(attach_address, links, stack)
-        await _serve_control(control_address, control, metrics, stack)
-        for work, name in ((launcher.run(), "launcher link"), (monitor.run(), "monitor")):
+        await _serve_trainers(attach_address, ours.attach_group, links, stack)
+        await _serve_control(control_address, ours.control_group, control, metrics, stack)
+        works = [(launcher.run(), "launcher link"), (monitor.run(), "monitor")]
+        if is_listening(os.environ):
+            works.append((_sign_of_life(runtime, views, launcher, clock).run(), "sign of life"))
+        for work, name in works:
             stack.push_async_callback(_cancel, begin(work, name))
-        yield Daemon(config, runtime, launcher, tasks, metrics_address)
+        daemon = Daemon(config, runtime, launcher, tasks, metrics_address)
+        daemon.live = (permission.live(),)
+        yield daemon
+
+
+def _sign_of_life(
+    runtime: Runtime, views: Views, launcher: LauncherLink, clock: SystemClock
+) -> SignOfLife:
+    def status() -> str:
+        return status_line(runtime.state, views, now=clock.now(), launcher=launcher.problem)
+
+    return SignOfLife(
+        notify=sd_notify,
+        probe=runtime.probe,
+        status=status,
+        watchdog_s=watchdog_s(os.environ, os.getpid()),
+    )
 
 
 def _end_in_order(runtime: Runtime) -> Callable[..., Coroutine[Any, Any, None]]:
@@ -263,11 +302,11 @@ def _serve_metrics(config: Config, metrics: Metrics, stack: contextlib.AsyncExit
 
 
 async def _serve_trainers(
-    address: str, links: TrainerLinks, stack: contextlib.AsyncExitStack
+    address: str, group: str, links: TrainerLinks, stack: contextlib.AsyncExitStack
 ) -> None:
     server = grpc.aio.server(options=SERVER_OPTIONS)
     trainer_pb2_grpc.add_TrainerServiceServicer_to_server(links, server)
-    _listen(server, address)
+    _listen(server, address, group)
     await server.start()
     stack.push_async_callback(links.settled)
     stack.push_async_callback(server.stop, CLOSE_S)
@@ -276,7 +315,11 @@ async def _serve_trainers(
 
 
 async def _serve_control(
-    address: str, control: Control, metrics: Metrics, stack: contextlib.AsyncExitStack
+    address: str,
+    group: str,
+    control: Control,
+    metrics: Metrics,
+    stack: contextlib.AsyncExitStack,
 ) -> None:
     server = grpc.aio.server(interceptors=[CallTimes(metrics.rpc_s)], options=SERVER_OPTIONS)
     control_pb2_grpc.add_ControlServiceServicer_to_server(control, server)
@@ -286,14 +329,14 @@ async def _serve_control(
     reflection.enable_server_reflection(  # type: ignore[no-untyped-call]
         (name, health.SERVICE_NAME, reflection.SERVICE_NAME), server
     )
-    _listen(server, address)
+    _listen(server, address, group)
     await server.start()
     stack.push_async_callback(server.stop, CLOSE_S)
     await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
     stack.push_async_callback(servicer.enter_graceful_shutdown)
 
 
-def _listen(server: grpc.aio.Server, address: str) -> None:
+def _listen(server: grpc.aio.Server, address: str, group: str) -> None:
     """Bind a Unix socket that its owner and its group may open."""
     # It appears with the process's umask: nobody else may connect before its mode is set.
     mask = os.umask(0o177)
@@ -303,7 +346,9 @@ def _listen(server: grpc.aio.Server, address: str) -> None:
         raise OSError(f"cannot listen at {address}: {error}") from error
     finally:
         os.umask(mask)
-    Path(address.removeprefix("unix:")).chmod(0o660)
+    path = Path(address.removeprefix("unix:"))
+    give_to_group(path, group)
+    path.chmod(0o660)
 
 
 def _stop_at_end_of_input(
