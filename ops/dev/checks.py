@@ -47,7 +47,12 @@ def all_checks(python: Path) -> list[Check]:
     tools = python.parent
     scripts = ROOT / "ops" / "dev"
     sources = [f"{root}/trainerd/{package}" for root, package in tree.PACKAGES.items()]
-    typed = [*sources, "ops/dev", *(path for path in ("ops/demo.py",) if (ROOT / path).exists())]
+    typed = [
+        *sources,
+        "ops/dev",
+        "ops/installation",
+        *(path for path in ("ops/demo.py", "ops/gpu_check.py") if (ROOT / path).exists()),
+    ]
     return [
         Check(name="types", command=(str(tools / "mypy"), *typed)),
         Check(name="import contracts", command=(str(tools / "lint-imports"), "--no-logo")),
@@ -55,6 +60,7 @@ def all_checks(python: Path) -> list[Check]:
         Check(name="protocol", command=(str(python), str(scripts / "buf.py"))),
         Check(name="format", command=(str(tools / "ruff"), "format", "--check", ".")),
         Check(name="lint", command=(str(tools / "ruff"), "check", ".")),
+        Check(name="units", command=(str(python), str(scripts / "units.py"))),
         Check(name="tree", command=(str(python), str(scripts / "tree.py"))),
         Check(
             name="fault table",
