@@ -253,6 +253,7 @@ class LauncherLink:
                 killed_by_launcher=exited.killed_by_launcher,
                 log_tail=exited.log_tail,
                 stacks=exited.stacks,
+                drained=exited.drained,
             )
         )
         self._acknowledged = max(self._acknowledged, record.sequence)

@@ -22,7 +22,10 @@ _log = structlog.get_logger("trainerd.launcher")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exit:
-    """How one trainer process ended. `exit_code` is -1 and `signal` set if a signal ended it."""
+    """How one trainer process ended. `exit_code` is -1 and `signal` set if a signal ended it.
+
+    `drained`: the launcher had asked it to save and go.
+    """
 
     run: str
     incarnation: int
@@ -32,6 +35,7 @@ class Exit:
     killed_by_launcher: bool
     log_tail: str
     stacks: str = ""
+    drained: bool = False
     sequence: int = 0
 
     def to_proto(self) -> launcher_pb2.ExitRecord:
@@ -46,6 +50,7 @@ class Exit:
                 killed_by_launcher=self.killed_by_launcher,
                 log_tail=self.log_tail,
                 stacks=self.stacks,
+                drained=self.drained,
             ),
         )
 

@@ -368,6 +368,7 @@ class Trainers:
                 killed_by_launcher=ended.signal in trainer.child.signals_sent,
                 log_tail=tail(RunFiles.of(self._config.state, live.run).log(live.incarnation)),
                 stacks=trainer.stacks,
+                drained=self._draining,
             )
         )
         del self._live[live.run]

@@ -54,7 +54,10 @@ class TrainerDetached:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerExited:
-    """A trainer process ended: `exit_code`, or -1 and the `signal`."""
+    """A trainer process ended: `exit_code`, or -1 and the `signal`.
+
+    `drained`: while its host was, so that it was asked to save and go.
+    """
 
     run: str
     incarnation: int
@@ -63,6 +66,7 @@ class TrainerExited:
     killed_by_launcher: bool = False
     log_tail: str = ""
     stacks: str = ""
+    drained: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
