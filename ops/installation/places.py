@@ -8,7 +8,7 @@ from pathlib import Path
 SOURCE = Path(__file__).resolve().parents[2]
 """The tree that is installed from."""
 
-UNITS = ("trainerd.service", "trainerd-launcher.service", "trainerd.target")
+UNITS = ("trainerd.target", "trainerd.service", "trainerd-launcher.service")
 CONFIGURATIONS = ("trainerd.toml", "launcher.toml")
 COMMANDS = ("trainerd", "trainerctl")
 """Commands that everybody finds on the path."""

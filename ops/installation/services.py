@@ -66,7 +66,8 @@ def remove(places: Places, work: Work, *, purge: bool) -> None:
         stop = ["systemctl", "--quiet", "disable", *UNITS]
         if any(path.exists() for path in places.system_files()):
             if system_is_up():
-                work.run("stop the services", ["systemctl", "stop", *UNITS])
+                # The launcher first: the daemon hears that its trainers have saved.
+                work.run("stop the services", ["systemctl", "stop", *reversed(UNITS)])
             work.run("disable the services", stop, may_fail=True)
     for path in places.system_files():
         work.remove(path)
