@@ -18,6 +18,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 from bench import (  # noqa: E402
     accumulation,
+    api,
     checkpoints,
     core,
     guard,
@@ -57,15 +58,22 @@ GROUPS: Mapping[str, Callable[[int], list[Figure]]] = {
     "guard-mlp": lambda pairs: guard.cost(mlp(), pairs=pairs, steps=200),
     "guard": lambda pairs: guard.cost(transformer(), pairs=pairs, steps=2),
     "skipping": lambda pairs: skipping.figures(mlp(), pairs=pairs),
+    "operations": lambda pairs: api.figures(pairs=pairs),
 }
 
 
 TABLES: Mapping[str, tuple[str, ...]] = {
     "recovery": ("recovery-mlp", "recovery", "healthy-mlp", "healthy"),
     "checkpoints": ("restore", "blocked", "saving"),
+    "operations": ("operations",),
 }
 """Groups with a table of their own; all others are in `training`."""
-LEAST = {"training": LEAST_PAIRS, "recovery": 20, "checkpoints": LEAST_PAIRS}
+LEAST = {
+    "training": LEAST_PAIRS,
+    "recovery": 20,
+    "checkpoints": LEAST_PAIRS,
+    "operations": LEAST_PAIRS,
+}
 """Fewer pairs, or kills, than this are no result, and the table says so."""
 
 

@@ -98,7 +98,7 @@ def run_loop(
         drill=drill,
         evidence=evidence or NoEvidence(),
     )
-    with _snapshot_store(recovery) as snapshots:
+    with _closing(Feed()) as feed, _snapshot_store(recovery) as snapshots:
         try:
             prepared = prepare(
                 program,
@@ -111,6 +111,7 @@ def run_loop(
                 snapshots=snapshots,
                 executable_directory=recovery.executable_directory,
                 head_start=recovery.head_start,
+                feed=feed,
             )
         except Exception as error:
             fault = classify(error, phase=around.stage.phase, step=0, state_intact=True)
@@ -128,6 +129,7 @@ def run_loop(
             rollback_to=directories,
             snapshots=snapshots,
             recovery=recovery,
+            feed=feed,
         )
     if ending.raised is not None:
         raise ending.raised
@@ -146,15 +148,32 @@ def train(
     rollback_to: Sequence[Path] | None = None,
     snapshots: SnapshotStore | None = None,
     recovery: Recovery | None = None,
+    feed: Feed | None = None,
 ) -> Ending:
     """Run the loop on a prepared program, whose data is closed at the end.
 
     `rollback_to`: where a rollback finds older states, beside `snapshots` and the one there was to
-    begin with; None: there is no rollback.
+    begin with; None: there is no rollback. `feed`: what the program was prepared with, if anything;
+    the caller's.
     """
     recovery = recovery or Recovery()
-    feed = Feed()
-    feed.start(loader(program, prepared), ended=prepared.batches.close)
+    if feed is None:
+        with _closing(Feed()) as own:
+            load = loader(program, prepared.slot_plan, prepared.batches, lambda: prepared.step)
+            own.start(load, ended=prepared.batches.close)
+            return train(
+                program,
+                plan,
+                prepared,
+                around,
+                ledger=ledger,
+                directory=directory,
+                fallback=fallback,
+                rollback_to=rollback_to,
+                snapshots=snapshots,
+                recovery=recovery,
+                feed=own,
+            )
     restored, compiled = prepared.restored, prepared.step
     rewind: Rewind | None = None
     if rollback_to is not None:
@@ -198,17 +217,22 @@ def train(
             crash_every_s=recovery.crash_every_s,
             told=recovery.told,
         )
+    return conduct(
+        work,
+        plan,
+        around,
+        ledger=ledger,
+        directory=directory,
+        fallback=fallback,
+        crash_every_s=recovery.crash_every_s,
+        snapshots=taking,
+    )
+
+
+@contextlib.contextmanager
+def _closing(feed: Feed) -> Iterator[Feed]:
     try:
-        return conduct(
-            work,
-            plan,
-            around,
-            ledger=ledger,
-            directory=directory,
-            fallback=fallback,
-            crash_every_s=recovery.crash_every_s,
-            snapshots=taking,
-        )
+        yield feed
     finally:
         feed.close(_FEED_CLOSE_S)
 

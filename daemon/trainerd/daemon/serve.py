@@ -21,15 +21,16 @@ from typing import Any
 import grpc
 import prometheus_client
 import structlog
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
-from trainerd.daemon.calls import CallTimes
+from trainerd.daemon.api_server import listen
+from trainerd.daemon.calls import defects
 from trainerd.daemon.clock import SystemClock
 from trainerd.daemon.config import Config, checked, load
 from trainerd.daemon.control import Control
+from trainerd.daemon.control_plane import ControlPlane
 from trainerd.daemon.deadlines import Deadlines
 from trainerd.daemon.effects import Effects
+from trainerd.daemon.guarding import Guard
 from trainerd.daemon.injecting import Permission
 from trainerd.daemon.journal import Journal
 from trainerd.daemon.launcher_link import LauncherLink, LauncherStart, launcher_command
@@ -39,18 +40,19 @@ from trainerd.daemon.monitor import Monitor
 from trainerd.daemon.narration import narrate
 from trainerd.daemon.notify import tell_parent
 from trainerd.daemon.reloading import Live, Reloading
+from trainerd.daemon.roles import Peer
 from trainerd.daemon.runtime import JournalFullError, Runtime
 from trainerd.daemon.sign_of_life import SignOfLife
-from trainerd.daemon.sockets import give_to_group, prepare_socket, take_state_directory
+from trainerd.daemon.sockets import prepare_socket, take_state_directory
 from trainerd.daemon.status_line import status_line
 from trainerd.daemon.supervision.events import DaemonEnded, DaemonStarted, StopRequested
 from trainerd.daemon.telemetry import Telemetry
 from trainerd.daemon.tokens import Tokens
 from trainerd.daemon.views import Views
 from trainerd.daemon.watchers import Watchers
-from trainerd.v1 import control_pb2, control_pb2_grpc, trainer_pb2_grpc
+from trainerd.v1 import trainer_pb2_grpc
 from trainerd.v1.mailbox import MailboxOverflow
-from trainerd.v1.protocol import SERVER_OPTIONS, SOFTWARE
+from trainerd.v1.protocol import MAX_MESSAGE_BYTES, SERVER_OPTIONS, SOFTWARE
 from trainerd.v1.service_manager import is_listening, sd_notify, watchdog_s
 
 log = structlog.get_logger()
@@ -62,6 +64,9 @@ DRAIN_S = 330.0
 """Seconds a private daemon gives its runs to save and stop."""
 LAUNCHER_S = 60.0
 """Seconds a private daemon gives its launcher to end."""
+TRAINER_STREAMS = 64
+"""Streams at once on the attach socket; a host has one trainer, and the stream it replaces."""
+_TRAINER = Peer(identity="trainer", roles=frozenset(), transport="unix")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,20 +118,29 @@ class Daemon:
         runtime: Runtime,
         launcher: LauncherLink,
         tasks: list[asyncio.Task[None]],
+        *,
         metrics_address: str,
+        api_address: str,
     ) -> None:
         self._config = config
         self._runtime = runtime
         self._launcher = launcher
         self._tasks = tasks
         self.metrics_address = metrics_address
+        self.api_address = api_address
         self.live: tuple[Live, ...] = ()
         """The parts that take a new configuration while the daemon serves."""
 
     def announce(self, manner: Manner) -> None:
         """Say that the daemon serves."""
         control = f"unix:{self._config.daemon.control_socket}"
-        log.info("daemon_ready", control=control, metrics=self.metrics_address, pid=os.getpid())
+        log.info(
+            "daemon_ready",
+            control=control,
+            api=self.api_address,
+            metrics=self.metrics_address,
+            pid=os.getpid(),
+        )
         sd_notify("READY=1")
         if manner.ready_fd is not None:
             tell_parent(manner.ready_fd, f"READY {control} {self.metrics_address or '-'}")
@@ -163,17 +177,9 @@ async def running(config: Config, journal: Journal, stop: asyncio.Event) -> Asyn
     )
     views = Views(telemetry)
     deadlines = Deadlines(telemetry)
-    runtime.observe(lambda stored, _: views.apply(stored))
-    runtime.observe(deadlines.record)
-    runtime.observe(metrics.count)
-    last = runtime.replay()
-    if last is not None:
-        clock.rebase(last_now=last.now, last_wall=last.wall)
-    metrics.restore(runtime.state, views.saves())
-    runtime.observe(metrics.show)
-    runtime.observe(watchers.record)
-    runtime.observe(telemetry.record)
-    runtime.observe(narrate)
+    _replay(runtime, clock, views, deadlines, metrics)
+    for observer in (metrics.show, watchers.record, telemetry.record, narrate):
+        runtime.observe(observer)
 
     ours = config.daemon
     attach_address = prepare_socket(ours.attach_socket, mode=0o750, group=ours.attach_group)
@@ -213,6 +219,7 @@ async def running(config: Config, journal: Journal, stop: asyncio.Event) -> Asyn
             clock=clock,
             metrics_address=metrics_address,
             injection=permission,
+            limits=config.limits,
         )
         begin(runtime.run(effects), "runtime")
         stack.push_async_callback(runtime.close)
@@ -222,15 +229,38 @@ async def running(config: Config, journal: Journal, stop: asyncio.Event) -> Asyn
         await runtime.post(DaemonStarted(version=SOFTWARE, pid=os.getpid()))
         effects.rearm(clock.now())
         await _serve_trainers(attach_address, ours.attach_group, links, stack)
-        await _serve_control(control_address, ours.control_group, control, metrics, stack)
+        plane = ControlPlane(config, control, metrics, clock)
+        stack.push_async_callback(plane.close, CLOSE_S)
+        api_address = await plane.serve(control_address)
+        runtime.observe(plane.record)
         works = [(launcher.run(), "launcher link"), (monitor.run(), "monitor")]
         if is_listening(os.environ):
             works.append((_sign_of_life(runtime, views, launcher, clock).run(), "sign of life"))
         for work, name in works:
             stack.push_async_callback(_cancel, begin(work, name))
-        daemon = Daemon(config, runtime, launcher, tasks, metrics_address)
-        daemon.live = (permission.live(),)
+        daemon = Daemon(
+            config,
+            runtime,
+            launcher,
+            tasks,
+            metrics_address=metrics_address,
+            api_address=api_address,
+        )
+        daemon.live = (permission.live(), plane.live())
         yield daemon
+
+
+def _replay(
+    runtime: Runtime, clock: SystemClock, views: Views, deadlines: Deadlines, metrics: Metrics
+) -> None:
+    """Fold the journal into what rests on all of it, and go on with its time."""
+    runtime.observe(lambda stored, _: views.apply(stored))
+    runtime.observe(deadlines.record)
+    runtime.observe(metrics.count)
+    last = runtime.replay()
+    if last is not None:
+        clock.rebase(last_now=last.now, last_wall=last.wall)
+    metrics.restore(runtime.state, views.saves())
 
 
 def _sign_of_life(
@@ -304,51 +334,18 @@ def _serve_metrics(config: Config, metrics: Metrics, stack: contextlib.AsyncExit
 async def _serve_trainers(
     address: str, group: str, links: TrainerLinks, stack: contextlib.AsyncExitStack
 ) -> None:
-    server = grpc.aio.server(options=SERVER_OPTIONS)
+    # A trainer runs the user's code: what it sends is not trusted to be a message.
+    guard = Guard(lambda _: _TRAINER, (defects,), request_bytes=MAX_MESSAGE_BYTES)
+    server = grpc.aio.server(
+        interceptors=[guard], options=SERVER_OPTIONS, maximum_concurrent_rpcs=TRAINER_STREAMS
+    )
     trainer_pb2_grpc.add_TrainerServiceServicer_to_server(links, server)
-    _listen(server, address, group)
+    listen(server, address, group=group)
     await server.start()
     stack.push_async_callback(links.settled)
     stack.push_async_callback(server.stop, CLOSE_S)
     # No await between the two: no trainer can attach again.
     stack.callback(links.close)
-
-
-async def _serve_control(
-    address: str,
-    group: str,
-    control: Control,
-    metrics: Metrics,
-    stack: contextlib.AsyncExitStack,
-) -> None:
-    server = grpc.aio.server(interceptors=[CallTimes(metrics.rpc_s)], options=SERVER_OPTIONS)
-    control_pb2_grpc.add_ControlServiceServicer_to_server(control, server)
-    servicer = health.aio.HealthServicer()  # type: ignore[attr-defined]
-    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
-    name = control_pb2.DESCRIPTOR.services_by_name["ControlService"].full_name
-    reflection.enable_server_reflection(  # type: ignore[no-untyped-call]
-        (name, health.SERVICE_NAME, reflection.SERVICE_NAME), server
-    )
-    _listen(server, address, group)
-    await server.start()
-    stack.push_async_callback(server.stop, CLOSE_S)
-    await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
-    stack.push_async_callback(servicer.enter_graceful_shutdown)
-
-
-def _listen(server: grpc.aio.Server, address: str, group: str) -> None:
-    """Bind a Unix socket that its owner and its group may open."""
-    # It appears with the process's umask: nobody else may connect before its mode is set.
-    mask = os.umask(0o177)
-    try:
-        server.add_insecure_port(address)
-    except RuntimeError as error:
-        raise OSError(f"cannot listen at {address}: {error}") from error
-    finally:
-        os.umask(mask)
-    path = Path(address.removeprefix("unix:"))
-    give_to_group(path, group)
-    path.chmod(0o660)
 
 
 def _stop_at_end_of_input(
