@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    # In place of this folder, whose modules would hide packages of the same name.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from soak import fuzz, kills, saves, simulation, storm
 

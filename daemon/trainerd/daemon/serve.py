@@ -47,6 +47,7 @@ from trainerd.daemon.sockets import prepare_socket, take_state_directory
 from trainerd.daemon.status_line import status_line
 from trainerd.daemon.supervision.events import DaemonEnded, DaemonStarted, StopRequested
 from trainerd.daemon.telemetry import Telemetry
+from trainerd.daemon.timesheets import Timesheets
 from trainerd.daemon.tokens import Tokens
 from trainerd.daemon.views import Views
 from trainerd.daemon.watchers import Watchers
@@ -171,13 +172,14 @@ class Daemon:
 async def running(config: Config, journal: Journal, stop: asyncio.Event) -> AsyncIterator[Daemon]:
     """Put the parts together; end them in the reverse order. A part that ends by itself: `stop`."""
     clock, telemetry, watchers = SystemClock(), Telemetry(), Watchers()
-    metrics = Metrics(socket.gethostname())
+    timesheets = Timesheets()
+    metrics = Metrics(socket.gethostname(), lambda run: timesheets.seconds(run, clock.now()))
     runtime = Runtime(
         journal, clock, on_commit=metrics.committed, on_refusal=metrics.journal_refused
     )
-    views = Views(telemetry)
+    views = Views(telemetry, timesheets)
     deadlines = Deadlines(telemetry)
-    _replay(runtime, clock, views, deadlines, metrics)
+    _replay(runtime, clock, views, deadlines, metrics, timesheets=timesheets)
     for observer in (metrics.show, watchers.record, telemetry.record, narrate):
         runtime.observe(observer)
 
@@ -185,7 +187,7 @@ async def running(config: Config, journal: Journal, stop: asyncio.Event) -> Asyn
     attach_address = prepare_socket(ours.attach_socket, mode=0o750, group=ours.attach_group)
     control_address = prepare_socket(ours.control_socket, mode=0o755, group=ours.control_group)
     tokens = Tokens(config.daemon.state_directory / "token.key")
-    links = TrainerLinks(runtime, telemetry, metrics, clock, tokens)
+    links = TrainerLinks(runtime, telemetry, metrics, clock, tokens, timesheets=timesheets)
     launcher = LauncherLink(runtime, config.launcher.socket, _launcher_start(config))
     monitor = Monitor(runtime, telemetry, deadlines, metrics, clock)
     effects = Effects(
@@ -251,7 +253,13 @@ async def running(config: Config, journal: Journal, stop: asyncio.Event) -> Asyn
 
 
 def _replay(
-    runtime: Runtime, clock: SystemClock, views: Views, deadlines: Deadlines, metrics: Metrics
+    runtime: Runtime,
+    clock: SystemClock,
+    views: Views,
+    deadlines: Deadlines,
+    metrics: Metrics,
+    *,
+    timesheets: Timesheets,
 ) -> None:
     """Fold the journal into what rests on all of it, and go on with its time."""
     runtime.observe(lambda stored, _: views.apply(stored))
@@ -260,6 +268,7 @@ def _replay(
     last = runtime.replay()
     if last is not None:
         clock.rebase(last_now=last.now, last_wall=last.wall)
+    timesheets.replayed()
     metrics.restore(runtime.state, views.saves())
 
 

@@ -38,6 +38,7 @@ from trainerd.actors.launcher.runs import RunFiles, checkpoint_places
 from trainerd.actors.launcher.snapshot_places import SnapshotPlaces
 from trainerd.actors.launcher.standby_key import Wanted
 from trainerd.actors.launcher.standbys import Standbys
+from trainerd.actors.launcher.times import taken
 from trainerd.actors.trainer import codes
 from trainerd.v1 import control_pb2, event_pb2, launcher_pb2
 
@@ -362,6 +363,7 @@ class Trainers:
 
     def _leave(self, trainer: Trainer, ended: Ended) -> None:
         live = trainer.live
+        files = self.files(live.run)
         record = self._exits.add(
             Exit(
                 run=live.run,
@@ -370,8 +372,9 @@ class Trainers:
                 exit_code=ended.exit_code,
                 signal=ended.signal,
                 killed_by_launcher=ended.signal in trainer.child.signals_sent,
-                log_tail=tail(RunFiles.of(self._config.state, live.run).log(live.incarnation)),
+                log_tail=tail(files.log(live.incarnation)),
                 stacks=trainer.stacks,
+                times_s=taken(files.times(live.incarnation)),
                 drained=self._draining,
             )
         )
