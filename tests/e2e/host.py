@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -137,8 +138,13 @@ class Host:
         """The launchers' log lines of one event, as their fields."""
         log = self.folder / "launcher" / "launcher.log"
         lines = log.read_text().splitlines() if log.exists() else []
-        every = [dict(word.partition("=")[::2] for word in line.split()) for line in lines]
-        return [fields for fields in every if fields.get("event") == event]
+        # Whatever else the process writes there is no JSON.
+        every = [json.loads(line) for line in lines if line.startswith("{")]
+        return [
+            {key: json.dumps(value).strip('"') for key, value in fields.items()}
+            for fields in every
+            if fields.get("event") == event
+        ]
 
     def stop(self) -> None:
         """End everything; assert that nothing is left."""

@@ -12,7 +12,7 @@ from trainerd.clients.address import Tls, normalised, open_channel
 from trainerd.clients.errors import ApiError
 from trainerd.clients.failures import from_rpc_error
 from trainerd.v1 import control_pb2, control_pb2_grpc, fault_pb2, inject_pb2, run_pb2
-from trainerd.v1.protocol import default_control_address, protocol, refusal
+from trainerd.v1.protocol import client_address, protocol, refusal
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -84,7 +84,7 @@ class Client:
         submit, pause, stop, …); default: 300, or `timeout_s` if that is longer; twice that for a
         replay and for an export, an hour for a verification.
         """
-        self.address = normalised(address or default_control_address())
+        self.address = normalised(address or client_address())
         self._timeout_s = timeout_s
         self._work_timeout_s = max(300.0, timeout_s) if work_timeout_s is None else work_timeout_s
         replay_timeout_s = 2 * max(300.0, timeout_s)

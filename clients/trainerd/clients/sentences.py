@@ -123,7 +123,8 @@ def _attached(event: Event) -> str:
 def _exited(event: Event) -> str:
     exited = event.trainer_exited
     if not exited.signal:
-        return f"trainer {event.incarnation} exited with code {exited.exit_code}"
+        drained = " as its host was drained" if exited.drained else ""
+        return f"trainer {event.incarnation} exited with code {exited.exit_code}{drained}"
     by = "by its launcher " if exited.killed_by_launcher else ""
     return f"trainer {event.incarnation} was killed {by}with {_signal_name(exited.signal)}"
 

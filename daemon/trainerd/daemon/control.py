@@ -22,7 +22,7 @@ from trainerd.daemon.deadlines import Deadlines
 from trainerd.daemon.explaining import explanation
 from trainerd.daemon.finding import find_run
 from trainerd.daemon.host_files import HostFiles
-from trainerd.daemon.injecting import Injecting
+from trainerd.daemon.injecting import Injecting, Permission
 from trainerd.daemon.launcher_link import LauncherLink
 from trainerd.daemon.policies import Policies
 from trainerd.daemon.refusals import refuse
@@ -72,7 +72,7 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         launcher: LauncherLink,
         clock: Clock,
         metrics_address: str,
-        injection: bool,
+        injection: Permission,
         verifying: Verifying,
         limits: LimitsConfig,
     ) -> None:
@@ -86,7 +86,7 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         self._started = clock.now()
         self._changes = Changes(runtime, watchers)
         self._checking = Checking(launcher, watchers, clock)
-        self._injecting = Injecting(runtime, self._changes, allowed=injection)
+        self._injecting = Injecting(runtime, self._changes, injection)
         self._submitting = Submitting(
             runtime, views, self._changes, self._checking, self._injecting, limits=limits
         )

@@ -257,6 +257,7 @@ class LauncherLink:
                 log_tail=exited.log_tail,
                 stacks=exited.stacks,
                 times=activity_times(exited.times),
+                drained=exited.drained,
             )
         )
         self._acknowledged = max(self._acknowledged, record.sequence)

@@ -74,6 +74,17 @@ class _Letter:
             self.answer.set_exception(JournalFullError(problem))
 
 
+@dataclass(frozen=True, slots=True)
+class _Probe:
+    """Asks whether the runtime gets on."""
+
+    answer: asyncio.Future[None]
+
+    def settle(self) -> None:
+        if not self.answer.done():
+            self.answer.set_result(None)
+
+
 @dataclass(slots=True)
 class _Batch:
     """What a group of letters comes to. `answers`: letter, index of its entry, why ignored."""
@@ -123,7 +134,7 @@ class Runtime:
         self._clock = clock
         self._observers: list[Observer] = []
         # None wakes a runtime that has been closed.
-        self._mailbox: asyncio.Queue[_Letter | None] = asyncio.Queue(MAILBOX_LIMIT)
+        self._mailbox: asyncio.Queue[_Letter | _Probe | None] = asyncio.Queue(MAILBOX_LIMIT)
         self._reading = asyncio.Lock()
         self._compactor = Compactor(
             journal, self._reading, every=compact_every, at_start=min(AT_START, compact_every)
@@ -171,6 +182,16 @@ class Runtime:
             raise MailboxOverflow(f"{MAILBOX_LIMIT} events wait, limit {MAILBOX_LIMIT}") from None
         return await answer
 
+    async def probe(self) -> None:
+        """Return when everything that waits now is handled and the journal has answered since.
+
+        Whether it could be written is another matter: a refusal is an answer.
+        """
+        if not self._closed:
+            probe = _Probe(asyncio.get_running_loop().create_future())
+            await self._mailbox.put(probe)
+            await probe.answer
+
     async def history(
         self,
         run: str,
@@ -196,18 +217,27 @@ class Runtime:
     async def run(self, executor: Executor) -> None:
         """Serve the mailbox until closed."""
         letters: list[_Letter] = []
+        probe: _Probe | None = None
         try:
             while not (self._closed and self._mailbox.empty()):
                 self._compactor.consider(self.state, self._sequence)
-                letters = await self._letters()
+                letters, probe = await self._letters()
                 await self._take(letters, executor)
+                if probe is not None:
+                    await self._try_journal()
+                    probe.settle()
         finally:
             self._closed = True
             await self._compactor.close()
+            waiting = [*letters, *([probe] if probe is not None else [])]
             while not self._mailbox.empty():
-                letters += filter(None, [self._mailbox.get_nowait()])
-            for letter in letters:
-                letter.refuse("the daemon is ending")
+                waiting += filter(None, [self._mailbox.get_nowait()])
+            for each in waiting:
+                match each:
+                    case _Letter():
+                        each.refuse("the daemon is ending")
+                    case _Probe():
+                        each.settle()
             self._ended.set()
 
     async def close(self) -> None:
@@ -217,16 +247,25 @@ class Runtime:
             await self._mailbox.put(None)
         await self._ended.wait()
 
-    async def _letters(self) -> list[_Letter]:
-        """At least one letter, or none when the runtime was closed."""
-        letters = []
+    async def _letters(self) -> tuple[list[_Letter], _Probe | None]:
+        """At least one letter, or none when the runtime was closed; a probe that came behind."""
+        letters: list[_Letter] = []
         letter = await self._mailbox.get()
         while letter is not None:
+            if isinstance(letter, _Probe):
+                return letters, letter
             letters.append(letter)
             if len(letters) == BATCH or self._mailbox.empty():
                 break
             letter = self._mailbox.get_nowait()
-        return letters
+        return letters, None
+
+    async def _try_journal(self) -> None:
+        try:
+            async with self._reading:
+                await asyncio.to_thread(self._journal.try_write)
+        except (sqlite3.Error, OSError) as error:
+            log.warning("journal_not_writable", error=str(error))
 
     async def _take(self, letters: Sequence[_Letter], executor: Executor) -> None:
         batch = self._step(letters)

@@ -272,20 +272,22 @@ class TrainerDetached(_message.Message):
     def __init__(self, reason: _Optional[str] = ...) -> None: ...
 
 class TrainerExited(_message.Message):
-    __slots__ = ("exit_code", "signal", "killed_by_launcher", "log_tail", "stacks", "times")
+    __slots__ = ("exit_code", "signal", "killed_by_launcher", "log_tail", "stacks", "times", "drained")
     EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
     SIGNAL_FIELD_NUMBER: _ClassVar[int]
     KILLED_BY_LAUNCHER_FIELD_NUMBER: _ClassVar[int]
     LOG_TAIL_FIELD_NUMBER: _ClassVar[int]
     STACKS_FIELD_NUMBER: _ClassVar[int]
     TIMES_FIELD_NUMBER: _ClassVar[int]
+    DRAINED_FIELD_NUMBER: _ClassVar[int]
     exit_code: int
     signal: int
     killed_by_launcher: bool
     log_tail: str
     stacks: str
     times: _containers.RepeatedCompositeFieldContainer[_timesheet_pb2.ActivityTime]
-    def __init__(self, exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., killed_by_launcher: _Optional[bool] = ..., log_tail: _Optional[str] = ..., stacks: _Optional[str] = ..., times: _Optional[_Iterable[_Union[_timesheet_pb2.ActivityTime, _Mapping]]] = ...) -> None: ...
+    drained: bool
+    def __init__(self, exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., killed_by_launcher: _Optional[bool] = ..., log_tail: _Optional[str] = ..., stacks: _Optional[str] = ..., times: _Optional[_Iterable[_Union[_timesheet_pb2.ActivityTime, _Mapping]]] = ..., drained: _Optional[bool] = ...) -> None: ...
 
 class PhaseEntered(_message.Message):
     __slots__ = ("phase", "step")

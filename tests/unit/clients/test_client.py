@@ -30,7 +30,7 @@ from trainerd.clients.address import normalised
 from trainerd.clients.failures import from_rpc_error
 from trainerd.v1 import control_pb2 as api
 from trainerd.v1 import fault_pb2, inject_pb2, link_pb2, run_pb2
-from trainerd.v1.protocol import default_control_address
+from trainerd.v1.protocol import client_address
 from unit.clients.fake_control import METHODS, FakeControl, a_run, refuse_invalid
 
 CALLS: dict[str, Callable[[Client], object]] = {
@@ -229,7 +229,7 @@ def test_a_stream_ends_quietly_when_it_is_cancelled(fake: FakeControl) -> None:
 
 def test_the_default_address_is_the_protocols_own(monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client()
-    assert client.address == default_control_address()
+    assert client.address == client_address()
     client.close()
 
 

@@ -279,10 +279,12 @@ def test_news_of_a_past_incarnation_changes_no_metric_but_its_own(tmp_path: Path
                 await at.runtime.post(event)
             after = samples(at.metrics)
 
-            assert {name for name in after if after[name] != before.get(name)} == {
+            changed = {name for name in after if after[name] != before.get(name)}
+            # Which of its buckets is the disk's business.
+            assert {each for each in changed if "journal_write_duration" not in each[0]} == {
                 key("stale_events_total", kind=kind)
                 for kind in ("CheckpointSaved", "TrainerExited", "PhaseEntered", "FaultRaised")
-            } | {name for name in after if name[0].startswith("trainerd_journal_write_duration")}
+            }
 
     play(scene)
 

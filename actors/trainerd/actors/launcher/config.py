@@ -17,6 +17,8 @@ from typing import Any
 from trainerd.actors.launcher.programs_config import ProgramsSection, programs_problems
 from trainerd.v1 import protocol
 
+FORMATS = ("auto", "json", "pretty")
+LEVELS = ("debug", "info", "warning", "error")
 PLATFORMS = ("auto", "cpu", "cuda", "rocm", "tpu")
 
 
@@ -61,11 +63,22 @@ class DevicesSection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogSection:
+    """`[log]`: the launcher's own log, on standard error."""
+
+    format: str = "auto"
+    """One of auto, json, pretty. auto: pretty on a terminal, else JSON."""
+    level: str = "info"
+    """One of debug, info, warning, error."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LauncherConfig:
     """The whole configuration, validated."""
 
     launcher: LauncherSection = field(default_factory=LauncherSection)
     devices: DevicesSection = field(default_factory=DevicesSection)
+    log: LogSection = field(default_factory=LogSection)
     programs: ProgramsSection = field(default_factory=ProgramsSection)
 
     @property
@@ -197,6 +210,10 @@ def _violations(config: LauncherConfig) -> list[str]:
         found.append(
             f"devices.platform must be one of {', '.join(PLATFORMS)}, got {devices.platform!r}"
         )
+    if config.log.format not in FORMATS:
+        found.append(f"log.format must be one of {', '.join(FORMATS)}, got {config.log.format!r}")
+    if config.log.level not in LEVELS:
+        found.append(f"log.level must be one of {', '.join(LEVELS)}, got {config.log.level!r}")
     if not 1 <= devices.cpu_count <= 256:
         found.append(f"devices.cpu_count must be 1 to 256, got {devices.cpu_count}")
     indices = devices.visible.split(",")

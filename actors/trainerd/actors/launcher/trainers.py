@@ -375,6 +375,7 @@ class Trainers:
                 log_tail=tail(files.log(live.incarnation)),
                 stacks=trainer.stacks,
                 times_s=taken(files.times(live.incarnation)),
+                drained=self._draining,
             )
         )
         del self._live[live.run]

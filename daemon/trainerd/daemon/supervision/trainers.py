@@ -321,7 +321,7 @@ def _exited(turn: Turn, run: Run, trainer: Trainer, event: TrainerExited) -> Non
         run = turn.put(run._replace(restarting=False))
         run = turn.move(run, RunState.RECOVERING, f"restarted on request; the trainer {how}")
         turn.start_trainer(run)
-    elif trainer.finish is FinishReason.PREEMPTED:
+    elif trainer.finish is FinishReason.PREEMPTED or _went_as_asked(event, trainer):
         asked = "the host asked the trainer to go"
         uncharged(turn, run, FaultClass.PREEMPTION, Action.RESTART, asked)
         run = turn.put(run._replace(unsaved_s=0.0))
@@ -332,6 +332,11 @@ def _exited(turn: Turn, run: Run, trainer: Trainer, event: TrainerExited) -> Non
         restart(turn, run, trainer.decision, f"{run.reason}")
     else:
         recover(turn, run, _crash(event, trainer))
+
+
+def _went_as_asked(event: TrainerExited, trainer: Trainer) -> bool:
+    """Whether it saved and went with its host, and no daemon was there to hear it say so."""
+    return event.drained and event.exit_code == 0 and trainer.finish is None
 
 
 def lost(turn: Turn, run: Run, trainer: Trainer) -> None:
