@@ -26,6 +26,7 @@ from trainerd.daemon.supervision.events import (
     FaultRaised,
     PhaseEntered,
     PolicyChanged,
+    Profiled,
     RolledBack,
     RunSubmitted,
     SlotsFixed,
@@ -59,6 +60,7 @@ Report = (
     | TrainerFinished
     | FaultInjected
     | RolledBack
+    | Profiled
 )
 """What a trainer may report. The rest is for clients, launcher and daemon to say."""
 

@@ -23,6 +23,7 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from trainerd.daemon.ageing import Ageing
 from trainerd.daemon.calls import CallTimes
 from trainerd.daemon.clock import SystemClock
 from trainerd.daemon.config import Config, checked
@@ -203,7 +204,12 @@ async def running(config: Config, journal: Journal, stop: asyncio.Event) -> Asyn
         effects.rearm(clock.now())
         await _serve_trainers(attach_address, links, stack)
         await _serve_control(control_address, control, metrics, stack)
-        for work, name in ((launcher.run(), "launcher link"), (monitor.run(), "monitor")):
+        ageing = Ageing(runtime, views, clock, config.retention)
+        for work, name in (
+            (launcher.run(), "launcher link"),
+            (monitor.run(), "monitor"),
+            (ageing.run(), "ageing"),
+        ):
             stack.push_async_callback(_cancel, begin(work, name))
         yield Daemon(config, runtime, launcher, tasks, metrics_address)
 

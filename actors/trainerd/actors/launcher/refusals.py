@@ -63,6 +63,33 @@ def devices_busy(message: str) -> Refused:
     return Refused(code=grpc.StatusCode.FAILED_PRECONDITION, reason="DEVICES_BUSY", message=message)
 
 
+def invalid_incarnation(incarnation: int) -> Refused:
+    """There is no such number."""
+    return Refused(
+        code=grpc.StatusCode.INVALID_ARGUMENT,
+        reason="INVALID_INCARNATION",
+        message=f"incarnation must be ≥ 1, got {incarnation}",
+    )
+
+
+def stale_incarnation(run: str, incarnation: int, newest: int) -> Refused:
+    """A later one was started already."""
+    return Refused(
+        code=grpc.StatusCode.FAILED_PRECONDITION,
+        reason="STALE_INCARNATION",
+        message=f"incarnation {incarnation} of {run} is past: {newest} was started",
+    )
+
+
+def no_trainer(run: str) -> Refused:
+    """There is no process to ask."""
+    return Refused(
+        code=grpc.StatusCode.FAILED_PRECONDITION,
+        reason="NO_TRAINER",
+        message=f"no trainer of {run} is alive on this host",
+    )
+
+
 def draining() -> Refused:
     """The launcher ends."""
     return Refused(

@@ -29,8 +29,11 @@ from trainerd.actors.launcher.refusals import (
     Refused,
     devices_busy,
     draining,
+    invalid_incarnation,
+    no_trainer,
     not_started,
     refuse_problems,
+    stale_incarnation,
 )
 from trainerd.actors.launcher.runs import RunFiles, checkpoint_places
 from trainerd.actors.launcher.snapshot_places import SnapshotPlaces
@@ -126,11 +129,7 @@ class Trainers:
         run, incarnation = assignment.run, assignment.incarnation
         files = self.files(run)
         if incarnation < 1:
-            raise Refused(
-                code=grpc.StatusCode.INVALID_ARGUMENT,
-                reason="INVALID_INCARNATION",
-                message=f"incarnation must be ≥ 1, got {incarnation}",
-            )
+            raise invalid_incarnation(incarnation)
         async with self._starting:
             newest, started = self._started.get(run, (0, None))
             if newest == incarnation and started is not None:
@@ -171,11 +170,18 @@ class Trainers:
         live = trainer.live
         log = self.files(live.run).log(live.incarnation)
         try:
-            trainer.stacks = await stacks.collect(trainer.child, log, self._children)
+            trainer.stacks = (await stacks.collect(trainer.child, log, self._children)).text()
         except OSError as error:
             _log.warning("stacks_not_collected", run=live.run, error=str(error))
         finally:
             trainer.child.terminate(grace_s)
+
+    async def look_at(self, run: str) -> stacks.Stacks:
+        """Where a run's trainer is; it goes on. Raise `Refused` without one, OSError."""
+        if (trainer := self._live.get(run)) is None:
+            raise no_trainer(run)
+        log = self.files(run).log(trainer.live.incarnation)
+        return await stacks.collect(trainer.child, log, self._children)
 
     async def remove(self, run: str, *, memory_only: bool = False) -> None:
         """Remove a run's files, or its snapshots. Raise `Refused` while a trainer of it lives."""
@@ -230,11 +236,7 @@ class Trainers:
         if self._draining:
             raise draining()
         if incarnation < newest:
-            raise Refused(
-                code=grpc.StatusCode.FAILED_PRECONDITION,
-                reason="STALE_INCARNATION",
-                message=f"incarnation {incarnation} of {run} is past: {newest} was started",
-            )
+            raise stale_incarnation(run, incarnation, newest)
         for other in self._live.values():
             raise devices_busy(
                 f"the devices are held by incarnation {other.live.incarnation} of "
