@@ -38,6 +38,7 @@ from trainerd.actors.stage import Stage
 from trainerd.actors.state import TrainState
 from trainerd.actors.step import Outputs, Settings
 from trainerd.actors.surroundings import Ending, Surroundings
+from trainerd.actors.timesheet import Timesheet
 from trainerd.actors.work import Evaluation, Position, Rewind, Work
 
 _FEED_CLOSE_S = 5.0
@@ -59,6 +60,7 @@ def run_loop(
     devices: Sequence[jax.Device] | None = None,
     recovery: Recovery | None = None,
     evidence: Evidence | None = None,
+    timesheet: Timesheet | None = None,
 ) -> Result:
     """Train `program` as `plan` says, from the newest checkpoint or from the beginning.
 
@@ -70,7 +72,7 @@ def run_loop(
     `reporter.decide`, and never raised.
 
     `recovery`: what the next process is to find on this host, and this one looks for. `evidence`
-    keeps the batches of faults that are asked about.
+    keeps the batches of faults that are asked about; `timesheet` is what the time is booked on.
 
     `reporter` stays beside the program's callbacks, not one of them: it answers for faults, which
     a callback cannot, and hears of phases and saves before and after any callback runs.
@@ -91,7 +93,7 @@ def run_loop(
     around = Surroundings(
         reporter=reporter,
         controls=controls or Controls(),
-        stage=Stage(reporter),
+        stage=Stage(reporter, timesheet, reached_step=recovery.reached_step),
         audience=Audience(callbacks=program.callbacks, faulted=reporter.faulted),
         clock=clock,
         rulebook=rulebook or Rulebook(),

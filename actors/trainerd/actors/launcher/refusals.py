@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import grpc
 from google.protobuf import any_pb2
@@ -81,12 +82,40 @@ def stale_incarnation(run: str, incarnation: int, newest: int) -> Refused:
     )
 
 
+def trainer_alive(run: str, pid: int) -> Refused:
+    """Its files are in use."""
+    return Refused(
+        code=grpc.StatusCode.FAILED_PRECONDITION,
+        reason="TRAINER_ALIVE",
+        message=f"a trainer of {run} (process {pid}) is alive",
+        suggestion="stop the run first",
+    )
+
+
+def not_removed(place: Path, error: OSError) -> Refused:
+    """The disk does not let go of it."""
+    return Refused(
+        code=grpc.StatusCode.INTERNAL,
+        reason="NOT_REMOVED",
+        message=f"{place} could not be removed: {error.strerror or error}",
+    )
+
+
 def no_trainer(run: str) -> Refused:
     """There is no process to ask."""
     return Refused(
         code=grpc.StatusCode.FAILED_PRECONDITION,
         reason="NO_TRAINER",
         message=f"no trainer of {run} is alive on this host",
+    )
+
+
+def changed_meanwhile() -> Refused:
+    """A symlink was turned elsewhere between the check and the start."""
+    return Refused(
+        code=grpc.StatusCode.UNAVAILABLE,
+        reason="PATHS_CHANGED",
+        message="the paths of the run changed between the check and the start",
     )
 
 

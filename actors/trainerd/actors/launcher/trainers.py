@@ -25,20 +25,25 @@ from trainerd.actors.launcher.exits import Exit, ExitStore
 from trainerd.actors.launcher.live import LiveRecord, write_live
 from trainerd.actors.launcher.logs import tail
 from trainerd.actors.launcher.processes import Child, Children, Ended
+from trainerd.actors.launcher.programs import Programs
 from trainerd.actors.launcher.refusals import (
     Refused,
+    changed_meanwhile,
     devices_busy,
     draining,
     invalid_incarnation,
     no_trainer,
+    not_removed,
     not_started,
     refuse_problems,
     stale_incarnation,
+    trainer_alive,
 )
 from trainerd.actors.launcher.runs import RunFiles, checkpoint_places
 from trainerd.actors.launcher.snapshot_places import SnapshotPlaces
 from trainerd.actors.launcher.standby_key import Wanted
 from trainerd.actors.launcher.standbys import Standbys
+from trainerd.actors.launcher.times import taken
 from trainerd.actors.trainer import codes
 from trainerd.v1 import control_pb2, event_pb2, launcher_pb2
 
@@ -97,6 +102,7 @@ class Trainers:
         snapshots: SnapshotPlaces | None = None,
     ) -> None:
         self._config = config
+        self._programs = Programs(config.programs, config.state)
         self._children = children
         self._exits = exits
         self._command = command
@@ -135,6 +141,7 @@ class Trainers:
             if newest == incarnation and started is not None:
                 return started
             self._refuse_if_unfit(run, incarnation, newest)
+            assignment = self._programs.resolved_in(assignment)
             python = interpreter.resolved_python(assignment.spec.trainer)
             variables = self._environment(assignment, python)
             wanted = Wanted.of(
@@ -143,6 +150,8 @@ class Trainers:
             refuse_problems(await self._problems(assignment, wanted))
             if self._draining:
                 raise draining()
+            if not self._programs.unchanged(assignment.spec):
+                raise changed_meanwhile()
             try:
                 return await self._spawn(assignment, files, wanted)
             except devices.DevicesBusy as error:
@@ -188,12 +197,7 @@ class Trainers:
         files = self.files(run)
         async with self._starting:
             if run in self._live:
-                raise Refused(
-                    code=grpc.StatusCode.FAILED_PRECONDITION,
-                    reason="TRAINER_ALIVE",
-                    message=f"a trainer of {run} (process {self._live[run].live.pid}) is alive",
-                    suggestion="stop the run first",
-                )
+                raise trainer_alive(run, self._live[run].live.pid)
             if self._snapshots is not None:
                 self._snapshots.remove(run)
             if memory_only:
@@ -206,11 +210,7 @@ class Trainers:
             except FileNotFoundError:
                 return
             except OSError as error:
-                raise Refused(
-                    code=grpc.StatusCode.INTERNAL,
-                    reason="NOT_REMOVED",
-                    message=f"{files.root} could not be removed: {error.strerror or error}",
-                ) from error
+                raise not_removed(files.root, error) from error
 
     async def drain(self, grace_s: float) -> None:
         """Let every trainer save and exit; SIGKILL after `grace_s`. Starts nothing from now on."""
@@ -256,9 +256,7 @@ class Trainers:
     async def _problems(
         self, assignment: launcher_pb2.Assignment, wanted: Wanted
     ) -> list[control_pb2.Problem]:
-        spec = assignment.spec.trainer
-        problems = environment.environment_problems(spec.env)
-        problems += interpreter.place_problems(spec)
+        problems = self._programs.problems(assignment.spec)
         if problems or self._standbys.fits(wanted):
             return problems  # A standby has shown what there is to know of its interpreter.
         return await interpreter.probe_problems(
@@ -360,6 +358,7 @@ class Trainers:
 
     def _leave(self, trainer: Trainer, ended: Ended) -> None:
         live = trainer.live
+        files = self.files(live.run)
         record = self._exits.add(
             Exit(
                 run=live.run,
@@ -368,8 +367,9 @@ class Trainers:
                 exit_code=ended.exit_code,
                 signal=ended.signal,
                 killed_by_launcher=ended.signal in trainer.child.signals_sent,
-                log_tail=tail(RunFiles.of(self._config.state, live.run).log(live.incarnation)),
+                log_tail=tail(files.log(live.incarnation)),
                 stacks=trainer.stacks,
+                times_s=taken(files.times(live.incarnation)),
             )
         )
         del self._live[live.run]

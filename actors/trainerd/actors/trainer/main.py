@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, NoReturn
 from trainerd.actors.reports import Controls, FinishReason, Phase, Result
 from trainerd.actors.rules import Rulebook
 from trainerd.actors.run_lock import RunBusy, RunLock
-from trainerd.actors.trainer import birth, codes
+from trainerd.actors.timesheet import Timesheet
+from trainerd.actors.timesheet_file import TimesheetFile
+from trainerd.actors.trainer import birth, codes, messages
 from trainerd.actors.trainer.commands import Commands
 from trainerd.actors.trainer.decisions import DecisionSlot
 from trainerd.actors.trainer.drilling import TrainerDrill
@@ -114,6 +116,7 @@ class TrainerProcess:
         self._refused = threading.Event()
         self._decisions = DecisionSlot()
         self._situation = Situation()
+        self._timesheet = timesheet = Timesheet()
         outbox: Outbox[trainer_pb2.AttachRequest] = Outbox()
         self._profiler = Profiler(Path(assignment.run_directory) / "profiles", self._tell_profiled)
         self.history = open_history(
@@ -127,6 +130,7 @@ class TrainerProcess:
             reset_link=self._reset_link,
             history=self.history,
             profiler=self._profiler,
+            timesheet=timesheet,
         )
         self._rulebook = Rulebook(version=assignment.policy_version)
         self._drill = TrainerDrill(self._reporter.announced)
@@ -158,6 +162,8 @@ class TrainerProcess:
             orphan_grace_s=assignment.orphan_grace_s,
             awaited=lambda: self._decisions.awaited,
             telemetry=self._reporter.take_steps,
+            times=lambda: messages.activity_times(timesheet.spent_s()),
+            look=TimesheetFile.of(assignment, timesheet).write,
         )
 
     def begin_early(self) -> None:
@@ -183,6 +189,7 @@ class TrainerProcess:
             recovery=build_recovery(
                 self.assignment, self._reporter.snapshotted, head_start=self._head_start
             ),
+            timesheet=self._timesheet,
         )
         self._profiler.close()
         # Before anybody hears that the run is over: its metrics are all there then.

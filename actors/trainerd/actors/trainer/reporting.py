@@ -19,6 +19,7 @@ from trainerd.actors.reports import (
     StepRecord,
     Verdict,
 )
+from trainerd.actors.timesheet import Activity, Timesheet
 from trainerd.actors.trainer import messages
 from trainerd.actors.trainer.decisions import DecisionSlot
 from trainerd.actors.trainer.profiling import Profiled, Profiler
@@ -59,6 +60,7 @@ class LinkReporter:
         history: History | None = None,
         profiler: Profiler | None = None,
         clock: Callable[[], float] = time.monotonic,
+        timesheet: Timesheet | None = None,
     ) -> None:
         self._outbox = outbox
         self._situation = situation
@@ -70,7 +72,8 @@ class LinkReporter:
         self._clock = clock
         self._history = history or NoHistory()
         self._profiler = profiler
-        self._tally = Tally()
+        self._timesheet = timesheet or Timesheet(clock)
+        self._tally = Tally(self._timesheet)
         self._steps_due_s = clock()
         self.outcome = Outcome.NONE
 
@@ -143,7 +146,8 @@ class LinkReporter:
                 messages.fault_raised(fault, awaits_decision=True, question=question)
             )
         )
-        decision = self._decisions.wait(self._decision_timeout_s)
+        with self._timesheet.within(Activity.DECISION_WAIT):
+            decision = self._decisions.wait(self._decision_timeout_s)
         if decision is None:
             print(f"trainerd: no decision came for: {fault.message}", file=sys.stderr)
             self.outcome = Outcome.PENDING
