@@ -225,6 +225,20 @@ class Host:
             every = [response.event for response in client.list_events(run)]
         return [event for event in every if event.WhichOneof("payload") == kind]
 
+    def steps(self, run: str) -> list[run_pb2.StepMetrics]:
+        """The run's step metrics, by step."""
+        every: list[run_pb2.StepMetrics] = []
+        token = ""
+        with self.client() as client:
+            while True:
+                # Small pages, so that there are some.
+                page = client.list_step_metrics(run, page_size=128, page_token=token)
+                every += page.steps
+                token = page.next_page_token
+                if not token:
+                    assert not page.lost
+                    return every
+
     def metric(self, name: str, **labels: str) -> float | None:
         """The value of the first series with these labels (`class_` for `class`) on /metrics."""
         return next(iter(self._samples(name, **labels)), ({}, None))[1]

@@ -27,6 +27,7 @@ from trainerd.daemon.supervision.events import (
     FaultRaised,
     PhaseEntered,
     PolicyChanged,
+    Profiled,
     RolledBack,
     RunSubmitted,
     SlotsFixed,
@@ -60,6 +61,7 @@ Report = (
     | TrainerFinished
     | FaultInjected
     | RolledBack
+    | Profiled
 )
 """What a trainer may report. The rest is for clients, launcher and daemon to say."""
 

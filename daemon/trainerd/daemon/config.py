@@ -105,6 +105,19 @@ class InjectionConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionConfig:
+    """`[retention]`: whether ended runs age out, with all their files, checkpoints included.
+
+    Then one is deleted that ended more than `keep_days` days ago, unless it is among the newest
+    `keep_runs` ended ones, or another run began with its state.
+    """
+
+    enabled: bool = False
+    keep_runs: int = 100
+    keep_days: int = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """The whole configuration."""
 
@@ -113,6 +126,7 @@ class Config:
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     log: LogConfig = field(default_factory=LogConfig)
     injection: InjectionConfig = field(default_factory=InjectionConfig)
+    retention: RetentionConfig = field(default_factory=RetentionConfig)
     api: ApiConfig = field(default_factory=ApiConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     audit: AuditConfig = field(default_factory=AuditConfig)
@@ -179,6 +193,9 @@ def _impossible(config: Config) -> list[str]:
         problems.append(f'log.format must be "auto", "json" or "pretty", got "{config.log.format}"')
     if config.log.file and not Path(config.log.file).is_absolute():
         problems.append(f'log.file must be an absolute path or "", got "{config.log.file}"')
+    for name in ("keep_runs", "keep_days"):
+        if (value := getattr(config.retention, name)) < 0:
+            problems.append(f"retention.{name} must be ≥ 0, got {value}")
     levels = ("debug", "info", "warning", "error")
     if config.log.level not in levels:
         problems.append(f'log.level must be one of {", ".join(levels)}, got "{config.log.level}"')

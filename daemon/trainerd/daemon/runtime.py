@@ -31,6 +31,7 @@ from trainerd.daemon.journal import Entry, Journal, Stored
 from trainerd.daemon.supervision.commands import Command, Record
 from trainerd.daemon.supervision.events import AnyEvent, Event, JournalRecovered
 from trainerd.daemon.supervision.state import State
+from trainerd.daemon.whole_calls import to_its_end
 from trainerd.v1.mailbox import MAILBOX_LIMIT, Inbox, MailboxOverflow
 
 log = structlog.get_logger()
@@ -146,6 +147,11 @@ class Runtime:
         self._closed = False
         self._ended = asyncio.Event()
 
+    @property
+    def sequence(self) -> int:
+        """The newest record that is journalled and acted on."""
+        return self._sequence
+
     def observe(self, observer: Observer) -> None:
         """Call this for every record, on replay and when it is journalled."""
         self._observers.append(observer)
@@ -206,7 +212,7 @@ class Runtime:
         `kinds`: only records of these kinds; empty: of every kind.
         """
         async with self._reading:
-            return await asyncio.to_thread(
+            return await to_its_end(
                 lambda: list(
                     self._journal.read(
                         run=run, after=after, limit=limit, kinds=kinds, newest_first=newest_first
@@ -274,7 +280,7 @@ class Runtime:
             try:
                 async with self._reading:
                     began = time.monotonic()
-                    sequences = await asyncio.to_thread(self._journal.append, batch.entries)
+                    sequences = await to_its_end(lambda: self._journal.append(batch.entries))
                     self._on_commit(time.monotonic() - began)
             except (sqlite3.Error, OSError) as error:
                 log.error("journal_write_failed", error=str(error), events=len(letters))

@@ -22,6 +22,7 @@ import grpc
 import prometheus_client
 import structlog
 
+from trainerd.daemon.ageing import Ageing
 from trainerd.daemon.api_server import listen
 from trainerd.daemon.calls import defects
 from trainerd.daemon.clock import SystemClock
@@ -240,10 +241,12 @@ async def running(config: Config, journal: Journal, stop: asyncio.Event) -> Asyn
         stack.push_async_callback(plane.close, CLOSE_S)
         api_address = await plane.serve(control_address)
         runtime.observe(plane.record)
+        ageing = Ageing(runtime, views, clock, config.retention)
         works = [
             (launcher.run(), "launcher link"),
             (monitor.run(), "monitor"),
             (scrubber.run(), "scrubber"),
+            (ageing.run(), "ageing"),
         ]
         if is_listening(os.environ):
             works.append((_sign_of_life(runtime, views, launcher, clock).run(), "sign of life"))

@@ -19,6 +19,7 @@ from trainerd.v1 import protocol
 
 FORMATS = ("auto", "json", "pretty")
 LEVELS = ("debug", "info", "warning", "error")
+LEAST_LOG_BYTES = 65_536
 PLATFORMS = ("auto", "cpu", "cuda", "rocm", "tpu")
 
 
@@ -73,12 +74,23 @@ class LogSection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogsSection:
+    """`[logs]`: how much is kept of what programs print; the oldest goes first."""
+
+    trainer_bytes: int = 64 * 1024 * 1024
+    """Of one trainer. ≥ 65,536."""
+    run_bytes: int = 512 * 1024 * 1024
+    """Of all trainers of a run together. ≥ trainer_bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LauncherConfig:
     """The whole configuration, validated."""
 
     launcher: LauncherSection = field(default_factory=LauncherSection)
     devices: DevicesSection = field(default_factory=DevicesSection)
     log: LogSection = field(default_factory=LogSection)
+    logs: LogsSection = field(default_factory=LogsSection)
     programs: ProgramsSection = field(default_factory=ProgramsSection)
 
     @property
@@ -206,6 +218,15 @@ def _violations(config: LauncherConfig) -> list[str]:
         value = getattr(launcher, name)
         if not (math.isfinite(value) and value > 0):
             found.append(f"launcher.{name} must be a finite number > 0, got {value}")
+    if config.logs.trainer_bytes < LEAST_LOG_BYTES:
+        found.append(
+            f"logs.trainer_bytes must be ≥ {LEAST_LOG_BYTES}, got {config.logs.trainer_bytes}"
+        )
+    if config.logs.run_bytes < config.logs.trainer_bytes:
+        found.append(
+            f"logs.run_bytes must be ≥ logs.trainer_bytes, {config.logs.trainer_bytes}, "
+            f"got {config.logs.run_bytes}"
+        )
     if devices.platform not in PLATFORMS:
         found.append(
             f"devices.platform must be one of {', '.join(PLATFORMS)}, got {devices.platform!r}"

@@ -23,6 +23,7 @@ from trainerd.actors.launcher.checks import Checks
 from trainerd.actors.launcher.config import LauncherConfig
 from trainerd.actors.launcher.exits import ExitStore
 from trainerd.actors.launcher.live import bury_the_dead
+from trainerd.actors.launcher.log_keeping import LogKeeper
 from trainerd.actors.launcher.processes import Children
 from trainerd.actors.launcher.replays import Replays
 from trainerd.actors.launcher.runs import RunFiles
@@ -30,6 +31,7 @@ from trainerd.actors.launcher.service import LauncherService
 from trainerd.actors.launcher.snapshot_places import SnapshotPlaces
 from trainerd.actors.launcher.standby_key import Wanted
 from trainerd.actors.launcher.standbys import Standbys
+from trainerd.actors.launcher.step_metrics import rescue_steps
 from trainerd.actors.launcher.trainers import TrainerCommand, Trainers, trainer_command
 from trainerd.v1 import launcher_pb2, launcher_pb2_grpc, protocol, service_manager
 
@@ -85,7 +87,14 @@ async def serve(config: LauncherConfig, *, command: TrainerCommand = trainer_com
             replays=replays,
             checkpoints=checkpoints,
         )
+        keeper = LogKeeper(
+            config.state,
+            lambda: ((each.run, each.incarnation) for each in trainers.situation()),
+            most_bytes=config.logs.trainer_bytes,
+            run_bytes=config.logs.run_bytes,
+        )
         server = await _listen(config, service)
+        keeping = asyncio.create_task(keeper.run())
         _log.info(
             "launcher_ready",
             socket=str(config.socket),
@@ -103,6 +112,8 @@ async def serve(config: LauncherConfig, *, command: TrainerCommand = trainer_com
         replays.kill()
         checkpoints.kill()
         await trainers.drain(config.launcher.grace_s)
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
         await asyncio.to_thread(snapshots.close, trainers.unsaved)
         service.end()
         await server.stop(grace=1.0)
@@ -128,7 +139,9 @@ def _tell_systemd(state: str) -> None:
 def _snapshot_places(config: LauncherConfig) -> SnapshotPlaces:
     loop = asyncio.get_running_loop()
     places = SnapshotPlaces(
-        config.state, run_in_background=lambda work: loop.run_in_executor(None, work)
+        config.state,
+        run_in_background=lambda work: loop.run_in_executor(None, work),
+        before_removal=lambda run, place: rescue_steps(config.state, run, place),
     )
     places.sweep(lambda run: RunFiles.of(config.state, run).root.is_dir())
     return places
