@@ -16,6 +16,7 @@ import jax
 
 from trainerd.actors import control
 from trainerd.actors.accounting import Account
+from trainerd.actors.awaiting import Awaiting
 from trainerd.actors.boundary import Boundary, Wishes, agreed
 from trainerd.actors.delegation import Incident
 from trainerd.actors.digest import state_digest
@@ -36,9 +37,9 @@ from trainerd.actors.snapshotting import Snapshotting
 from trainerd.actors.spoiling import spoilt
 from trainerd.actors.state_access import PipelineAccess
 from trainerd.actors.surroundings import Ending, Surroundings
+from trainerd.actors.timesheet import Activity
 from trainerd.actors.work import EpochEnded, Work
 
-_SLICE_S = 0.5
 _OVER = (FinishReason.COMPLETED, FinishReason.DATA_ENDED)
 _HARMLESS = (FaultClass.STEP_EXCEPTION, FaultClass.DATA_ERROR)
 """What ends a loop and says nothing against its state, where that is whole."""
@@ -63,6 +64,7 @@ class Loop:
         self._snapshots = snapshots
         self._stage, self._clock = around.stage, around.clock
         self._pipeline = Pipeline(work.step, work.state, around.clock)
+        self._awaiting = Awaiting(work.supply, self._pipeline, self._stage)
         self._access = PipelineAccess(self._pipeline, around.audience.faulted)
         self._hooks = Hooks(around.audience, self._access, around.controls)
         self._mishaps = Mishaps(
@@ -177,9 +179,11 @@ class Loop:
         if self._evaluator.due(step):
             self._evaluator.run(self._pipeline.state, step)
         if wishes.save or self._saver.due(step):
-            self._saver.save(self._pipeline.state, self._account)
+            with self._stage.within(Activity.CHECKPOINT_BLOCKED):
+                self._saver.save(self._pipeline.state, self._account)
         if self._snapshots.due(step):
-            self._snapshots.take(self._pipeline.state, self._account)
+            with self._stage.within(Activity.SNAPSHOT):
+                self._snapshots.take(self._pipeline.state, self._account)
         if step >= self._plan.steps:
             return FinishReason.COMPLETED
         if self._data_ended:
@@ -276,7 +280,7 @@ class Loop:
 
     def _take(self, batch: int) -> Loaded | None:
         while True:
-            loaded = self._work.supply.take(batch, _SLICE_S)
+            loaded = self._awaiting.take(batch)
             if loaded is not None:
                 return loaded
             asked = self._boundary.asked()

@@ -38,6 +38,7 @@ from trainerd.actors.stage import Stage
 from trainerd.actors.state import TrainState
 from trainerd.actors.step import Outputs, Settings
 from trainerd.actors.surroundings import Ending, Surroundings
+from trainerd.actors.timesheet import Timesheet
 from trainerd.actors.work import Evaluation, Position, Rewind, Work
 
 _FEED_CLOSE_S = 5.0
@@ -59,6 +60,7 @@ def run_loop(
     devices: Sequence[jax.Device] | None = None,
     recovery: Recovery | None = None,
     evidence: Evidence | None = None,
+    timesheet: Timesheet | None = None,
 ) -> Result:
     """Train `program` as `plan` says, from the newest checkpoint or from the beginning.
 
@@ -70,7 +72,7 @@ def run_loop(
     `reporter.decide`, and never raised.
 
     `recovery`: what the next process is to find on this host, and this one looks for. `evidence`
-    keeps the batches of faults that are asked about.
+    keeps the batches of faults that are asked about; `timesheet` is what the time is booked on.
 
     `reporter` stays beside the program's callbacks, not one of them: it answers for faults, which
     a callback cannot, and hears of phases and saves before and after any callback runs.
@@ -91,14 +93,14 @@ def run_loop(
     around = Surroundings(
         reporter=reporter,
         controls=controls or Controls(),
-        stage=Stage(reporter),
+        stage=Stage(reporter, timesheet, reached_step=recovery.reached_step),
         audience=Audience(callbacks=program.callbacks, faulted=reporter.faulted),
         clock=clock,
         rulebook=rulebook or Rulebook(),
         drill=drill,
         evidence=evidence or NoEvidence(),
     )
-    with _snapshot_store(recovery) as snapshots:
+    with _closing(Feed()) as feed, _snapshot_store(recovery) as snapshots:
         try:
             prepared = prepare(
                 program,
@@ -111,6 +113,7 @@ def run_loop(
                 snapshots=snapshots,
                 executable_directory=recovery.executable_directory,
                 head_start=recovery.head_start,
+                feed=feed,
             )
         except Exception as error:
             fault = classify(error, phase=around.stage.phase, step=0, state_intact=True)
@@ -128,6 +131,7 @@ def run_loop(
             rollback_to=directories,
             snapshots=snapshots,
             recovery=recovery,
+            feed=feed,
         )
     if ending.raised is not None:
         raise ending.raised
@@ -146,15 +150,32 @@ def train(
     rollback_to: Sequence[Path] | None = None,
     snapshots: SnapshotStore | None = None,
     recovery: Recovery | None = None,
+    feed: Feed | None = None,
 ) -> Ending:
     """Run the loop on a prepared program, whose data is closed at the end.
 
     `rollback_to`: where a rollback finds older states, beside `snapshots` and the one there was to
-    begin with; None: there is no rollback.
+    begin with; None: there is no rollback. `feed`: what the program was prepared with, if anything;
+    the caller's.
     """
     recovery = recovery or Recovery()
-    feed = Feed()
-    feed.start(loader(program, prepared), ended=prepared.batches.close)
+    if feed is None:
+        with _closing(Feed()) as own:
+            load = loader(program, prepared.slot_plan, prepared.batches, lambda: prepared.step)
+            own.start(load, ended=prepared.batches.close)
+            return train(
+                program,
+                plan,
+                prepared,
+                around,
+                ledger=ledger,
+                directory=directory,
+                fallback=fallback,
+                rollback_to=rollback_to,
+                snapshots=snapshots,
+                recovery=recovery,
+                feed=own,
+            )
     restored, compiled = prepared.restored, prepared.step
     rewind: Rewind | None = None
     if rollback_to is not None:
@@ -198,17 +219,22 @@ def train(
             crash_every_s=recovery.crash_every_s,
             told=recovery.told,
         )
+    return conduct(
+        work,
+        plan,
+        around,
+        ledger=ledger,
+        directory=directory,
+        fallback=fallback,
+        crash_every_s=recovery.crash_every_s,
+        snapshots=taking,
+    )
+
+
+@contextlib.contextmanager
+def _closing(feed: Feed) -> Iterator[Feed]:
     try:
-        return conduct(
-            work,
-            plan,
-            around,
-            ledger=ledger,
-            directory=directory,
-            fallback=fallback,
-            crash_every_s=recovery.crash_every_s,
-            snapshots=taking,
-        )
+        yield feed
     finally:
         feed.close(_FEED_CLOSE_S)
 

@@ -25,6 +25,7 @@ from trainerd.actors.reports import (
     Result,
 )
 from trainerd.actors.rules import Rulebook
+from trainerd.actors.timesheet import Timesheet
 from trainerd.actors.traceback_text import user_traceback
 from trainerd.actors.trainer import module_path
 from trainerd.actors.trainer.plans import build_plan, ledger_entries
@@ -42,13 +43,16 @@ def train(
     rulebook: Rulebook | None = None,
     drill: Drill | None = None,
     recovery: Recovery | None = None,
+    timesheet: Timesheet | None = None,
 ) -> Result:
     """Train as assigned. The user's mistakes are faults that the supervisor decides on.
 
     Where `recovery` brings no head start one is made as soon as the program's module is imported.
     """
     try:
-        result = _train(assignment, reporter, controls, rulebook, drill, recovery or Recovery())
+        result = _train(
+            assignment, reporter, controls, rulebook, drill, recovery or Recovery(), timesheet
+        )
         if result.reason is not FinishReason.DATA_ENDED:
             return result
         reporter.decide(_data_ended(result, assignment.spec.train.steps))
@@ -79,6 +83,7 @@ def _train(  # noqa: PLR0917
     rulebook: Rulebook | None,
     drill: Drill | None,
     recovery: Recovery,
+    timesheet: Timesheet | None,
 ) -> Result:
     spec = assignment.spec
     try:
@@ -107,6 +112,7 @@ def _train(  # noqa: PLR0917
             drill=drill,
             recovery=recovery,
             evidence=_evidence(assignment.run_directory),
+            timesheet=timesheet,
         )
     finally:
         if recovery.head_start is not None:
