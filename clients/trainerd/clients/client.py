@@ -295,13 +295,32 @@ class Client:
         return self._call(self._stub.InjectFault, request)
 
     def read_run_log(
-        self, run: str, *, incarnation: int = 0, offset: int = 0, max_bytes: int = 0
+        self,
+        run: str,
+        *,
+        incarnation: int = 0,
+        offset: int = 0,
+        max_bytes: int = 0,
+        host: str = "",
     ) -> control_pb2.ReadRunLogResponse:
         """A part of a run's log; see `ReadRunLogRequest`."""
         request = control_pb2.ReadRunLogRequest(
-            run=run, incarnation=incarnation, offset=offset, max_bytes=max_bytes
+            run=run, incarnation=incarnation, offset=offset, max_bytes=max_bytes, host=host
         )
         return self._call(self._stub.ReadRunLog, request)
+
+    def list_hosts(self) -> control_pb2.ListHostsResponse:
+        """The hosts of the cluster; without one this host."""
+        return self._call(self._stub.ListHosts, control_pb2.ListHostsRequest())
+
+    def drain_host(self, host: str, *, no_wait: bool = False) -> control_pb2.DrainHostResponse:
+        """Have a host's trainers save and end; answers when they are gone."""
+        request = control_pb2.DrainHostRequest(host=host, no_wait=no_wait)
+        return self._work(self._stub.DrainHost, request, "the host is being drained")
+
+    def undrain_host(self, host: str) -> control_pb2.UndrainHostResponse:
+        """Let a host have trainers again."""
+        return self._call(self._stub.UndrainHost, control_pb2.UndrainHostRequest(host=host))
 
     def _greet(self) -> None:
         if not self._greeted:

@@ -24,9 +24,11 @@ class LogReader:
         incarnation: int,
         follow: bool,
         sleep: Callable[[float], None],
+        host: str = "",
     ) -> None:
         """`incarnation` 0: the newest. `follow`: wait for more until no more can come."""
         self._client = client
+        self._host = host
         self._run = run
         self._incarnation = incarnation
         self._newer_too = incarnation == 0
@@ -61,7 +63,7 @@ class LogReader:
     def _read(self, offset: int) -> control_pb2.ReadRunLogResponse:
         try:
             return self._client.read_run_log(
-                self._run, incarnation=self._incarnation, offset=offset
+                self._run, incarnation=self._incarnation, offset=offset, host=self._host
             )
         except NotFound:
             if not self._follow:

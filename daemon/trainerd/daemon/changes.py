@@ -9,7 +9,13 @@ import grpc
 
 from trainerd.daemon.refusals import refuse
 from trainerd.daemon.runtime import JournalFullError, Runtime
-from trainerd.daemon.supervision.events import RequestEvent, RunState, RunSubmitted
+from trainerd.daemon.supervision.events import (
+    HostDrained,
+    HostUndrained,
+    RequestEvent,
+    RunState,
+    RunSubmitted,
+)
 from trainerd.daemon.supervision.state import Run
 from trainerd.daemon.watchers import Watcher, Watchers
 from trainerd.v1 import event_pb2
@@ -25,7 +31,9 @@ class Changes:
         self._runtime = runtime
         self._watchers = watchers
 
-    async def request(self, context: _Context, event: RequestEvent) -> None:
+    async def request(
+        self, context: _Context, event: RequestEvent | HostDrained | HostUndrained
+    ) -> None:
         """Have a request journalled and acted on; refuse what the supervisor ignores."""
         ignored = await self.post(context, event)
         if ignored is not None:
@@ -33,7 +41,11 @@ class Changes:
                 context, grpc.StatusCode.FAILED_PRECONDITION, "REFUSED_IN_THIS_STATE", ignored
             )
 
-    async def post(self, context: _Context, event: RequestEvent | RunSubmitted) -> str | None:
+    async def post(
+        self,
+        context: _Context,
+        event: RequestEvent | RunSubmitted | HostDrained | HostUndrained,
+    ) -> str | None:
         """Have an event journalled; return why it was ignored, or None."""
         try:
             return (await self._runtime.post(event)).ignored
@@ -50,6 +62,13 @@ class Changes:
             while not done(self._runtime.state.runs.get(run)):
                 if context.done():
                     return
+                await watcher.wait(1.0)
+                watcher.take()
+
+    async def until_state(self, context: _Context, done: Callable[[], bool]) -> None:
+        """Wait until it is so; the caller's deadline ends the wait."""
+        with self._watchers.watch() as watcher:
+            while not done() and not context.done():
                 await watcher.wait(1.0)
                 watcher.take()
 

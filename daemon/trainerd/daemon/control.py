@@ -18,12 +18,15 @@ from trainerd.daemon.api_config import LimitsConfig
 from trainerd.daemon.changes import Changes
 from trainerd.daemon.checking import Checking
 from trainerd.daemon.clock import Clock
+from trainerd.daemon.cluster.facts import HostFacts
+from trainerd.daemon.cluster.hosts import Hosts
 from trainerd.daemon.deadlines import Deadlines
 from trainerd.daemon.explaining import explanation
 from trainerd.daemon.finding import find_run
 from trainerd.daemon.host_files import HostFiles
 from trainerd.daemon.injecting import Injecting
 from trainerd.daemon.launcher_link import LauncherLink
+from trainerd.daemon.launchers import Launchers
 from trainerd.daemon.policies import Policies
 from trainerd.daemon.refusals import refuse
 from trainerd.daemon.replaying import Replaying
@@ -69,10 +72,13 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         watchers: Watchers,
         deadlines: Deadlines,
         launcher: LauncherLink,
+        launchers: Launchers,
         clock: Clock,
         metrics_address: str,
         injection: bool,
         limits: LimitsConfig,
+        facts: HostFacts,
+        most_hosts: int,
     ) -> None:
         self._runtime = runtime
         self._views = views
@@ -83,15 +89,16 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         self._metrics_address = metrics_address
         self._started = clock.now()
         self._changes = Changes(runtime, watchers)
-        self._checking = Checking(launcher, watchers, clock)
+        self._checking = Checking(launchers, watchers, clock, most_hosts=most_hosts)
         self._injecting = Injecting(runtime, self._changes, allowed=injection)
         self._submitting = Submitting(
             runtime, views, self._changes, self._checking, self._injecting, limits=limits
         )
         self._policies = Policies(runtime, views, self._changes)
-        self._replaying = Replaying(views, launcher)
-        self._files = HostFiles(launcher)
-        self._checkpoints = StoredCheckpoints(views, launcher)
+        self._replaying = Replaying(views, launchers)
+        self._files = HostFiles(launchers)
+        self._checkpoints = StoredCheckpoints(views, launchers)
+        self._hosts = Hosts(runtime, self._changes, facts)
 
     async def GetDaemon(  # noqa: N802
         self, request: control_pb2.GetDaemonRequest, context: _Context
@@ -160,10 +167,8 @@ class Control(control_pb2_grpc.ControlServiceServicer):
     ) -> control_pb2.DeleteRunResponse:
         """See control.proto."""
         run = await self._find(context, request.run)
-        if run.terminal and run.trainer is not None:
-            await self._changes.until(
-                context, run.id, lambda now: now is None or now.trainer is None
-            )
+        if run.terminal and run.members:
+            await self._changes.until(context, run.id, lambda now: now is None or not now.members)
         await self._changes.request(context, RunDeleted(run=run.id))
         return control_pb2.DeleteRunResponse()
 
@@ -281,7 +286,7 @@ class Control(control_pb2_grpc.ControlServiceServicer):
             while True:
                 watcher.take()
                 known = self._runtime.state.runs.get(run)
-                ended = known is None or (known.terminal and known.trainer is None)
+                ended = known is None or (known.over)
                 while page := await self._runtime.history(run, after, EVENT_PAGE):
                     for stored in page:
                         yield control_pb2.ListEventsResponse(event=stored.message)
@@ -303,14 +308,14 @@ class Control(control_pb2_grpc.ControlServiceServicer):
     ) -> control_pb2.ListIncidentsResponse:
         """See control.proto."""
         run = await self._find(context, request.run)
-        return await self._files.incidents(context, run.id)
+        return await self._files.incidents(context, run)
 
     async def GetIncident(  # noqa: N802
         self, request: control_pb2.GetIncidentRequest, context: _Context
     ) -> control_pb2.GetIncidentResponse:
         """See control.proto."""
         run = await self._find(context, request.run)
-        return await self._files.incident(context, run.id, request.number)
+        return await self._files.incident(context, run, request.number)
 
     async def ReplayRunIncident(  # noqa: N802
         self, request: control_pb2.ReplayRunIncidentRequest, context: _Context
@@ -351,7 +356,27 @@ class Control(control_pb2_grpc.ControlServiceServicer):
     ) -> control_pb2.ReadRunLogResponse:
         """See control.proto."""
         run = await self._find(context, request.run)
-        return await self._files.log(context, run.id, request)
+        return await self._files.log(context, run, request)
+
+    async def ListHosts(  # noqa: N802
+        self,
+        request: control_pb2.ListHostsRequest,  # noqa: ARG002
+        context: _Context,  # noqa: ARG002
+    ) -> control_pb2.ListHostsResponse:
+        """See control.proto."""
+        return self._hosts.list()
+
+    async def DrainHost(  # noqa: N802
+        self, request: control_pb2.DrainHostRequest, context: _Context
+    ) -> control_pb2.DrainHostResponse:
+        """See control.proto."""
+        return await self._hosts.drain(context, request)
+
+    async def UndrainHost(  # noqa: N802
+        self, request: control_pb2.UndrainHostRequest, context: _Context
+    ) -> control_pb2.UndrainHostResponse:
+        """See control.proto."""
+        return await self._hosts.undrain(context, request)
 
     def _view(self, run: Run) -> run_pb2.Run:
         return self._views.snapshot(run, self._clock.now())

@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 
 import grpc
 
-from trainerd.daemon.launcher_link import LauncherLink
+from trainerd.daemon.launchers import Launchers
 from trainerd.daemon.refusals import refuse
+from trainerd.daemon.supervision.state import Run
 from trainerd.v1 import control_pb2, launcher_pb2
 
 _Context = grpc.aio.ServicerContext[Any, Any]
@@ -18,35 +19,39 @@ Response = TypeVar("Response")
 class HostFiles:
     """Reads for one call; ends it with the launcher's refusal."""
 
-    def __init__(self, launcher: LauncherLink) -> None:
-        self._launcher = launcher
+    def __init__(self, launchers: Launchers) -> None:
+        self._launchers = launchers
 
     async def log(
-        self, context: _Context, run: str, request: control_pb2.ReadRunLogRequest
+        self, context: _Context, run: Run, request: control_pb2.ReadRunLogRequest
     ) -> control_pb2.ReadRunLogResponse:
         """A part of a run's log."""
         inner = launcher_pb2.ReadLogRequest(
-            run=run,
+            run=run.id,
             incarnation=request.incarnation,
             offset=request.offset,
             max_bytes=request.max_bytes,
         )
-        part = await _passed(context, self._launcher.read_log(inner), "LOG_UNREADABLE")
+
+        async def read() -> launcher_pb2.ReadLogResponse:
+            return await self._launchers.of_run(run, request.host).read_log(inner)
+
+        part = await _passed(context, read(), "LOG_UNREADABLE")
         return control_pb2.ReadRunLogResponse(
             data=part.data, next_offset=part.next_offset, incarnation=part.incarnation
         )
 
-    async def incidents(self, context: _Context, run: str) -> control_pb2.ListIncidentsResponse:
+    async def incidents(self, context: _Context, run: Run) -> control_pb2.ListIncidentsResponse:
         """A run's incidents."""
-        found = await _passed(context, self._launcher.read_incidents(run), "INCIDENTS_UNREADABLE")
-        return control_pb2.ListIncidentsResponse(incidents=found.incidents)
+        found = await _passed(context, self._launchers.incidents(run), "INCIDENTS_UNREADABLE")
+        return control_pb2.ListIncidentsResponse(incidents=found)
 
     async def incident(
-        self, context: _Context, run: str, number: int
+        self, context: _Context, run: Run, number: int
     ) -> control_pb2.GetIncidentResponse:
         """One incident with its evidence."""
-        call = self._launcher.read_incident(run, number)
-        found = await _passed(context, call, "INCIDENT_UNREADABLE")
+        call = self._launchers.incident(run, number)
+        _, found = await _passed(context, call, "INCIDENT_UNREADABLE")
         return control_pb2.GetIncidentResponse(
             incident=found.incident, evidence=found.evidence, directory=found.directory
         )

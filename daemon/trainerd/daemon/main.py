@@ -78,6 +78,7 @@ def _bad_configuration(error: ConfigError) -> int:
 def _serve(config: Config, arguments: argparse.Namespace) -> int:
     # The parts are imported only now: a typo in the configuration is told at once.
     from trainerd.daemon import serve as serving  # noqa: PLC0415
+    from trainerd.daemon.announcing import Manner  # noqa: PLC0415
     from trainerd.daemon.journal import JournalError  # noqa: PLC0415
     from trainerd.daemon.sockets import OccupiedError  # noqa: PLC0415
 
@@ -93,7 +94,7 @@ def _serve(config: Config, arguments: argparse.Namespace) -> int:
             config = serving.for_address(config, arguments.address)
         except ConfigError as error:
             return _bad_configuration(error)
-    manner = serving.Manner(private=arguments.private, ready_fd=arguments.ready_fd)
+    manner = Manner(private=arguments.private, ready_fd=arguments.ready_fd)
     try:
         asyncio.run(serving.serve(config, manner))
     except (OccupiedError, JournalError, OSError) as error:

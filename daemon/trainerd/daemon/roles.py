@@ -118,6 +118,7 @@ LEAST: Mapping[str, Role | None] = MappingProxyType(
             "GetPolicy",
             "SimulatePolicy",
             "ReadRunLog",
+            "ListHosts",
         ),
         **_control(
             Role.OPERATOR,
@@ -135,6 +136,8 @@ LEAST: Mapping[str, Role | None] = MappingProxyType(
             "CheckpointRun",
             "SetPolicy",
             "InjectFault",
+            "DrainHost",
+            "UndrainHost",
         ),
         "/trainerd.v1.HostService/Join": Role.HOST,
         "/grpc.health.v1.Health/Check": None,

@@ -65,6 +65,10 @@ class _Letter:
     def run(self) -> str:
         return getattr(self.event, "run", "")
 
+    @property
+    def host(self) -> str:
+        return getattr(self.event, "host", "")
+
     def settle(self, outcome: Outcome) -> None:
         if not self.answer.done():
             self.answer.set_result(outcome)
@@ -83,7 +87,7 @@ class _Batch:
     commands: list[Command] = field(default_factory=list)
     answers: list[tuple[_Letter, int, str | None]] = field(default_factory=list)
     duplicates: list[_Letter] = field(default_factory=list)
-    heard: dict[tuple[str, int], int] = field(default_factory=dict)
+    heard: dict[tuple[str, str, int], int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -118,7 +122,8 @@ class Runtime:
         compact_every: int = EVERY,
     ) -> None:
         self.state = State()
-        self.inbox = Inbox()
+        # What of the trainers' reports is journalled, by the host they are on.
+        self._inboxes: dict[str, Inbox] = {}
         self._journal = journal
         self._clock = clock
         self._observers: list[Observer] = []
@@ -134,6 +139,11 @@ class Runtime:
         self._trouble: _Trouble | None = None
         self._closed = False
         self._ended = asyncio.Event()
+
+    def acknowledged(self, host: str, run: str, incarnation: int) -> int:
+        """The newest report of that incarnation's trainer on that host that is journalled; or 0."""
+        inbox = self._inboxes.get(host)
+        return inbox.acknowledged(run, incarnation) if inbox is not None else 0
 
     def observe(self, observer: Observer) -> None:
         """Call this for every record, on replay and when it is journalled."""
@@ -283,10 +293,9 @@ class Runtime:
             )
         for letter in letters:
             incarnation, sequence = letter.sender
-            key = (letter.run, incarnation)
-            heard = max(self.inbox.acknowledged(*key), batch.heard.get(key, 0))
+            key = (letter.host, letter.run, incarnation)
+            heard = max(self.acknowledged(*key), batch.heard.get(key, 0))
             if sequence and sequence <= heard:
-                self.inbox.duplicates += 1
                 batch.duplicates.append(letter)
                 continue
             if sequence:
@@ -312,9 +321,11 @@ class Runtime:
         """Remember which reports of trainers are journalled; forget those of a deleted run."""
         run = stored.message.run
         if run not in self.state.runs:
-            self.inbox.forget(run)
+            for inbox in self._inboxes.values():
+                inbox.forget(run)
         elif stored.sender_sequence:
-            self.inbox.accept(run, stored.sender_incarnation, stored.sender_sequence)
+            inbox = self._inboxes.setdefault(stored.message.host, Inbox())
+            inbox.accept(run, stored.sender_incarnation, stored.sender_sequence)
 
     def _tell(self, stored: Stored) -> None:
         for observer in self._observers:

@@ -11,43 +11,31 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import grpc
-import prometheus_client
 import structlog
 
-from trainerd.daemon.api_server import listen
-from trainerd.daemon.calls import defects
-from trainerd.daemon.clock import SystemClock
+from trainerd.daemon.announcing import Manner, announce
+from trainerd.daemon.api_server import Service
+from trainerd.daemon.cluster.host_daemon import HostDaemon, joined
+from trainerd.daemon.cluster.supervising import HostLinks
 from trainerd.daemon.config import Config, checked
-from trainerd.daemon.control import Control
 from trainerd.daemon.control_plane import ControlPlane
-from trainerd.daemon.deadlines import Deadlines
-from trainerd.daemon.effects import Effects
-from trainerd.daemon.guarding import Guard
+from trainerd.daemon.daemon_parts import assembled
 from trainerd.daemon.journal import Journal
-from trainerd.daemon.launcher_link import LauncherLink, LauncherStart, launcher_command
-from trainerd.daemon.links import TrainerLinks
-from trainerd.daemon.metrics import Metrics
-from trainerd.daemon.monitor import Monitor
-from trainerd.daemon.notify import sd_notify, tell_parent
-from trainerd.daemon.roles import Peer
+from trainerd.daemon.launcher_link import LauncherLink
+from trainerd.daemon.metrics_server import serve_metrics
+from trainerd.daemon.notify import sd_notify
 from trainerd.daemon.runtime import JournalFullError, Runtime
 from trainerd.daemon.sockets import prepare_socket, take_state_directory
 from trainerd.daemon.supervision.events import DaemonEnded, DaemonStarted, StopRequested
-from trainerd.daemon.telemetry import Telemetry
-from trainerd.daemon.timesheets import Timesheets
-from trainerd.daemon.tokens import Tokens
-from trainerd.daemon.views import Views
-from trainerd.daemon.watchers import Watchers
-from trainerd.v1 import trainer_pb2_grpc
+from trainerd.daemon.trainer_server import serve_trainers
+from trainerd.v1 import host_pb2, host_pb2_grpc
 from trainerd.v1.mailbox import MailboxOverflow
-from trainerd.v1.protocol import MAX_MESSAGE_BYTES, SERVER_OPTIONS, SOFTWARE
+from trainerd.v1.protocol import SOFTWARE
 
 log = structlog.get_logger()
 
@@ -58,17 +46,6 @@ DRAIN_S = 330.0
 """Seconds a private daemon gives its runs to save and stop."""
 LAUNCHER_S = 60.0
 """Seconds a private daemon gives its launcher to end."""
-TRAINER_STREAMS = 64
-"""Streams at once on the attach socket; a host has one trainer, and the stream it replaces."""
-_TRAINER = Peer(identity="trainer", roles=frozenset(), transport="unix")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manner:
-    """How this daemon serves: private to its parent or not, and whom it tells that it is ready."""
-
-    private: bool = False
-    ready_fd: int | None = None
 
 
 async def serve(config: Config, manner: Manner) -> None:
@@ -80,9 +57,13 @@ async def serve(config: Config, manner: Manner) -> None:
             loop.add_signal_handler(number, stop.set)
             stack.callback(loop.remove_signal_handler, number)
         stack.callback(os.close, take_state_directory(config.daemon.state_directory))
-        journal = Journal(config.daemon.state_directory / "journal.sqlite")
-        stack.callback(journal.close)
-        daemon = await stack.enter_async_context(running(config, journal, stop))
+        daemon: Daemon | HostDaemon
+        if config.cluster.joins:
+            daemon = await stack.enter_async_context(joined(config, stop))
+        else:
+            journal = Journal(config.daemon.state_directory / "journal.sqlite")
+            stack.callback(journal.close)
+            daemon = await stack.enter_async_context(running(config, journal, stop))
         if manner.private:
             stack.callback(_stop_at_end_of_input(loop, stop))
         daemon.announce(manner)
@@ -117,17 +98,7 @@ class Daemon:
 
     def announce(self, manner: Manner) -> None:
         """Say that the daemon serves."""
-        control = f"unix:{self._config.daemon.control_socket}"
-        log.info(
-            "daemon_ready",
-            control=control,
-            api=self.api_address,
-            metrics=self.metrics_address,
-            pid=os.getpid(),
-        )
-        sd_notify("READY=1")
-        if manner.ready_fd is not None:
-            tell_parent(manner.ready_fd, f"READY {control} {self.metrics_address or '-'}")
+        announce(self._config, manner, api=self.api_address, metrics=self.metrics_address)
 
     def check(self) -> None:
         """Raise if a part has ended by itself: a defect, and a reason to start anew."""
@@ -144,7 +115,7 @@ class Daemon:
                     for run in runs:
                         if not (run.terminal or run.stopping):
                             await self._runtime.post(StopRequested(run=run.id))
-                    if not any(run.trainer for run in runs):
+                    if not any(run.members for run in runs):
                         break
                     await asyncio.sleep(0.02)
         if not await self._launcher.end_launcher(LAUNCHER_S):
@@ -154,43 +125,10 @@ class Daemon:
 @contextlib.asynccontextmanager
 async def running(config: Config, journal: Journal, stop: asyncio.Event) -> AsyncIterator[Daemon]:
     """Put the parts together; end them in the reverse order. A part that ends by itself: `stop`."""
-    clock, telemetry, watchers = SystemClock(), Telemetry(), Watchers()
-    timesheets = Timesheets()
-    metrics = Metrics(socket.gethostname(), lambda run: timesheets.seconds(run, clock.now()))
-    runtime = Runtime(
-        journal, clock, on_commit=metrics.committed, on_refusal=metrics.journal_refused
-    )
-    views = Views(telemetry, timesheets)
-    deadlines = Deadlines(telemetry)
-    runtime.observe(lambda stored, _: views.apply(stored))
-    runtime.observe(deadlines.record)
-    runtime.observe(metrics.count)
-    last = runtime.replay()
-    if last is not None:
-        clock.rebase(last_now=last.now, last_wall=last.wall)
-    timesheets.replayed()
-    metrics.restore(runtime.state, views.saves())
-    runtime.observe(metrics.show)
-    runtime.observe(watchers.record)
-    runtime.observe(telemetry.record)
-
     attach_address = prepare_socket(config.daemon.attach_socket, mode=0o750)
     control_address = prepare_socket(config.daemon.control_socket, mode=0o755)
-    tokens = Tokens(config.daemon.state_directory / "token.key")
-    links = TrainerLinks(runtime, telemetry, metrics, clock, tokens, timesheets=timesheets)
-    launcher = LauncherLink(runtime, config.launcher.socket, _launcher_start(config))
-    monitor = Monitor(runtime, telemetry, deadlines, metrics, clock)
-    effects = Effects(
-        runtime=runtime,
-        views=views,
-        links=links,
-        launcher=launcher,
-        tokens=tokens,
-        telemetry=telemetry,
-        clock=clock,
-        attach_address=attach_address,
-    )
-    runtime.observe(effects.record)
+    parts = assembled(config, journal, attach_address)
+    runtime, links, hosts = parts.runtime, parts.links, parts.hosts
     tasks: list[asyncio.Task[None]] = []
 
     def begin(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
@@ -200,40 +138,50 @@ async def running(config: Config, journal: Journal, stop: asyncio.Event) -> Asyn
         return task
 
     async with contextlib.AsyncExitStack() as stack:
-        metrics_address = _serve_metrics(config, metrics, stack)
-        control = Control(
-            runtime=runtime,
-            views=views,
-            watchers=watchers,
-            deadlines=deadlines,
-            launcher=launcher,
-            clock=clock,
-            metrics_address=metrics_address,
-            injection=config.injection.allowed,
-            limits=config.limits,
-        )
-        begin(runtime.run(effects), "runtime")
+        metrics_address = serve_metrics(config, parts.metrics.registry, stack)
+        begin(runtime.run(parts.effects), "runtime")
         stack.push_async_callback(runtime.close)
         stack.push_async_exit(_end_in_order(runtime))
-        stack.push_async_callback(effects.close)
+        stack.push_async_callback(parts.effects.close)
         # Before anybody can attach: it says that no link is up.
-        await runtime.post(DaemonStarted(version=SOFTWARE, pid=os.getpid()))
-        effects.rearm(clock.now())
-        await _serve_trainers(attach_address, links, stack)
-        plane = ControlPlane(config, control, metrics, clock)
+        started = DaemonStarted(version=SOFTWARE, pid=os.getpid(), host=parts.host)
+        await runtime.post(started)
+        parts.effects.rearm(parts.clock.now())
+        trainer_server = await serve_trainers(attach_address, links)
+        stack.push_async_callback(hosts.settled)
+        stack.push_async_callback(links.settled)
+        stack.push_async_callback(trainer_server.stop, CLOSE_S)
+        # No await between the two: no trainer can attach again.
+        stack.callback(links.close)
+        more = [_hosts_service(hosts)] if config.cluster.supervises else []
+        plane = ControlPlane(
+            config, parts.control(metrics_address), parts.metrics, parts.clock, more=more
+        )
         stack.push_async_callback(plane.close, CLOSE_S)
+        stack.callback(hosts.close)
         api_address = await plane.serve(control_address)
         runtime.observe(plane.record)
-        for work, name in ((launcher.run(), "launcher link"), (monitor.run(), "monitor")):
+        for work, name in (
+            (parts.launcher.run(parts.watch), "launcher link"),
+            (parts.monitor.run(), "monitor"),
+            (hosts.run(), "hosts"),
+        ):
             stack.push_async_callback(_cancel, begin(work, name))
         yield Daemon(
             config,
             runtime,
-            launcher,
+            parts.launcher,
             tasks,
             metrics_address=metrics_address,
             api_address=api_address,
         )
+
+
+def _hosts_service(hosts: HostLinks) -> Service:
+    return Service(
+        name=host_pb2.DESCRIPTOR.services_by_name["HostService"].full_name,
+        add=lambda server: host_pb2_grpc.add_HostServiceServicer_to_server(hosts, server),
+    )
 
 
 def _end_in_order(runtime: Runtime) -> Callable[..., Coroutine[Any, Any, None]]:
@@ -247,64 +195,6 @@ def _end_in_order(runtime: Runtime) -> Callable[..., Coroutine[Any, Any, None]]:
                 log.warning("end_not_recorded", error=str(error))
 
     return end
-
-
-def _launcher_start(config: Config) -> LauncherStart | None:
-    if not config.launcher.start:
-        return None
-    arguments = [
-        "--state-directory",
-        str(config.launcher.state_directory),
-        "--socket",
-        str(config.launcher.socket),
-    ]
-    if config.launcher.config:
-        arguments += ["--config", config.launcher.config]
-    return LauncherStart(
-        command=launcher_command(tuple(arguments), config.launcher.python),
-        log=config.launcher.state_directory / "launcher.log",
-    )
-
-
-def _serve_metrics(config: Config, metrics: Metrics, stack: contextlib.AsyncExitStack) -> str:
-    """Start the HTTP server of /metrics in its own thread; return its address."""
-    if not config.metrics.address:
-        return ""
-    host, _, port = config.metrics.address.rpartition(":")
-    try:
-        server, thread = prometheus_client.start_http_server(
-            int(port), addr=host.strip("[]"), registry=metrics.registry
-        )
-    except OSError as error:
-        raise OSError(
-            f"metrics.address {config.metrics.address}: {error.strerror}; "
-            f'choose another port, 0 for any free one, or "" for none'
-        ) from error
-
-    def end() -> None:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-    stack.push_async_callback(asyncio.to_thread, end)
-    return f"{host}:{server.server_port}"
-
-
-async def _serve_trainers(
-    address: str, links: TrainerLinks, stack: contextlib.AsyncExitStack
-) -> None:
-    # A trainer runs the user's code: what it sends is not trusted to be a message.
-    guard = Guard(lambda _: _TRAINER, (defects,), request_bytes=MAX_MESSAGE_BYTES)
-    server = grpc.aio.server(
-        interceptors=[guard], options=SERVER_OPTIONS, maximum_concurrent_rpcs=TRAINER_STREAMS
-    )
-    trainer_pb2_grpc.add_TrainerServiceServicer_to_server(links, server)
-    listen(server, address)
-    await server.start()
-    stack.push_async_callback(links.settled)
-    stack.push_async_callback(server.stop, CLOSE_S)
-    # No await between the two: no trainer can attach again.
-    stack.callback(links.close)
 
 
 def _stop_at_end_of_input(

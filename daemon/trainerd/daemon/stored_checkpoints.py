@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from trainerd.daemon.launcher_link import LauncherLink
+from trainerd.daemon.launchers import Launchers
 from trainerd.daemon.refusals import reason_of, refuse
 from trainerd.daemon.supervision.state import Run
 from trainerd.daemon.views import Views
@@ -20,9 +20,9 @@ Response = TypeVar("Response")
 class StoredCheckpoints:
     """Asks for one call; ends it with the launcher's refusal."""
 
-    def __init__(self, views: Views, launcher: LauncherLink) -> None:
+    def __init__(self, views: Views, launchers: Launchers) -> None:
         self._views = views
-        self._launcher = launcher
+        self._launchers = launchers
 
     async def list(self, context: _Context, run: Run) -> control_pb2.ListCheckpointsResponse:
         """What is there, without reading it."""
@@ -43,7 +43,7 @@ class StoredCheckpoints:
         )
         if request.HasField("step"):
             inner.step = request.step
-        came = await _passed(context, self._launcher.export_parameters(inner))
+        came = await _passed(context, self._launchers.of_run(run).export_parameters(inner))
         return control_pb2.ExportCheckpointResponse(
             step=came.step,
             path=came.path,
@@ -59,7 +59,7 @@ class StoredCheckpoints:
         request = launcher_pb2.ReadCheckpointsRequest(
             run=run.id, checkpoint=self._views.spec(run.id).checkpoint, verify=verify
         )
-        return await _passed(context, self._launcher.read_checkpoints(request))
+        return await _passed(context, self._launchers.of_run(run).read_checkpoints(request))
 
 
 async def _passed(context: _Context, call: Awaitable[Response]) -> Response:

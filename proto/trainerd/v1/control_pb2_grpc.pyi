@@ -88,6 +88,12 @@ class ControlServiceStub:
     """Makes a fault happen on purpose, where the daemon's configuration allows it."""
     ReadRunLog: _grpc.UnaryUnaryMultiCallable[_control_pb2.ReadRunLogRequest, _control_pb2.ReadRunLogResponse]
     """Reads a run's log."""
+    ListHosts: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListHostsRequest, _control_pb2.ListHostsResponse]
+    """The hosts of the cluster; without one: this host."""
+    DrainHost: _grpc.UnaryUnaryMultiCallable[_control_pb2.DrainHostRequest, _control_pb2.DrainHostResponse]
+    """Has a host's trainers save and end; no new ones are started there. Its runs go on elsewhere."""
+    UndrainHost: _grpc.UnaryUnaryMultiCallable[_control_pb2.UndrainHostRequest, _control_pb2.UndrainHostResponse]
+    """Lets a host have trainers again."""
 
 @_typing.type_check_only
 class ControlServiceAsyncStub(ControlServiceStub):
@@ -149,6 +155,12 @@ class ControlServiceAsyncStub(ControlServiceStub):
     """Makes a fault happen on purpose, where the daemon's configuration allows it."""
     ReadRunLog: _aio.UnaryUnaryMultiCallable[_control_pb2.ReadRunLogRequest, _control_pb2.ReadRunLogResponse]  # type: ignore[assignment]
     """Reads a run's log."""
+    ListHosts: _aio.UnaryUnaryMultiCallable[_control_pb2.ListHostsRequest, _control_pb2.ListHostsResponse]  # type: ignore[assignment]
+    """The hosts of the cluster; without one: this host."""
+    DrainHost: _aio.UnaryUnaryMultiCallable[_control_pb2.DrainHostRequest, _control_pb2.DrainHostResponse]  # type: ignore[assignment]
+    """Has a host's trainers save and end; no new ones are started there. Its runs go on elsewhere."""
+    UndrainHost: _aio.UnaryUnaryMultiCallable[_control_pb2.UndrainHostRequest, _control_pb2.UndrainHostResponse]  # type: ignore[assignment]
+    """Lets a host have trainers again."""
 
 class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
     """The control plane. Errors carry google.rpc details: ErrorInfo with a reason, BadRequest with
@@ -357,5 +369,29 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.ReadRunLogResponse, _abc.Awaitable[_control_pb2.ReadRunLogResponse]]:
         """Reads a run's log."""
+
+    @_abc_1.abstractmethod
+    def ListHosts(
+        self,
+        request: _control_pb2.ListHostsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ListHostsResponse, _abc.Awaitable[_control_pb2.ListHostsResponse]]:
+        """The hosts of the cluster; without one: this host."""
+
+    @_abc_1.abstractmethod
+    def DrainHost(
+        self,
+        request: _control_pb2.DrainHostRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.DrainHostResponse, _abc.Awaitable[_control_pb2.DrainHostResponse]]:
+        """Has a host's trainers save and end; no new ones are started there. Its runs go on elsewhere."""
+
+    @_abc_1.abstractmethod
+    def UndrainHost(
+        self,
+        request: _control_pb2.UndrainHostRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.UndrainHostResponse, _abc.Awaitable[_control_pb2.UndrainHostResponse]]:
+        """Lets a host have trainers again."""
 
 def add_ControlServiceServicer_to_server(servicer: ControlServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

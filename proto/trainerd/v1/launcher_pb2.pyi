@@ -43,16 +43,18 @@ class WatchTrainersResponse(_message.Message):
     def __init__(self, hello: _Optional[_Union[LauncherHello, _Mapping]] = ..., exit: _Optional[_Union[ExitRecord, _Mapping]] = ...) -> None: ...
 
 class LauncherHello(_message.Message):
-    __slots__ = ("protocol", "instance", "pid", "trainers")
+    __slots__ = ("protocol", "instance", "pid", "trainers", "devices")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
     TRAINERS_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
     protocol: _link_pb2.ProtocolVersion
     instance: str
     pid: int
     trainers: _containers.RepeatedCompositeFieldContainer[_event_pb2.LiveTrainer]
-    def __init__(self, protocol: _Optional[_Union[_link_pb2.ProtocolVersion, _Mapping]] = ..., instance: _Optional[str] = ..., pid: _Optional[int] = ..., trainers: _Optional[_Iterable[_Union[_event_pb2.LiveTrainer, _Mapping]]] = ...) -> None: ...
+    devices: str
+    def __init__(self, protocol: _Optional[_Union[_link_pb2.ProtocolVersion, _Mapping]] = ..., instance: _Optional[str] = ..., pid: _Optional[int] = ..., trainers: _Optional[_Iterable[_Union[_event_pb2.LiveTrainer, _Mapping]]] = ..., devices: _Optional[str] = ...) -> None: ...
 
 class Assignment(_message.Message):
     __slots__ = ("run", "incarnation", "spec", "slots", "attach_address", "token", "run_directory", "checkpoint_directory", "restore_directories", "launcher_pid", "orphan_grace_s", "ledger", "host", "policy_version", "slot_parts", "injections", "snapshot_directory", "snapshot_bytes", "executable_directory", "mean_time_between_crashes_s", "reached_step", "gang")

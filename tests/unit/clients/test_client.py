@@ -62,7 +62,12 @@ CALLS: dict[str, Callable[[Client], object]] = {
     ),
     "SimulatePolicy": lambda client: client.simulate_policy("demo", fault_pb2.Policy(backoff_s=2)),
     "InjectFault": lambda client: client.inject_fault("demo", inject_pb2.Injection(step=3)),
-    "ReadRunLog": lambda client: client.read_run_log("demo", incarnation=2, offset=5, max_bytes=6),
+    "ReadRunLog": lambda client: client.read_run_log(
+        "demo", incarnation=2, offset=5, max_bytes=6, host="b"
+    ),
+    "ListHosts": lambda client: client.list_hosts(),
+    "DrainHost": lambda client: client.drain_host("b", no_wait=True),
+    "UndrainHost": lambda client: client.undrain_host("b"),
 }
 
 

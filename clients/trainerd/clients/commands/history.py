@@ -44,7 +44,12 @@ def logs(args: Namespace, session: Session) -> int:
 
 def _copy(client: Client, args: Namespace, session: Session) -> int:
     reader = LogReader(
-        client, args.run, incarnation=args.incarnation, follow=args.follow, sleep=time.sleep
+        client,
+        args.run,
+        incarnation=args.incarnation,
+        follow=args.follow,
+        sleep=time.sleep,
+        host=args.host,
     )
     shown = 0
     for response in reader.parts():

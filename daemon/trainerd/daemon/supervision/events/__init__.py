@@ -11,13 +11,18 @@ from trainerd.daemon.supervision.events.host import (
     DaemonEnded,
     DaemonStarted,
     FilesRemoved,
+    HostJoined,
+    HostLost,
     JournalRecovered,
     LauncherAttached,
     LauncherLost,
     LiveTrainer,
 )
 from trainerd.daemon.supervision.events.processes import (
+    CoordinatorFailed,
+    CoordinatorStarted,
     DeadlineExpired,
+    MemberGone,
     TimerFired,
     TrainerAttached,
     TrainerDetached,
@@ -27,6 +32,8 @@ from trainerd.daemon.supervision.events.processes import (
 )
 from trainerd.daemon.supervision.events.requests import (
     CheckpointRequested,
+    HostDrained,
+    HostUndrained,
     InjectionRequested,
     PauseRequested,
     PolicyChanged,
@@ -60,6 +67,8 @@ __all__ = [
     "AnyEvent",
     "CheckpointRequested",
     "CheckpointSaved",
+    "CoordinatorFailed",
+    "CoordinatorStarted",
     "DaemonEnded",
     "DaemonStarted",
     "DeadlineExpired",
@@ -74,12 +83,17 @@ __all__ = [
     "FilesRemoved",
     "FinishReason",
     "FirstLossHeard",
+    "HostDrained",
     "HostEvent",
+    "HostJoined",
+    "HostLost",
+    "HostUndrained",
     "InjectionRequested",
     "JournalRecovered",
     "LauncherAttached",
     "LauncherLost",
     "LiveTrainer",
+    "MemberGone",
     "PauseRequested",
     "PhaseEntered",
     "PolicyChanged",
@@ -129,6 +143,9 @@ TrainerEvent = (
     | Progressed
     | FirstLossHeard
     | DeadlineExpired
+    | CoordinatorStarted
+    | CoordinatorFailed
+    | MemberGone
 )
 RequestEvent = (
     PauseRequested
@@ -142,7 +159,16 @@ RequestEvent = (
     | InjectionRequested
 )
 HostEvent = (
-    DaemonStarted | DaemonEnded | JournalRecovered | LauncherAttached | LauncherLost | FilesRemoved
+    DaemonStarted
+    | DaemonEnded
+    | JournalRecovered
+    | LauncherAttached
+    | LauncherLost
+    | FilesRemoved
+    | HostJoined
+    | HostLost
+    | HostDrained
+    | HostUndrained
 )
 Event = TrainerEvent | RequestEvent | HostEvent | RunSubmitted | TimerFired
 DerivedEvent = DecisionMade | RunStateChanged | EventIgnored
