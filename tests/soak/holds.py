@@ -176,7 +176,8 @@ class Holds:
                     demand(command.key in after.timers, "a timer nobody knows of", command)
                 case RemoveFiles(memory_only=True):
                     run = after.runs.get(command.run)
-                    demand(run is None or run.over, "the snapshots of a living run", command)
+                    gone = run is None or (run.terminal and command.host not in run.members)
+                    demand(gone, "the snapshots of a living run", command)
                 case RemoveFiles():
                     demand(command.run not in after.runs, "files of a living run", command)
                 case _:

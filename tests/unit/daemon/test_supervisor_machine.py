@@ -210,7 +210,7 @@ class Supervised(RuleBasedStateMachine):
             )
         )
         broken = run.size > 1 and (run.ending or fault_class is FaultClass.PEER_LOST)
-        if not (run.stopping or run.terminal or broken):
+        if not (run.stopping or run.terminal or broken) and run.members[host].asked:
             answer = self.state.runs[run.id].members[host]
             assert answer.decision is not None
             assert answer.decision.answers == question
@@ -381,7 +381,9 @@ class Supervised(RuleBasedStateMachine):
                     assert 0 < command.delay_s <= 300
                 case RemoveFiles(memory_only=True):
                     known = self.state.runs.get(command.run)
-                    assert known is None or known.over
+                    ended = known is None or known.terminal
+                    assert ended
+                    assert known is None or command.host not in known.members
                 case RemoveFiles():
                     assert command.run not in self.state.runs
                 case Record(event=DecisionMade(trial=False) as made):
@@ -457,4 +459,4 @@ class Supervised(RuleBasedStateMachine):
 
 
 TestSupervised = Supervised.TestCase
-TestSupervised.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
+TestSupervised.settings = settings(max_examples=120, stateful_step_count=60, deadline=None)

@@ -102,7 +102,7 @@ def spawn_failed(turn: Turn, run: Run, trainer: Trainer, event: TrainerSpawnFail
 
 def unmet(turn: Turn, run: Run, trainer: Trainer, event: CoordinatorFailed) -> None:
     """The service at which a gang meets could not be started."""
-    if run.rendezvous or run.ending is not None:
+    if run.size == 1 or run.rendezvous or run.ending is not None:
         turn.ignore(run.id, event, "the gang has met, or is over")
         return
     on = f" on {event.host}" if event.host else ""

@@ -70,7 +70,8 @@ def ask_for_coordinator(turn: Turn, run: Run) -> None:
 
 def met(turn: Turn, run: Run, event: CoordinatorStarted) -> None:
     """The service answers: ask for the processes that are to meet there."""
-    if run.rendezvous or run.ending is not None:
+    if run.size == 1 or run.rendezvous or run.ending is not None:
+        turn.ignore(run.id, event, "the gang has met, or is over")
         return
     run = turn.put(run._replace(rendezvous=event.address))
     for trainer in run.members.values():
@@ -140,7 +141,12 @@ def _fit(turn: Turn, run: Run, name: str) -> bool:
 
 
 def _wait(turn: Turn, run: Run) -> Run:
-    """Too few hosts: it goes on when there are enough, and is given up after a while."""
+    """Too few hosts: it goes on when there are enough, and is given up after a while.
+
+    Where there is only one, it is waited for: its launcher comes back, or it is undrained.
+    """
+    if run.state is RunState.RECOVERING and len(turn.hosts) == 1 and turn.host(turn.local).draining:
+        return turn.move(run, RunState.QUEUED, f"{run.reason}; its host is drained")
     if run.state is RunState.RECOVERING and len(turn.hosts) > 1:
         there = len([host for host in run.allotted if _fit(turn, run, host)])
         there += len(free(turn, run))

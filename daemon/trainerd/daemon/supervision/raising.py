@@ -106,8 +106,9 @@ def suspect(turn: Turn, run: Run, trainer: Trainer, fault: Fault) -> None:
     """Kill a trainer for a fault; its exit is charged to that fault."""
     if trainer.suspected is None:
         run = note(turn, run, fault, weight=CERTAIN, host=trainer.host)
-        trainer = trainer._replace(suspected=fault)
-        stacks = fault.fault_class is FaultClass.HANG
-        run = turn.kill_one(run, trainer, collect_stacks=stacks)
+        if trainer.asked:
+            stacks = fault.fault_class is FaultClass.HANG
+            suspected = trainer._replace(suspected=fault)
+            run = turn.kill_one(run, suspected, collect_stacks=stacks)
         if len(run.members) > 1:
             break_up(turn, run, f"{fault.fault_class.value}: {fault.message}")

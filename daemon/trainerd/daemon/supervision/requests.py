@@ -51,6 +51,7 @@ def submitted(turn: Turn, event: RunSubmitted) -> None:
         turn.ignore(event.run, event, "there is a run of this id")
         return
     turn.submitted = order = turn.submitted + 1
+    turn.keep(event.run)
     turn.unsettled = True
     run = Run(
         id=event.run,

@@ -50,6 +50,8 @@ from trainerd.daemon.supervision.state import Run, Trainer
 from trainerd.daemon.supervision.turn import ATTACH_S, EXIT_S, Turn
 from trainerd.daemon.supervision.verdicts import fail
 
+_GANG = (CoordinatorStarted, CoordinatorFailed, MemberGone)
+
 
 def trainer_event(turn: Turn, event: TrainerEvent) -> None:
     """Take one event about a trainer; one of a past incarnation is a recorded no-op."""
@@ -64,6 +66,13 @@ def trainer_event(turn: Turn, event: TrainerEvent) -> None:
         now = "which is over" if event.incarnation == run.incarnation else f"now {run.incarnation}"
         turn.ignore(run.id, event, f"speaks of incarnation {event.incarnation}, {now}")
         return
+    if not (trainer.asked or isinstance(event, _GANG)):
+        turn.ignore(run.id, event, "nobody has asked for that process yet")
+        return
+    _take(turn, run, trainer, event)
+
+
+def _take(turn: Turn, run: Run, trainer: Trainer, event: TrainerEvent) -> None:
     match event:
         case FaultRaised():
             raised(turn, run, trainer, event)

@@ -199,6 +199,15 @@ class Turn:
         self.removals = {**rest, host: left} if left else rest
         return True
 
+    def keep(self, run: str) -> None:
+        """Remove nothing of a run of this id: it is another one."""
+        if any(run in there for there in self.removals.values()):
+            self.removals = {
+                host: left
+                for host, there in self.removals.items()
+                if (left := {each: what for each, what in there.items() if each != run})
+            }
+
     def ignore(self, run: str, event: object, reason: str) -> None:
         """Record that the event is a no-op."""
         kind = type(event).__name__
