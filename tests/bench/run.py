@@ -20,6 +20,7 @@ from bench import (  # noqa: E402
     accumulation,
     api,
     checkpoints,
+    cluster,
     core,
     guard,
     healthy,
@@ -60,6 +61,8 @@ GROUPS: Mapping[str, Callable[[int], list[Figure]]] = {
     "scrape": lambda pairs: scrape.figures(pairs=pairs),
     "skipping": lambda pairs: skipping.figures(mlp(), pairs=pairs),
     "operations": lambda pairs: api.figures(pairs=pairs),
+    # Half a minute a window.
+    "cluster": lambda pairs: cluster.figures(windows=max(1, pairs // 8)),
 }
 
 
@@ -67,6 +70,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "recovery": ("recovery-mlp", "recovery", "healthy-mlp", "healthy"),
     "checkpoints": ("restore", "blocked", "saving"),
     "operations": ("operations", "scrape"),
+    "cluster": ("cluster",),
 }
 """Groups with a table of their own; all others are in `training`."""
 LEAST = {
@@ -74,6 +78,7 @@ LEAST = {
     "recovery": 20,
     "checkpoints": LEAST_PAIRS,
     "operations": LEAST_PAIRS,
+    "cluster": 5,
 }
 """Fewer pairs, or kills, than this are no result, and the table says so."""
 

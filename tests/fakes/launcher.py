@@ -69,6 +69,9 @@ class FakeLauncher(launcher_pb2_grpc.LauncherServiceServicer):
     checked: list[str] = field(default_factory=list)
     acknowledged: list[int] = field(default_factory=list)
     exits: list[launcher_pb2.ExitRecord] = field(default_factory=list)
+    coordinated: list[tuple[str, int, int]] = field(default_factory=list)
+    coordinators: set[tuple[str, int]] = field(default_factory=set)
+    refuse_coordinator: str = ""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     server: grpc.aio.Server | None = None
     _hung_up: bool = False
@@ -87,6 +90,7 @@ class FakeLauncher(launcher_pb2_grpc.LauncherServiceServicer):
         exited = event_pb2.TrainerExited(
             exit_code=exit_code,
             signal=signal,
+            killed_by_launcher=(run, incarnation) in self.killed,
             log_tail="last words",
             stacks=self.stacks,
             times=times,
@@ -132,6 +136,7 @@ class FakeLauncher(launcher_pb2_grpc.LauncherServiceServicer):
                 event_pb2.LiveTrainer(run=run, incarnation=incarnation, pid=pid)
                 for (run, incarnation), pid in self.live.items()
             ],
+            devices="cpu, 1",
         )
         yield launcher_pb2.WatchTrainersResponse(hello=hello)
         sent = 0
@@ -175,6 +180,26 @@ class FakeLauncher(launcher_pb2_grpc.LauncherServiceServicer):
             self.exit(*key, exit_code=-1, signal=9)
         self._tell()
         return launcher_pb2.KillTrainerResponse(found=found)
+
+    async def StartCoordinator(
+        self, request: launcher_pb2.StartCoordinatorRequest, context: _Context
+    ) -> launcher_pb2.StartCoordinatorResponse:
+        key = (request.run, request.incarnation)
+        self.coordinated.append((*key, request.process_count))
+        self._tell()
+        if self.refuse_coordinator:
+            await context.abort(grpc.StatusCode.INTERNAL, self.refuse_coordinator)
+        self.coordinators.add(key)
+        return launcher_pb2.StartCoordinatorResponse(
+            address=f"{self.instance}:{5000 + request.incarnation}", pid=6000
+        )
+
+    async def StopCoordinator(
+        self, request: launcher_pb2.StopCoordinatorRequest, context: _Context
+    ) -> launcher_pb2.StopCoordinatorResponse:
+        self.coordinators.discard((request.run, request.incarnation))
+        self._tell()
+        return launcher_pb2.StopCoordinatorResponse()
 
     async def CheckProgram(
         self, request: launcher_pb2.CheckProgramRequest, context: _Context

@@ -35,6 +35,7 @@ from trainerd.daemon.supervision.policy import (
     Policy,
 )
 from trainerd.daemon.supervision.state import EDGES, Run, State
+from trainerd.daemon.supervision.turn import OF_MEMBERS, timer_parts
 
 
 class Violation(AssertionError):
@@ -74,7 +75,7 @@ class Accounts:
         times.append(now)
         while now - times[0] >= rule.window_s:
             times.popleft()
-        if decision.action not in (Action.RESTART, Action.ROLLBACK):
+        if decision.action not in (Action.RESTART, Action.ROLLBACK, Action.REFORM):
             return
         self.cycles += 1
         most = policy.max_cycles_without_progress
@@ -118,15 +119,15 @@ class Holds:
                 _consistent(run, earlier)
         # Nothing befalls those that have ended and whose process is gone.
         alive = [run for run in after.runs.values() if run.trainer is not None or not run.terminal]
-        holders = sum(run.holds_devices for run in alive)
-        demand(holders <= 1, "two runs have the devices", event)
+        taken = [host for run in alive if run.holds_devices for host in run.allotted]
+        demand(len(taken) == len(set(taken)), "two runs have the devices", event)
         for run_id in before.runs.keys() - after.runs.keys():
             run = before.runs[run_id]
             demand(run.terminal and run.trainer is None, "a living run was forgotten", run)
             self._accounts.pop(run_id, None)
         _timers(after)
         if after.launcher is not None:
-            _somebody_moves_each(alive, after, taken=holders > 0)
+            _somebody_moves_each(alive, after, taken=bool(taken))
 
     def _commands(
         self,
@@ -148,14 +149,16 @@ class Holds:
                     return True
                 case StartTrainer():
                     run = after.runs.get(command.run)
-                    fresh = run is not None and run.trainer is not None and not run.trainer.attached
-                    demand(fresh and after.launcher is not None, "a start of nothing", command)
+                    member = run.members.get(command.host) if run is not None else None
+                    fresh = member is not None and not member.attached and member.asked
+                    linked = after.hosts[command.host].linked
+                    demand(fresh and linked, "a start of nothing", command)
                     demand(run is not None and run.incarnation == command.incarnation, "", command)
                     demand(run is not None and run.slot_parts == command.slot_parts, "", command)
                 case TellTrainer():
                     run = after.runs.get(command.run)
                     demand(run is not None, "an order for an unknown run", command)
-                    trainer = run.trainer if run is not None else None
+                    trainer = run.members.get(command.host) if run is not None else None
                     hears = trainer is not None and trainer.attached
                     demand(hears, "an order for nobody", command)
                     demand(
@@ -173,7 +176,8 @@ class Holds:
                     demand(command.key in after.timers, "a timer nobody knows of", command)
                 case RemoveFiles(memory_only=True):
                     run = after.runs.get(command.run)
-                    demand(run is None or run.over, "the snapshots of a living run", command)
+                    gone = run is None or (run.terminal and command.host not in run.members)
+                    demand(gone, "the snapshots of a living run", command)
                 case RemoveFiles():
                     demand(command.run not in after.runs, "files of a living run", command)
                 case _:
@@ -208,8 +212,8 @@ class Holds:
         accounts = self._accounts.setdefault(made.run, Accounts())
         # What it was decided under; a change of policy is an event of its own.
         accounts.decided(made, run, before.runs[made.run].policy, now)
-        if made.fault.awaits_decision and run.trainer is not None:
-            _answered(made, run.trainer.decision)
+        if made.fault.awaits_decision and made.host in run.members:
+            _answered(made, run.members[made.host].decision)
 
     def _facts(self, before: State, event: Event, after: State, now: float) -> None:
         match event:
@@ -234,8 +238,10 @@ def _answered(made: DecisionMade, answer: Decision | None) -> None:
 
 def _consistent(run: Run, earlier: Run | None) -> None:
     trainer = run.trainer
-    if trainer is not None:
-        demand(trainer.incarnation == run.incarnation, "a trainer of another incarnation", run)
+    for host, member in run.members.items():
+        demand(member.incarnation == run.incarnation, "a trainer of another incarnation", run)
+        demand(member.host == host and host in run.allotted, "a trainer out of place", run)
+    demand(len(run.members) <= run.size <= max(run.hosts, 1), "too many trainers", run)
     if run.state is RunState.QUEUED:
         demand(trainer is None, "a queued run has a trainer", run)
     elif run.state is not RunState.RECOVERING and not run.terminal:
@@ -254,22 +260,24 @@ def _consistent(run: Run, earlier: Run | None) -> None:
 
 def _timers(state: State) -> None:
     for key in state.timers:
-        kind, run_id, incarnation = key.split(":")
+        kind, run_id, incarnation, host = timer_parts(key)
         run = state.runs.get(run_id)
-        demand(run is not None and run.incarnation == int(incarnation), "a timer of nobody", key)
+        demand(run is not None and run.incarnation == incarnation, "a timer of nobody", key)
         if run is None:
             continue
-        if kind == "restart":
+        if kind in ("restart", "wait"):
             idle = run.trainer is None and run.state is RunState.RECOVERING
             demand(idle, "a restart of what lives", key, run)
         else:
-            demand(run.trainer is not None, "a timer of a dead trainer", key, run)
+            alive = host in run.members if kind in OF_MEMBERS else bool(run.members)
+            demand(alive, "a timer of a dead trainer", key, run)
 
 
 def _somebody_moves_each(alive: Sequence[Run], state: State, *, taken: bool) -> None:
     """A timer, a living trainer, or the wait for the devices; without a launcher all wait."""
     # That a run has not saved for long moves it nowhere while it trains.
-    timed = {key.split(":", 2)[1] for key in state.timers if not key.startswith("age:")}
+    parts = [timer_parts(key) for key in state.timers]
+    timed = {run for kind, run, _, _ in parts if kind != "age"}
     for run in alive:
         if run.id in timed:
             continue

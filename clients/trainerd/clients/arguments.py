@@ -83,6 +83,7 @@ def parser(version: str) -> argparse.ArgumentParser:
     _add_reading_commands(command)
     _add_control_commands(command)
     _add_supervision_commands(command)
+    _add_host_commands(command)
     return top
 
 
@@ -231,7 +232,9 @@ def _add_reading_commands(command: _AddCommand) -> None:
         metavar="N",
         help="the trainer's log to print (default: the newest's)",
     )
-    logs.add_argument("--host", default="", metavar="H", help="the host whose trainer's log it is")
+    logs.add_argument(
+        "--host", default="", metavar="H", help="whose log (default: the first process's)"
+    )
     for each in (events, logs):
         each.add_argument("-f", "--follow", action="store_true", help="wait for more")
 
@@ -370,6 +373,27 @@ def _add_supervision_commands(command: _AddCommand) -> None:
     replay.add_argument(
         "--cpu", action="store_true", help="on the CPU, whatever the run trained on"
     )
+
+
+def _add_host_commands(command: _AddCommand) -> None:
+    command(
+        "hosts",
+        "list the hosts of the cluster",
+        "Lists the hosts of the cluster: whether they are linked, what they train, their devices, "
+        "and how far their clocks are from the supervisor's.",
+    )
+    drain = command(
+        "drain",
+        "have a host's trainers save and end",
+        "Has the trainers of HOST save and end; no new ones are started there until 'undrain'. "
+        "Runs go on with the hosts that are left, as far as these suffice.",
+    )
+    drain.add_argument(
+        "--no-wait", action="store_true", help="answer once the request is journalled"
+    )
+    undrain = command("undrain", "let a host have trainers again")
+    for each in (drain, undrain):
+        each.add_argument("host", metavar="HOST", help="its name, as 'hosts' lists it")
 
 
 def _with_run(command: argparse.ArgumentParser) -> None:

@@ -353,6 +353,19 @@ class Client:
         request = control_pb2.CollectRunStacksRequest(run=run)
         return self._call(self._stub.CollectRunStacks, request)
 
+    def list_hosts(self) -> control_pb2.ListHostsResponse:
+        """The hosts of the cluster; without one this host."""
+        return self._call(self._stub.ListHosts, control_pb2.ListHostsRequest())
+
+    def drain_host(self, host: str, *, no_wait: bool = False) -> control_pb2.DrainHostResponse:
+        """Have a host's trainers save and end; answers when they are gone."""
+        request = control_pb2.DrainHostRequest(host=host, no_wait=no_wait)
+        return self._work(self._stub.DrainHost, request, "the host is being drained")
+
+    def undrain_host(self, host: str) -> control_pb2.UndrainHostResponse:
+        """Let a host have trainers again."""
+        return self._call(self._stub.UndrainHost, control_pb2.UndrainHostRequest(host=host))
+
     def _greet(self) -> None:
         if not self._greeted:
             self.daemon()

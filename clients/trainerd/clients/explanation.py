@@ -27,6 +27,8 @@ _UPCOMING: Mapping[control_pb2.UpcomingKind, str] = {
         "checkpoint.on_repeated_failure acts {when} if there is no new durable checkpoint"
     ),
     control_pb2.UPCOMING_KIND_RESUME: "it holds until somebody resumes it",
+    control_pb2.UPCOMING_KIND_HOSTS: "it goes on when there are enough hosts; {fails}",
+    control_pb2.UPCOMING_KIND_GROW: "its gang is formed anew {when} to take in free hosts",
 }
 
 
@@ -65,7 +67,8 @@ def _upcoming(upcoming: control_pb2.Upcoming) -> str:
         return "something newer than this trainerctl"
     when = f"in {duration(upcoming.in_s)}" if upcoming.HasField("in_s") else "some time"
     phase = phase_word(upcoming.phase)
-    return text.format(when=when, run=one_line(upcoming.run), phase=phase)
+    fails = f"it fails {when}" if upcoming.HasField("in_s") else "it waits as long as it takes"
+    return text.format(when=when, run=one_line(upcoming.run), phase=phase, fails=fails)
 
 
 def _budgets(answer: control_pb2.ExplainRunResponse) -> Iterator[str]:

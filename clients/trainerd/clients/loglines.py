@@ -33,6 +33,7 @@ class LogReader:
         While it follows it outlives the daemon, as long as `patience` does.
         """
         self._client = client
+        self._host = host
         self._run = run
         self._incarnation = incarnation
         self._newer_too = incarnation == 0

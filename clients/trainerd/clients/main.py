@@ -50,6 +50,9 @@ _COMMANDS = {
     "policy": ("policy", "policy"),
     "inject": ("inject", "inject"),
     "replay": ("incidents", "replay"),
+    "hosts": ("hosts", "hosts"),
+    "drain": ("hosts", "drain"),
+    "undrain": ("hosts", "undrain"),
 }
 _VIEWERS = frozenset({"watch", "events", "logs"})
 

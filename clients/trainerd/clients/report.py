@@ -67,7 +67,7 @@ def detail(run: run_pb2.Run, now: datetime.datetime) -> list[str]:
         ("checkpoint", checkpoint_text(run)),
         *_saving(run),
         *_snapshots(run),
-        ("trainer", _trainer(run)),
+        *_trainers(run),
         ("submitted", f"{date_and_clock(run.submitted_at)} ({age(run.submitted_at, now)} ago)"),
     ]
     if run.HasField("ended_at"):
@@ -225,6 +225,17 @@ def _split(run: run_pb2.Run) -> str:
     if run.slot_parts <= 1:
         return ""
     return f"each slot is computed in {run.slot_parts} parts: it did not suffice for a whole one"
+
+
+def _trainers(run: run_pb2.Run) -> list[tuple[str, str]]:
+    if len(run.members) < 2:
+        return [("trainer", _trainer(run))]
+    rows = [("gang", f"{len(run.members)} trainers, incarnation {run.incarnation}")]
+    for member in run.members:
+        link = "" if member.attached else ", not attached"
+        place = f"{member.process} on {one_line(member.host)}"
+        rows.append(("", f"{place}: pid {member.pid}, phase {phase_word(member.phase)}{link}"))
+    return rows
 
 
 def _trainer(run: run_pb2.Run) -> str:

@@ -17,7 +17,7 @@ def sentence(event: Event) -> str:
     say = _SENTENCES.get(kind or "")
     if say is None:
         return f"something newer than this trainerctl happened (record {event.sequence})"
-    return one_line(say(event))
+    return one_line(f"{event.host}: {say(event)}" if event.host else say(event))
 
 
 def kind_of(event: Event) -> str:
@@ -276,6 +276,20 @@ _SENTENCES: Mapping[str, Callable[[Event], str]] = {
     "daemon_ended": lambda _: "the daemon ended",
     "journal_recovered": _journal_recovered,
     "files_removed": _files_removed,
+    "host_joined": lambda e: (
+        f"the host joined from {e.host_joined.address} (trainerd {e.host_joined.software})"
+    ),
+    "host_lost": lambda e: f"the link to the host is lost: {e.host_lost.reason}",
+    "host_drained": lambda _: "draining the host was asked for",
+    "host_undrained": lambda _: "undraining the host was asked for",
+    "coordinator_started": lambda e: f"the gang meets at {e.coordinator_started.address}",
+    "coordinator_failed": lambda e: (
+        f"the gang's meeting place could not be made: {e.coordinator_failed.message}"
+    ),
+    "member_gone": lambda e: (
+        f"nothing was heard of the host for {duration(e.member_gone.waited_s)} while its gang "
+        f"stood still; {duration(e.member_gone.deadline_s)} are allowed"
+    ),
     "run_submitted": _submitted,
     "pause_requested": lambda _: "a pause was asked for",
     "resume_requested": lambda _: "going on was asked for",

@@ -9,6 +9,11 @@ from trainerd.daemon.supervision.state import Run
 from trainerd.daemon.views import Views
 from trainerd.v1 import launcher_pb2
 
+COLLECTIVE_S = 60.0
+"""Seconds a collective waits for another process; the supervisor ends a broken gang long before."""
+BARRIER_S = 600.0
+"""Seconds a process waits for the others to have compiled."""
+
 
 def between_crashes_s(run: Run, now: float) -> float:
     """Mean seconds between the run's crashes, over the window of its policy; 0: there was none."""
@@ -36,8 +41,15 @@ def assignment_of(
         mean_time_between_crashes_s=between_crashes_s(run, now),
         known_checkpoint=known_checkpoint,
         known_step=max(known_step, 0),
+        host=command.host,
         reached_step=views.reached(command.run),
     )
+    if command.place is not None:
+        assignment.gang.coordinator_address = command.place.rendezvous
+        assignment.gang.process_id = command.place.process
+        assignment.gang.process_count = command.place.processes
+        assignment.gang.collective_timeout_s = COLLECTIVE_S
+        assignment.gang.barrier_timeout_s = BARRIER_S
     assignment.spec.policy.CopyFrom(views.policy(run))
     for armed in run.injections:
         if not armed.spent:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
 
 from trainerd.daemon.refusals import refuse
 from trainerd.daemon.runtime import JournalFullError, Runtime
-from trainerd.daemon.supervision.events import RequestEvent, RunState, RunSubmitted
+from trainerd.daemon.supervision.events import (
+    HostDrained,
+    HostUndrained,
+    RequestEvent,
+    RunState,
+    RunSubmitted,
+)
 from trainerd.daemon.supervision.state import Run
 from trainerd.daemon.watchers import Watcher, Watchers
 from trainerd.v1 import event_pb2
@@ -26,7 +32,9 @@ class Changes:
         self._runtime = runtime
         self._watchers = watchers
 
-    async def request(self, context: _Context, event: RequestEvent) -> None:
+    async def request(
+        self, context: _Context, event: RequestEvent | HostDrained | HostUndrained
+    ) -> None:
         """Have a request journalled and acted on; refuse what the supervisor ignores."""
         ignored = await self.post(context, event)
         if ignored is not None:
@@ -34,7 +42,11 @@ class Changes:
                 context, grpc.StatusCode.FAILED_PRECONDITION, "REFUSED_IN_THIS_STATE", ignored
             )
 
-    async def post(self, context: _Context, event: RequestEvent | RunSubmitted) -> str | None:
+    async def post(
+        self,
+        context: _Context,
+        event: RequestEvent | RunSubmitted | HostDrained | HostUndrained,
+    ) -> str | None:
         """Have an event journalled; return why it was ignored, or None."""
         try:
             return (await self._runtime.post(event)).ignored
@@ -55,18 +67,37 @@ class Changes:
                 watcher.take()
 
     async def removed(
-        self, context: _Context, run: str, stuck: Callable[[], bool], timeout_s: float
+        self,
+        context: _Context,
+        run: str,
+        stuck: Callable[[str, Sequence[str]], bool],
+        timeout_s: float,
     ) -> bool:
-        """Wait until a deleted run's files are removed; False: not in time, or they are `stuck`."""
+        """Wait until a deleted run's files are removed; False: not in time, or they are stuck.
+
+        `stuck`: told the run and the hosts where something of it is left.
+        """
         loop = asyncio.get_running_loop()
         until_s = loop.time() + timeout_s
         with self._watchers.watch(run) as watcher:
-            while run in self._runtime.state.removals:
-                if context.done() or stuck() or loop.time() >= until_s:
+            while hosts := self.removing(run):
+                if context.done() or stuck(run, hosts) or loop.time() >= until_s:
                     return False
                 await watcher.wait(0.1)
                 watcher.take()
         return True
+
+    def removing(self, run: str) -> Sequence[str]:
+        """The hosts on which something of a run has still to be removed."""
+        removals = self._runtime.state.removals
+        return [host for host, runs in removals.items() if run in runs]
+
+    async def until_state(self, context: _Context, done: Callable[[], bool]) -> None:
+        """Wait until it is so; the caller's deadline ends the wait."""
+        with self._watchers.watch() as watcher:
+            while not done() and not context.done():
+                await watcher.wait(1.0)
+                watcher.take()
 
     async def saved(
         self, context: _Context, run: str, request_id: str, watcher: Watcher

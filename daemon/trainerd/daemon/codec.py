@@ -1,7 +1,7 @@
 """Events between the supervisor's dataclasses and `trainerd.v1.Event`.
 
 The two have the same names and fields, so one generic translation serves all; what differs is
-listed here. `run` and `incarnation` travel in the header of the message.
+listed here. `run`, `incarnation` and `host` travel in the header of the message.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from trainerd.daemon.supervision.events import (
 )
 from trainerd.daemon.supervision.faults import Phase
 from trainerd.daemon.supervision.policy import UNCHARGED
-from trainerd.daemon.terms import policy_of
+from trainerd.daemon.terms import WAIT_S, policy_of
 from trainerd.v1 import event_pb2, fault_pb2, inject_pb2, run_pb2
 
 _RENAMED = {"fault_class": "class", "before": "from", "after": "to"}
-_HEADER = ("run", "incarnation")
+_HEADER = ("run", "incarnation", "host")
 
 KINDS: Mapping[str, type[AnyEvent]] = {
     re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower(): cls for cls in typing.get_args(AnyEvent)
@@ -82,9 +82,11 @@ def kind_of_class(cls: type[AnyEvent]) -> str:
 
 
 def encode(event: AnyEvent) -> event_pb2.Event:
-    """The message of an event; `sequence`, `time` and `host` are left to the journal."""
+    """The message of an event; `sequence` and `time` are left to the journal."""
     message = event_pb2.Event(
-        run=getattr(event, "run", ""), incarnation=getattr(event, "incarnation", 0)
+        run=getattr(event, "run", ""),
+        incarnation=getattr(event, "incarnation", 0),
+        host=getattr(event, "host", ""),
     )
     payload = getattr(message, kind_of(event))
     payload.SetInParent()
@@ -147,6 +149,9 @@ def submission(
         spec=spec.SerializeToString(deterministic=True),
         policy=policy_of(spec),
         injections=tuple(injection_of(each) for each in expanded(spec)[:MAX_INJECTIONS]),
+        hosts=max(spec.hosts.count, 1),
+        min_hosts=max(spec.hosts.min, 1),
+        wait_s=spec.hosts.wait_s or WAIT_S,
         request_id=request_id,
         resumed_run=resumed_run,
         restore_directories=restore_directories,

@@ -21,6 +21,7 @@ from trainerd.daemon.api_config import (
     api_problems,
     limit_problems,
 )
+from trainerd.daemon.cluster.config import ClusterConfig, cluster_problems
 from trainerd.v1.protocol import (
     MAX_SOCKET_PATH,
     default_control_address,
@@ -130,6 +131,7 @@ class Config:
     api: ApiConfig = field(default_factory=ApiConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     audit: AuditConfig = field(default_factory=AuditConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
 
 
 def load(path: Path | None) -> Config:
@@ -204,6 +206,7 @@ def _impossible(config: Config) -> list[str]:
         *api_problems(config.api),
         *limit_problems("limits", config.limits),
         *limit_problems("audit", config.audit),
+        *cluster_problems(config.cluster, listens=bool(config.api.listen)),
     ]
 
 

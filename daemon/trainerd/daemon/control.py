@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
@@ -19,12 +18,15 @@ from trainerd.daemon.api_config import LimitsConfig
 from trainerd.daemon.changes import Changes
 from trainerd.daemon.checking import Checking
 from trainerd.daemon.clock import Clock
+from trainerd.daemon.cluster.facts import HostFacts
+from trainerd.daemon.cluster.hosts import Hosts
 from trainerd.daemon.deadlines import Deadlines
 from trainerd.daemon.explaining import explanation
 from trainerd.daemon.finding import find_run
 from trainerd.daemon.host_files import HostFiles
 from trainerd.daemon.injecting import Injecting, Permission
 from trainerd.daemon.launcher_link import LauncherLink
+from trainerd.daemon.launchers import Launchers
 from trainerd.daemon.pages import page_cursor, page_size, page_token
 from trainerd.daemon.policies import Policies
 from trainerd.daemon.profiles import Profiles
@@ -70,32 +72,37 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         watchers: Watchers,
         deadlines: Deadlines,
         launcher: LauncherLink,
+        launchers: Launchers,
         clock: Clock,
         metrics_address: str,
         injection: Permission,
         verifying: Verifying,
         limits: LimitsConfig,
+        facts: HostFacts,
+        most_hosts: int,
     ) -> None:
         self._runtime = runtime
         self._views = views
         self._watchers = watchers
         self._deadlines = deadlines
         self._launcher = launcher
+        self._launchers = launchers
         self._clock = clock
         self._metrics_address = metrics_address
         self._started = clock.now()
         self._changes = Changes(runtime, watchers)
-        self._checking = Checking(launcher, watchers, clock)
+        self._checking = Checking(launchers, watchers, clock, most_hosts=most_hosts)
         self._injecting = Injecting(runtime, self._changes, injection)
         self._submitting = Submitting(
             runtime, views, self._changes, self._checking, self._injecting, limits=limits
         )
         self._policies = Policies(runtime, views, self._changes)
-        self._replaying = Replaying(views, launcher)
-        self._files = HostFiles(launcher)
-        self._checkpoints = StoredCheckpoints(views, launcher, verifying)
+        self._replaying = Replaying(views, launchers)
+        self._files = HostFiles(runtime, views, launchers)
+        self._checkpoints = StoredCheckpoints(views, launchers, verifying)
         self._streams = Streams(runtime, views, watchers, clock)
-        self._profiles = Profiles(runtime, self._changes, watchers, launcher)
+        self._profiles = Profiles(runtime, self._changes, watchers, launchers)
+        self._hosts = Hosts(runtime, self._changes, facts)
 
     async def GetDaemon(  # noqa: N802
         self, request: control_pb2.GetDaemonRequest, context: _Context
@@ -157,16 +164,12 @@ class Control(control_pb2_grpc.ControlServiceServicer):
     ) -> control_pb2.DeleteRunResponse:
         """See control.proto."""
         run = await self._find(context, request.run)
-        if run.terminal and run.trainer is not None:
-            await self._changes.until(
-                context, run.id, lambda now: now is None or now.trainer is None
-            )
+        if run.terminal and run.members:
+            await self._changes.until(context, run.id, lambda now: now is None or not now.members)
         await self._changes.request(context, RunDeleted(run=run.id))
         removed = False
         if not request.no_wait:
-            removed = await self._changes.removed(
-                context, run.id, lambda: self._launcher.left(run.id), REMOVAL_S
-            )
+            removed = await self._changes.removed(context, run.id, self._launchers.left, REMOVAL_S)
         return control_pb2.DeleteRunResponse(files_removed=removed)
 
     async def PauseRun(  # noqa: N802
@@ -290,14 +293,14 @@ class Control(control_pb2_grpc.ControlServiceServicer):
     ) -> control_pb2.ListIncidentsResponse:
         """See control.proto."""
         run = await self._find(context, request.run)
-        return await self._files.incidents(context, run.id, request)
+        return await self._files.incidents(context, run, request)
 
     async def GetIncident(  # noqa: N802
         self, request: control_pb2.GetIncidentRequest, context: _Context
     ) -> control_pb2.GetIncidentResponse:
         """See control.proto."""
         run = await self._find(context, request.run)
-        return await self._files.incident(context, run.id, request.number)
+        return await self._files.incident(context, run, request.number)
 
     async def ReplayRunIncident(  # noqa: N802
         self, request: control_pb2.ReplayRunIncidentRequest, context: _Context
@@ -338,18 +341,34 @@ class Control(control_pb2_grpc.ControlServiceServicer):
     ) -> control_pb2.ReadRunLogResponse:
         """See control.proto."""
         run = await self._find(context, request.run)
-        known = {socket.gethostname(), self._views.host(run.id)}
-        if request.host and request.host not in known:
-            what = f"host {request.host} does not train run {run.id}"
-            await refuse(context, grpc.StatusCode.NOT_FOUND, "HOST_NOT_FOUND", what)
-        return await self._files.log(context, run.id, request)
+        return await self._files.log(context, run, request)
+
+    async def ListHosts(  # noqa: N802
+        self,
+        request: control_pb2.ListHostsRequest,  # noqa: ARG002
+        context: _Context,  # noqa: ARG002
+    ) -> control_pb2.ListHostsResponse:
+        """See control.proto."""
+        return self._hosts.list()
+
+    async def DrainHost(  # noqa: N802
+        self, request: control_pb2.DrainHostRequest, context: _Context
+    ) -> control_pb2.DrainHostResponse:
+        """See control.proto."""
+        return await self._hosts.drain(context, request)
+
+    async def UndrainHost(  # noqa: N802
+        self, request: control_pb2.UndrainHostRequest, context: _Context
+    ) -> control_pb2.UndrainHostResponse:
+        """See control.proto."""
+        return await self._hosts.undrain(context, request)
 
     async def ListStepMetrics(  # noqa: N802
         self, request: control_pb2.ListStepMetricsRequest, context: _Context
     ) -> control_pb2.ListStepMetricsResponse:
         """See control.proto."""
         run = await self._find(context, request.run)
-        return await self._files.step_metrics(context, run.id, request)
+        return await self._files.step_metrics(context, run, request)
 
     async def ProfileRun(  # noqa: N802
         self, request: control_pb2.ProfileRunRequest, context: _Context

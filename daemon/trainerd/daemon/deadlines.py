@@ -14,7 +14,7 @@ from types import MappingProxyType
 from trainerd.daemon import codec
 from trainerd.daemon.journal import Stored
 from trainerd.daemon.supervision.faults import Phase
-from trainerd.daemon.supervision.state import Run, State
+from trainerd.daemon.supervision.state import Run, State, Trainer
 from trainerd.daemon.telemetry import Telemetry
 
 FLOORS_S: Mapping[Phase, float] = MappingProxyType(
@@ -35,11 +35,15 @@ FLOORS_S: Mapping[Phase, float] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Silence:
-    """A live trainer's phase, since when it made no progress, and how long that may last."""
+    """A live trainer's phase, since when it made no progress, and how long that may last.
+
+    `host`: where it is; of a gang the process that was heard of last.
+    """
 
     phase: Phase
     waited_s: float
     deadline_s: float
+    host: str = ""
 
 
 class Deadlines:
@@ -48,29 +52,30 @@ class Deadlines:
     def __init__(self, telemetry: Telemetry) -> None:
         self._telemetry = telemetry
         self._longest_s: dict[str, dict[Phase, float]] = {}
-        # What each run's trainer is in, and since when; a record that came late has no such place.
-        self._entered: dict[str, tuple[Phase, float]] = {}
+        # What each trainer, by run and host, is in, and since when; not of what came late.
+        self._entered: dict[tuple[str, str], tuple[Phase, float]] = {}
 
     def record(self, stored: Stored, state: State) -> None:
         """A journal record, in order."""
         run = stored.message.run
+        trainer = run, stored.message.host
         match stored.kind:
             case "daemon_started":
                 self._entered.clear()
             case "trainer_attached" | "trainer_detached" | "trainer_exited" | "trainer_spawned":
-                self._entered.pop(run, None)
+                self._entered.pop(trainer, None)
             case "phase_entered" if not stored.ignored:
-                self._ended(run, stored.now)
+                self._ended(trainer, stored.now)
                 phase = codec.phase_of(stored.message.phase_entered.phase)
                 if phase is not None:
-                    self._entered[run] = (phase, stored.now)
+                    self._entered[trainer] = (phase, stored.now)
             case "trainer_finished" if not stored.ignored:
-                self._ended(run, stored.now)
+                self._ended(trainer, stored.now)
             case _:
                 pass
         if run and run not in state.runs:
             self._longest_s.pop(run, None)
-            self._entered.pop(run, None)
+            self._entered = {key: at for key, at in self._entered.items() if key[0] != run}
 
     def deadline_s(self, run: Run, phase: Phase) -> float | None:
         """Seconds without progress after which the phase counts as hung; None: it never does."""
@@ -87,20 +92,45 @@ class Deadlines:
 
     def silence(self, run: Run, *, now: float) -> Silence | None:
         """How long the run's trainer has been silent; None: it need not say anything now."""
+        if run.size > 1:
+            return self._of_a_gang(run, now)
         trainer = run.trainer
-        if trainer is None or trainer.phase is None:
+        if trainer is None:
             return None
-        if not trainer.attached or trainer.killed or trainer.ending:
+        deadline_s = self._due(run, trainer)
+        if deadline_s is None or trainer.phase is None:
             return None
-        deadline_s = self.deadline_s(run, trainer.phase)
-        if deadline_s is None:
-            return None
-        waited_s = now - self._telemetry.of(run.id).progress_at
-        return Silence(phase=trainer.phase, waited_s=waited_s, deadline_s=deadline_s)
+        waited_s = now - self._telemetry.of(run.id, trainer.host).progress_at
+        return Silence(
+            phase=trainer.phase, waited_s=waited_s, deadline_s=deadline_s, host=trainer.host
+        )
 
-    def _ended(self, run: str, now: float) -> None:
-        if run not in self._entered:
+    def _of_a_gang(self, run: Run, now: float) -> Silence | None:
+        """Its processes move together or not at all; the one that is mute the longest is named."""
+        pulses = {host: self._telemetry.of(run.id, host) for host in run.members}
+        due = {host: self._due(run, trainer) for host, trainer in run.members.items()}
+        if len(run.members) < run.size or any(each is None for each in due.values()):
+            return None
+        host = min(run.members, key=lambda each: pulses[each].heard_at)
+        phase = run.members[host].phase
+        if phase is None:
+            return None
+        return Silence(
+            phase=phase,
+            waited_s=now - max(pulse.progress_at for pulse in pulses.values()),
+            deadline_s=max(each for each in due.values() if each is not None),
+            host=host,
+        )
+
+    def _due(self, run: Run, trainer: Trainer) -> float | None:
+        """The deadline of a process that has to say something; None: it has not."""
+        if trainer.phase is None or not trainer.attached or trainer.killed or trainer.ending:
+            return None
+        return self.deadline_s(run, trainer.phase)
+
+    def _ended(self, trainer: tuple[str, str], now: float) -> None:
+        if trainer not in self._entered:
             return
-        phase, since = self._entered.pop(run)
-        longest_s = self._longest_s.setdefault(run, {})
+        phase, since = self._entered.pop(trainer)
+        longest_s = self._longest_s.setdefault(trainer[0], {})
         longest_s[phase] = max(longest_s.get(phase, 0.0), now - since)

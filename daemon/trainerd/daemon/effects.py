@@ -17,7 +17,8 @@ from trainerd.daemon.assignments import assignment_of
 from trainerd.daemon.clock import Clock
 from trainerd.daemon.incidents import request_of
 from trainerd.daemon.journal import Stored
-from trainerd.daemon.launcher_link import LauncherLink
+from trainerd.daemon.launcher_calls import LauncherCalls
+from trainerd.daemon.launchers import Launchers
 from trainerd.daemon.links import TrainerLinks
 from trainerd.daemon.missed_incidents import missed_incidents
 from trainerd.daemon.refusals import reason_of
@@ -28,12 +29,16 @@ from trainerd.daemon.supervision.commands import (
     KillTrainer,
     Record,
     RemoveFiles,
+    StartCoordinator,
     StartTimer,
     StartTrainer,
+    StopCoordinator,
     TellTrainer,
     WriteIncident,
 )
 from trainerd.daemon.supervision.events import (
+    CoordinatorFailed,
+    CoordinatorStarted,
     Event,
     FilesRemoved,
     TimerFired,
@@ -69,20 +74,22 @@ class Effects:
         runtime: Runtime,
         views: Views,
         links: TrainerLinks,
-        launcher: LauncherLink,
+        launchers: Launchers,
         tokens: Tokens,
         telemetry: Telemetry,
         clock: Clock,
         attach_address: str,
+        host: str = "",
     ) -> None:
         self._runtime = runtime
         self._views = views
         self._links = links
-        self._launcher = launcher
+        self._launchers = launchers
         self._tokens = tokens
         self._telemetry = telemetry
         self._clock = clock
         self._attach_address = attach_address
+        self._host = host
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -95,10 +102,14 @@ class Effects:
         match command:
             case StartTrainer():
                 self._spawn(self._start_trainer(command))
+            case StartCoordinator():
+                self._spawn(self._start_coordinator(command))
+            case StopCoordinator():
+                self._spawn(self._stop_coordinator(command))
             case KillTrainer():
                 self._spawn(self._kill_trainer(command))
             case TellTrainer():
-                self._links.send(command.run, command.incarnation, command.order)
+                self._links.send(command.run, command.incarnation, command.order, host=command.host)
             case StartTimer():
                 self._cancel(command.key)
                 loop = asyncio.get_running_loop()
@@ -118,7 +129,7 @@ class Effects:
                     self._telemetry,
                     wall=self._clock.wall(),
                 )
-                self._spawn(self._write_incident(request))
+                self._spawn(self._write_incident(request, command.host))
             case Record():
                 raise TypeError("records are journalled by the runtime, not carried out")
             case _:
@@ -185,13 +196,18 @@ class Effects:
             self._views,
             now=self._clock.now(),
             token=self._tokens.of(run, incarnation),
-            attach_address=self._attach_address,
+            # Another host's daemon has a socket of its own, and says which.
+            attach_address=self._attach_address if command.host == self._host else "",
         )
         event: Event
         try:
-            started = await self._launcher.start_trainer(assignment)
+            started = await self._launchers.of(command.host).start_trainer(assignment)
             event = TrainerSpawned(
-                run=run, incarnation=incarnation, pid=started.pid, warm=started.warm
+                run=run,
+                incarnation=incarnation,
+                pid=started.pid,
+                warm=started.warm,
+                host=command.host,
             )
         except grpc.aio.AioRpcError as error:
             if unanswered(error):
@@ -204,6 +220,7 @@ class Effects:
                 message=error.details() or error.code().name,
                 permanent=error.code() in _PERMANENT,
                 devices_busy=reason_of(error) == _BUSY,
+                host=command.host,
             )
         except OSError as error:
             # Unlinked between the decision and the call: at the next greeting it is asked again.
@@ -213,7 +230,7 @@ class Effects:
 
     async def _kill_trainer(self, command: KillTrainer) -> None:
         await self._call(
-            lambda: self._launcher.kill_trainer(
+            lambda: self._launchers.of(command.host).kill_trainer(
                 command.run,
                 command.incarnation,
                 command.grace_s,
@@ -223,11 +240,38 @@ class Effects:
             command.run,
         )
 
-    async def _write_incident(self, request: launcher_pb2.WriteIncidentRequest) -> None:
+    async def _start_coordinator(self, command: StartCoordinator) -> None:
+        run, incarnation, host = command.run, command.incarnation, command.host
+        event: Event
+        try:
+            launcher = self._launchers.of(host)
+            came = await launcher.start_coordinator(run, incarnation, command.processes)
+            event = CoordinatorStarted(
+                run=run, incarnation=incarnation, address=came.address, pid=came.pid, host=host
+            )
+        except (grpc.aio.AioRpcError, OSError) as error:
+            # Asked for again where the launcher comes back; where it does not, others are.
+            event = CoordinatorFailed(
+                run=run, incarnation=incarnation, message=_problem(error), host=host
+            )
+        await self._post(event)
+
+    async def _stop_coordinator(self, command: StopCoordinator) -> None:
+        await self._call(
+            lambda: self._launchers.of(command.host).stop_coordinator(
+                command.run, command.incarnation
+            ),
+            "coordinator_stop_failed",
+            command.run,
+        )
+
+    async def _write_incident(
+        self, request: launcher_pb2.WriteIncidentRequest, host: str = ""
+    ) -> None:
         """An incident that cannot be kept is told in the log; the run does not depend on it."""
         for _ in range(INCIDENT_TRIES):
             try:
-                await self._launcher.write_incident(request)
+                await self._keeper(host).write_incident(request)
                 return
             except grpc.aio.AioRpcError as error:
                 problem = error.details() or error.code().name
@@ -239,10 +283,18 @@ class Effects:
         incident = request.incident
         log.warning("incident_not_kept", run=incident.run, number=incident.number, error=problem)
 
+    def _keeper(self, host: str) -> LauncherCalls:
+        """Who keeps an incident: the launcher of the host it happened on, or any that can."""
+        try:
+            calls = self._launchers.of(host)
+        except OSError:
+            return self._launchers.any()
+        return calls if calls.linked else self._launchers.any()
+
     async def _write_missed(self) -> None:
         """Incidents of the daemon before that their launcher was not told of."""
         try:
-            missed = await missed_incidents(self._runtime, self._views, self._launcher)
+            missed = await missed_incidents(self._runtime, self._views, self._launchers)
         except (grpc.aio.AioRpcError, OSError) as error:
             log.warning("incidents_not_looked_at", error=str(error))
             return
@@ -253,17 +305,23 @@ class Effects:
         """What cannot be removed now is asked for again when a launcher is linked anew."""
         run, memory_only = command.run, command.memory_only
         try:
-            await self._launcher.remove_run(run, memory_only=memory_only)
+            await self._launchers.of(command.host).remove_run(run, memory_only=memory_only)
         except (grpc.aio.AioRpcError, OSError) as error:
             log.warning("run_files_left", run=run, memory_only=memory_only, error=str(error))
             return
-        await self._post(FilesRemoved(run=run, memory_only=memory_only))
+        await self._post(FilesRemoved(run=run, memory_only=memory_only, host=command.host))
 
     async def _call(self, call: Callable[[], Awaitable[object]], failed: str, run: str) -> None:
         try:
             await call()
         except (grpc.aio.AioRpcError, OSError) as error:
             log.warning(failed, run=run, error=str(error))
+
+
+def _problem(error: grpc.aio.AioRpcError | OSError) -> str:
+    if isinstance(error, grpc.aio.AioRpcError):
+        return error.details() or error.code().name
+    return str(error)
 
 
 def unanswered(error: grpc.aio.AioRpcError) -> bool:

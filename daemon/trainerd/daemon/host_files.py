@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 import grpc
 
-from trainerd.daemon.launcher_link import LauncherLink
+from trainerd.daemon.launchers import Launchers
 from trainerd.daemon.pages import page_cursor, page_size, page_token
 from trainerd.daemon.refusals import refuse
+from trainerd.daemon.runtime import Runtime
+from trainerd.daemon.supervision.state import Run
+from trainerd.daemon.views import Views
 from trainerd.v1 import control_pb2, launcher_pb2
 
 STEP_PAGE = 1000
@@ -22,20 +26,27 @@ Response = TypeVar("Response")
 class HostFiles:
     """Reads for one call; ends it with the launcher's refusal."""
 
-    def __init__(self, launcher: LauncherLink) -> None:
-        self._launcher = launcher
+    def __init__(self, runtime: Runtime, views: Views, launchers: Launchers) -> None:
+        self._runtime = runtime
+        self._views = views
+        self._launchers = launchers
 
     async def log(
-        self, context: _Context, run: str, request: control_pb2.ReadRunLogRequest
+        self, context: _Context, run: Run, request: control_pb2.ReadRunLogRequest
     ) -> control_pb2.ReadRunLogResponse:
         """A part of a run's log."""
+        host = await self._log_host(context, run, request.host)
         inner = launcher_pb2.ReadLogRequest(
-            run=run,
+            run=run.id,
             incarnation=request.incarnation,
             offset=request.offset,
             max_bytes=request.max_bytes,
         )
-        part = await _passed(context, self._launcher.read_log(inner), "LOG_UNREADABLE")
+
+        async def read() -> launcher_pb2.ReadLogResponse:
+            return await self._launchers.of_run(run, host).read_log(inner)
+
+        part = await _passed(context, read(), "LOG_UNREADABLE")
         return control_pb2.ReadRunLogResponse(
             data=part.data,
             next_offset=part.next_offset,
@@ -43,16 +54,25 @@ class HostFiles:
             offset=part.offset,
         )
 
+    async def _log_host(self, context: _Context, run: Run, host: str) -> str:
+        """The host whose log of a run is asked for, as the supervisor calls it."""
+        alone = not self._runtime.state.local
+        known = {socket.gethostname(), self._views.host(run.id)} if alone else run.touched
+        if host and host not in known:
+            what = f"host {host} does not train run {run.id}"
+            await refuse(context, grpc.StatusCode.NOT_FOUND, "HOST_NOT_FOUND", what)
+        return "" if alone else host
+
     async def step_metrics(
-        self, context: _Context, run: str, request: control_pb2.ListStepMetricsRequest
+        self, context: _Context, run: Run, request: control_pb2.ListStepMetricsRequest
     ) -> control_pb2.ListStepMetricsResponse:
         """A page of a run's step metrics."""
-        listed = f"step metrics of {run}"
+        listed = f"step metrics of {run.id}"
         most = await page_size(context, request.page_size, default=STEP_PAGE, most=MOST_STEPS)
         cursor = await page_cursor(context, listed, request.page_token)
         after = request.after_step if cursor is None else cursor
-        inner = launcher_pb2.ReadStepMetricsRequest(run=run, after_step=after, limit=most)
-        call = self._launcher.read_step_metrics(inner)
+        inner = launcher_pb2.ReadStepMetricsRequest(run=run.id, after_step=after, limit=most)
+        call = self._launchers.of_run(run).read_step_metrics(inner)
         found = await _passed(context, call, "METRICS_UNREADABLE")
         return control_pb2.ListStepMetricsResponse(
             steps=found.steps,
@@ -62,14 +82,14 @@ class HostFiles:
         )
 
     async def incidents(
-        self, context: _Context, run: str, request: control_pb2.ListIncidentsRequest
+        self, context: _Context, run: Run, request: control_pb2.ListIncidentsRequest
     ) -> control_pb2.ListIncidentsResponse:
         """A page of a run's incidents."""
-        listed = f"incidents of {run}"
+        listed = f"incidents of {run.id}"
         most = await page_size(context, request.page_size)
         after = await page_cursor(context, listed, request.page_token)
-        found = await _passed(context, self._launcher.read_incidents(run), "INCIDENTS_UNREADABLE")
-        rest = [each for each in found.incidents if each.number > (after or 0)]
+        found = await _passed(context, self._launchers.incidents(run), "INCIDENTS_UNREADABLE")
+        rest = [each for each in found if each.number > (after or 0)]
         page = rest[:most]
         return control_pb2.ListIncidentsResponse(
             incidents=page,
@@ -77,11 +97,11 @@ class HostFiles:
         )
 
     async def incident(
-        self, context: _Context, run: str, number: int
+        self, context: _Context, run: Run, number: int
     ) -> control_pb2.GetIncidentResponse:
         """One incident with its evidence."""
-        call = self._launcher.read_incident(run, number)
-        found = await _passed(context, call, "INCIDENT_UNREADABLE")
+        call = self._launchers.incident(run, number)
+        _, found = await _passed(context, call, "INCIDENT_UNREADABLE")
         return control_pb2.GetIncidentResponse(
             incident=found.incident, evidence=found.evidence, directory=found.directory
         )

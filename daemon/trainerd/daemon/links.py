@@ -1,14 +1,15 @@
 """TrainerService: the daemon's end of the links to its trainers.
 
-One bidirectional stream a trainer. Lifecycle reports are journalled before they are acknowledged;
-duplicates and reports of past incarnations are counted no-ops. A link that overflows or breaks is
-closed; the trainer attaches again and sends what was not acknowledged.
+One bidirectional stream a trainer, whether it comes over this host's socket or over the link to
+another host's daemon. Lifecycle reports are journalled before they are acknowledged; duplicates and
+reports of past incarnations are counted no-ops. A link that overflows or breaks is closed; the
+trainer attaches again and sends what was not acknowledged.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +33,7 @@ from trainerd.daemon.supervision.commands import (
 )
 from trainerd.daemon.supervision.events import FinishReason, TrainerAttached, TrainerDetached
 from trainerd.daemon.supervision.faults import Decision
-from trainerd.daemon.telemetry import Telemetry
+from trainerd.daemon.telemetry import Pulse, Telemetry
 from trainerd.daemon.timesheets import Timesheets, activity_times
 from trainerd.daemon.tokens import Tokens
 from trainerd.v1 import timesheet_pb2, trainer_pb2, trainer_pb2_grpc
@@ -49,10 +50,20 @@ HELLO_S = 10.0
 _Context = grpc.aio.ServicerContext[trainer_pb2.AttachRequest, trainer_pb2.AttachResponse]
 
 
+class RefusedError(Exception):
+    """A trainer may not attach: the status it is told, and why."""
+
+    def __init__(self, code: grpc.StatusCode, problem: str) -> None:
+        super().__init__(problem)
+        self.code = code
+
+
 @dataclass(slots=True)
 class _Stream:
     """One open stream: what goes down, and why it ends. None in the queue ends it."""
 
+    run: str
+    host: str
     incarnation: int
     down: asyncio.Queue[trainer_pb2.AttachResponse | None] = field(
         default_factory=lambda: asyncio.Queue(MAILBOX_LIMIT)
@@ -85,20 +96,22 @@ class TrainerLinks(trainer_pb2_grpc.TrainerServiceServicer):
         clock: Clock,
         tokens: Tokens,
         *,
+        host: str = "",
         timesheets: Timesheets | None = None,
     ) -> None:
         self._runtime = runtime
+        self._host = host
         self._telemetry = telemetry
         self._metrics = metrics
         self._clock = clock
         self._tokens = tokens
         self._timesheets = timesheets or Timesheets()
-        self._streams: dict[str, _Stream] = {}
+        self._streams: dict[tuple[str, str], _Stream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def send(self, run: str, incarnation: int, order: Order) -> None:
+    def send(self, run: str, incarnation: int, order: Order, *, host: str = "") -> None:
         """Send an order, if the trainer is attached; a re-attach repeats what matters."""
-        stream = self._streams.get(run)
+        stream = self._streams.get((run, host))
         if stream is None or stream.incarnation != incarnation:
             return
         message = order_message(order)
@@ -120,21 +133,31 @@ class TrainerLinks(trainer_pb2_grpc.TrainerServiceServicer):
         self, request_iterator: AsyncIterator[trainer_pb2.AttachRequest], context: _Context
     ) -> AsyncIterator[trainer_pb2.AttachResponse]:
         """See trainer.proto."""
-        first = await self._greeting(request_iterator, context)
+        try:
+            async for response in self.attach(self._host, aiter(request_iterator)):
+                yield response
+        except RefusedError as refusal:
+            await context.abort(refusal.code, str(refusal))
+
+    async def attach(
+        self, host: str, requests: AsyncIterator[trainer_pb2.AttachRequest]
+    ) -> AsyncGenerator[trainer_pb2.AttachResponse, None]:
+        """Serve one trainer on that host: what goes down. Raise `RefusedError` at the beginning."""
+        first = await self._greeting(host, requests)
         run, incarnation = first.envelope.run, first.envelope.incarnation
-        older = self._streams.get(run)
+        older = self._streams.get((run, host))
         if older is not None:
             older.end("replaced by a newer stream")
-        stream = self._streams[run] = _Stream(incarnation)
+        stream = self._streams[run, host] = _Stream(run, host, incarnation)
         welcome = trainer_pb2.TrainerWelcome(
             protocol=protocol(),
-            acknowledged_sequence=self._runtime.inbox.acknowledged(run, incarnation),
+            acknowledged_sequence=self._runtime.acknowledged(host, run, incarnation),
         )
         stream.put(trainer_pb2.AttachResponse(welcome=welcome))
-        reader = self._begin(self._read(request_iterator, first, stream))
+        reader = self._begin(self._read(requests, first, stream))
         # A call that its client leaves is cancelled, here and in every wait of a `finally`: what
         # must be done at the end is done by a task of ours.
-        reader.add_done_callback(lambda _: self._over(run, stream))
+        reader.add_done_callback(lambda _: self._over(stream))
         try:
             while (message := await stream.down.get()) is not None:
                 yield message
@@ -142,29 +165,29 @@ class TrainerLinks(trainer_pb2_grpc.TrainerServiceServicer):
             reader.cancel()
 
     async def _greeting(
-        self, requests: AsyncIterator[trainer_pb2.AttachRequest], context: _Context
+        self, host: str, requests: AsyncIterator[trainer_pb2.AttachRequest]
     ) -> trainer_pb2.AttachRequest:
         try:
             async with asyncio.timeout(HELLO_S):
-                first = await anext(aiter(requests))
+                first = await anext(requests)
         except (TimeoutError, StopAsyncIteration):
-            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "no greeting came")
+            raise RefusedError(grpc.StatusCode.DEADLINE_EXCEEDED, "no greeting came") from None
         if first.WhichOneof("payload") != "hello":
-            await context.abort(
+            raise RefusedError(
                 grpc.StatusCode.INVALID_ARGUMENT, "the first message must be a hello"
             )
         problem = refusal(first.hello.protocol, who="trainer")
         if problem:
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, problem)
+            raise RefusedError(grpc.StatusCode.FAILED_PRECONDITION, problem)
         run, incarnation = first.envelope.run, first.envelope.incarnation
         if not self._tokens.valid(run, incarnation, first.hello.token):
-            await context.abort(
+            raise RefusedError(
                 grpc.StatusCode.UNAUTHENTICATED, "the token is not of this run and incarnation"
             )
         known = self._runtime.state.runs.get(run)
-        if known is None or known.trainer is None or known.incarnation != incarnation:
+        if known is None or known.incarnation != incarnation or host not in known.members:
             now = known.incarnation if known else 0
-            await context.abort(
+            raise RefusedError(
                 grpc.StatusCode.FAILED_PRECONDITION,
                 f"incarnation {incarnation} of run {run} is over; the present one is {now}",
             )
@@ -177,12 +200,12 @@ class TrainerLinks(trainer_pb2_grpc.TrainerServiceServicer):
         stream: _Stream,
     ) -> None:
         """Take everything the trainer says; end the stream when that is over."""
-        run = first.envelope.run
+        run = stream.run
         try:
-            if not await self._greeted(run, first, stream):
+            if not await self._greeted(first, stream):
                 return
             async for request in requests:
-                if not await self._heard(run, request, stream):
+                if not await self._heard(request, stream):
                     return
             stream.end("the trainer closed the stream")
         except (MailboxOverflow, JournalFullError) as error:
@@ -191,13 +214,14 @@ class TrainerLinks(trainer_pb2_grpc.TrainerServiceServicer):
             log.exception("link_broken", run=run)
             stream.end(f"{type(error).__name__}: {error}")
 
-    async def _greeted(self, run: str, first: trainer_pb2.AttachRequest, stream: _Stream) -> bool:
-        pulse = self._telemetry.of(run)
-        pulse.heard_at = pulse.progress_at = self._clock.now()
-        pulse.host = first.envelope.sender.rpartition("/")[2]
-        pulse.versions = dict(list(first.hello.versions.items())[:MAX_VERSIONS])
+    async def _greeted(self, first: trainer_pb2.AttachRequest, stream: _Stream) -> bool:
+        for pulse in self._pulses(stream):
+            pulse.heard_at = pulse.progress_at = self._clock.now()
+            pulse.host = first.envelope.sender.rpartition("/")[2]
+            pulse.versions = dict(list(first.hello.versions.items())[:MAX_VERSIONS])
         attached = TrainerAttached(
-            run=run,
+            run=stream.run,
+            host=stream.host,
             incarnation=stream.incarnation,
             phase=codec.phase_of(first.hello.phase),
             step=first.hello.step,
@@ -210,25 +234,25 @@ class TrainerLinks(trainer_pb2_grpc.TrainerServiceServicer):
             stream.end(outcome.ignored)
         return outcome.ignored is None
 
-    async def _heard(self, run: str, request: trainer_pb2.AttachRequest, stream: _Stream) -> bool:
+    async def _heard(self, request: trainer_pb2.AttachRequest, stream: _Stream) -> bool:
         """Take one message; False: the stream has ended because of it."""
         if request.envelope.incarnation != stream.incarnation:
             self._metrics.stale.labels("AttachRequest").inc()
             return True
         match request.WhichOneof("payload"):
             case "event":
-                await self._lifecycle(run, request, stream)
+                await self._lifecycle(request, stream)
             case "step_report":
-                self._told(run, stream, request.step_report.times)
-                self._step_report(run, request.step_report)
-                await self._progress(run, request.step_report)
+                self._told(request.step_report.times, stream)
+                self._step_report(request.step_report, stream)
+                await self._progress(request.step_report, stream)
             case "heartbeat":
-                self._told(run, stream, request.heartbeat.times)
-                pulse = self._telemetry.of(run)
-                pulse.heard_at = self._clock.now()
-                pulse.resident_bytes = request.heartbeat.resident_bytes
-                pulse.device_bytes = request.heartbeat.device_bytes
-                self._metrics.heartbeat(pulse)
+                self._told(request.heartbeat.times, stream)
+                for pulse in self._pulses(stream):
+                    pulse.heard_at = self._clock.now()
+                    pulse.resident_bytes = request.heartbeat.resident_bytes
+                    pulse.device_bytes = request.heartbeat.device_bytes
+                self._metrics.heartbeat(request.heartbeat, stream.host)
             case None:
                 pass  # Something that a later minor version says.
             case other:
@@ -236,21 +260,20 @@ class TrainerLinks(trainer_pb2_grpc.TrainerServiceServicer):
                 return False
         return True
 
-    async def _lifecycle(
-        self, run: str, request: trainer_pb2.AttachRequest, stream: _Stream
-    ) -> None:
-        sequence = request.envelope.sequence
-        request.event.run, request.event.incarnation = run, stream.incarnation
-        raised = request.event.fault_raised
+    async def _lifecycle(self, request: trainer_pb2.AttachRequest, stream: _Stream) -> None:
+        sequence, told = request.envelope.sequence, request.event
+        told.run, told.incarnation, told.host = stream.run, stream.incarnation, stream.host
+        raised = told.fault_raised
         if raised.fault.awaits_decision and not raised.question:
             raised.question = sequence
-        event = codec.decode_report(request.event)
+        event = codec.decode_report(told)
         if event is None:
             # It would come again and again if it were not acknowledged.
-            kind = request.event.WhichOneof("payload")
-            log.warning("report_not_understood", run=run, sequence=sequence, payload=kind)
+            kind = told.WhichOneof("payload")
+            log.warning("report_not_understood", run=stream.run, sequence=sequence, payload=kind)
         else:
-            self._telemetry.of(run).progress_at = self._clock.now()
+            for pulse in self._pulses(stream):
+                pulse.progress_at = self._clock.now()
             sender = (stream.incarnation, sequence)
             outcome = await self._runtime.post(event, sender=sender)
             if outcome.duplicate:
@@ -258,20 +281,41 @@ class TrainerLinks(trainer_pb2_grpc.TrainerServiceServicer):
         answer = trainer_pb2.Acknowledged(sequence=sequence)
         stream.put(trainer_pb2.AttachResponse(acknowledged=answer))
 
-    def _told(self, run: str, stream: _Stream, times: Sequence[timesheet_pb2.ActivityTime]) -> None:
-        self._timesheets.told(run, stream.incarnation, times, self._clock.now())
+    def _pulses(self, stream: _Stream) -> tuple[Pulse, ...]:
+        """The pulse of the stream's process, and the run's if that process speaks for it."""
+        if not stream.host:
+            return (self._telemetry.of(stream.run),)
+        mine = self._telemetry.of(stream.run, stream.host)
+        return (mine, self._telemetry.of(stream.run)) if self._speaks(stream) else (mine,)
 
-    def _step_report(self, run: str, report: trainer_pb2.StepReport) -> None:
+    def _speaks(self, stream: _Stream) -> bool:
+        """Whether the stream's process speaks for its run: one process of a gang does."""
+        run = self._runtime.state.runs.get(stream.run)
+        trainer = run.trainer if run is not None else None
+        return trainer is None or trainer.host == stream.host
+
+    def _told(self, times: Sequence[timesheet_pb2.ActivityTime], stream: _Stream) -> None:
+        now = self._clock.now()
+        self._timesheets.told(stream.run, stream.incarnation, times, now, host=stream.host)
+
+    def _step_report(self, report: trainer_pb2.StepReport, stream: _Stream) -> None:
+        now, run = self._clock.now(), stream.run
+        self._metrics.step_durations(run, report, stream.host)
+        if stream.host:
+            self._telemetry.of(run, stream.host).moved(report.step, now)
+        if not self._speaks(stream):
+            return
         pulse = self._telemetry.of(run)
-        recovery_s = pulse.step_report(report, self._clock.now())
+        recovery_s = pulse.step_report(report, now)
         self._metrics.step_report(run, report, pulse)
         if recovery_s is not None:
             self._metrics.recovered(run, pulse.fault_class, recovery_s)
 
-    async def _progress(self, run: str, report: trainer_pb2.StepReport) -> None:
+    async def _progress(self, report: trainer_pb2.StepReport, stream: _Stream) -> None:
         """Journal what of a report must outlive this daemon."""
+        run = stream.run
         known = self._runtime.state.runs.get(run)
-        if known is None:
+        if known is None or not self._speaks(stream):
             return
         events = (first_loss(known, report), progressed(known, report.snapshot_step))
         for event in events:
@@ -289,17 +333,22 @@ class TrainerLinks(trainer_pb2_grpc.TrainerServiceServicer):
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def _over(self, run: str, stream: _Stream) -> None:
-        if self._streams.get(run) is stream:
-            del self._streams[run]
-            self._begin(self._detached(run, stream.incarnation, stream.reason))
+    def _over(self, stream: _Stream) -> None:
+        if self._streams.get((stream.run, stream.host)) is stream:
+            del self._streams[stream.run, stream.host]
+            self._begin(self._detached(stream))
 
-    async def _detached(self, run: str, incarnation: int, reason: str) -> None:
-        event = TrainerDetached(run=run, incarnation=incarnation, reason=reason)
+    async def _detached(self, stream: _Stream) -> None:
+        event = TrainerDetached(
+            run=stream.run,
+            incarnation=stream.incarnation,
+            reason=stream.reason,
+            host=stream.host,
+        )
         try:
             await self._runtime.post(event)
         except (MailboxOverflow, JournalFullError) as error:
-            log.warning("detach_not_recorded", run=run, error=str(error))
+            log.warning("detach_not_recorded", run=stream.run, error=str(error))
 
 
 def order_message(order: Order) -> trainer_pb2.AttachResponse:

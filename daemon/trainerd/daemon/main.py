@@ -77,6 +77,7 @@ def _bad_configuration(error: ConfigError) -> int:
 def _serve(config: Config, arguments: argparse.Namespace) -> int:
     # The parts are imported only now: a typo in the configuration is told at once.
     from trainerd.daemon import serve as serving  # noqa: PLC0415
+    from trainerd.daemon.announcing import Manner  # noqa: PLC0415
     from trainerd.daemon.journal import JournalError  # noqa: PLC0415
     from trainerd.daemon.sockets import OccupiedError  # noqa: PLC0415
 
@@ -94,13 +95,14 @@ def _serve(config: Config, arguments: argparse.Namespace) -> int:
     try:
         if arguments.address:
             config = serving.for_address(config, arguments.address)
-        log = Log(config.log, host=socket.gethostname(), stderr=sys.stderr.fileno())
+        name = config.cluster.host or socket.gethostname()
+        log = Log(config.log, host=name, stderr=sys.stderr.fileno())
     except ConfigError as error:
         return _bad_configuration(error)
     log.configure()
     # What a daemon that hangs was doing is told when systemd ends it.
     faulthandler.enable()
-    manner = serving.Manner(
+    manner = Manner(
         private=arguments.private, ready_fd=arguments.ready_fd, load=again, live=(log.live(),)
     )
     try:

@@ -161,7 +161,7 @@ class Metrics:
             case "run_deleted":
                 self.forget(run)
             case "decision_made" if not message.decision_made.trial and run in state.runs:
-                self._decided(run, message.decision_made)
+                self._decided(run, message.decision_made, message.host or self._host)
             case "checkpoint_saved":
                 self._checkpoints.saved(run, message.checkpoint_saved)
             case "fault_injected":
@@ -178,6 +178,7 @@ class Metrics:
     def show(self, stored: Stored, state: State) -> None:
         """Show what a record that has just been journalled says of the present."""
         message, run = stored.message, stored.message.run
+        host = message.host or self._host
         if stored.ignored:
             self._ignored(stored.kind)
             return
@@ -192,21 +193,24 @@ class Metrics:
             case "checkpoints_verified" if run in self._known:
                 self._checkpoints.durable.show_left(run, message.checkpoints_verified)
             case "launcher_attached":
-                self.host_up.labels(self._host).set(1)
-            case "launcher_lost":
-                self.host_up.labels(self._host).set(0)
+                self.host_up.labels(host).set(1)
+            case "launcher_lost" | "host_lost":
+                self.host_up.labels(host).set(0)
             case "trainer_attached":
-                self.trainer_up.labels(self._host).set(1)
+                self.trainer_up.labels(host).set(1)
             case "trainer_detached" | "trainer_exited":
-                self.trainer_up.labels(self._host).set(0)
-                self._phase("")
+                self.trainer_up.labels(host).set(0)
+                self._phase("", host)
             case "phase_entered":
-                self._phase(_name(fault_pb2.Phase.Name(message.phase_entered.phase), "PHASE_"))
+                phase = _name(fault_pb2.Phase.Name(message.phase_entered.phase), "PHASE_")
+                self._phase(phase, host)
             case _:
                 pass
 
     def restore(self, state: State, saves: Mapping[str, Stored]) -> None:
         """After a replay: show the runs as they are; `saves`: their newest checkpoint's records."""
+        for host in state.hosts:
+            self.host_up.labels(host or self._host).set(0)
         for run in state.runs.values():
             self._declare(run.id)
             self.set_state(run)
@@ -231,21 +235,25 @@ class Metrics:
         self.run_loss.labels(run).set(report.loss)
         self.steps.labels(run).inc(pulse.advance)
         self.examples.labels(run).inc(report.examples)
-        for duration_s in report.durations_s:
-            self.step_s.labels(run, self._host).observe(duration_s)
 
-    def heartbeat(self, pulse: Pulse) -> None:
+    def step_durations(self, run: str, report: trainer_pb2.StepReport, host: str) -> None:
+        """Feed what one process says of its steps; `host` empty: the daemon's own."""
+        histogram = self.step_s.labels(run, host or self._host)
+        for duration_s in report.durations_s:
+            histogram.observe(duration_s)
+
+    def heartbeat(self, heartbeat: trainer_pb2.Heartbeat, host: str) -> None:
         """Feed one sign of life."""
-        self.memory.labels(self._host, "resident").set(pulse.resident_bytes)
-        self.memory.labels(self._host, "device").set(pulse.device_bytes)
+        self.memory.labels(host or self._host, "resident").set(heartbeat.resident_bytes)
+        self.memory.labels(host or self._host, "device").set(heartbeat.device_bytes)
 
     def recovered(self, run: str, fault_class: str, duration_s: float) -> None:
         """A recovery has ended with a new step."""
         self.recovery_s.labels(run, fault_class).observe(duration_s)
 
-    def heard(self, age_s: float) -> None:
-        """The age of the newest sign of life of the host's trainer."""
-        self.heartbeat_age_s.labels(self._host).set(age_s)
+    def heard(self, age_s: float, host: str) -> None:
+        """The age of the newest sign of life of a host's trainer."""
+        self.heartbeat_age_s.labels(host or self._host).set(age_s)
 
     def set_state(self, run: Run) -> None:
         """Show the state of a run."""
@@ -286,15 +294,15 @@ class Metrics:
         for name in _SKIPPED:
             self.skipped.labels(run, name)
 
-    def _decided(self, run: str, made: event_pb2.DecisionMade) -> None:
+    def _decided(self, run: str, made: event_pb2.DecisionMade, host: str) -> None:
         fault_class = _name(fault_pb2.FaultClass.Name(getattr(made.fault, "class")), "FAULT_CLASS_")
         action = _name(fault_pb2.Action.Name(made.decision.action), "ACTION_")
-        self.faults.labels(run, self._host, fault_class, action).inc()
+        self.faults.labels(run, host, fault_class, action).inc()
         if made.fault.batch >= 0:
             self.step_errors.labels(run, fault_class, action).inc()
         if action == Action.SKIP.value and fault_class in _SKIPPED:
             self.skipped.labels(run, fault_class).inc()
-        if action == Action.RESTART.value:
+        if action in (Action.RESTART.value, Action.REFORM.value):
             self.restarts.labels(run, made.decision.scope, fault_class).inc()
         elif action == Action.ROLLBACK.value:
             # Back to an older state in the same process.
@@ -305,9 +313,9 @@ class Metrics:
         if event in _TRAINER_EVENTS:
             self.stale.labels(event.__name__).inc()
 
-    def _phase(self, now: str) -> None:
+    def _phase(self, now: str, host: str) -> None:
         for phase in Phase:
-            self.trainer_state.labels(self._host, phase.value).set(phase.value == now)
+            self.trainer_state.labels(host, phase.value).set(phase.value == now)
 
 
 def _name(text: str, prefix: str) -> str:

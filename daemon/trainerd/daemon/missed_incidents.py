@@ -11,7 +11,7 @@ import grpc
 from trainerd.daemon import codec
 from trainerd.daemon.incidents import request_of
 from trainerd.daemon.journal import Stored
-from trainerd.daemon.launcher_link import LauncherLink
+from trainerd.daemon.launchers import Launchers
 from trainerd.daemon.runtime import Runtime
 from trainerd.daemon.supervision.commands import WriteIncident
 from trainerd.daemon.supervision.events import DecisionMade
@@ -28,7 +28,7 @@ _KINDS = frozenset({"decision_made", "trainer_exited"})
 
 
 async def missed_incidents(
-    runtime: Runtime, views: Views, launcher: LauncherLink
+    runtime: Runtime, views: Views, launchers: Launchers
 ) -> list[launcher_pb2.WriteIncidentRequest]:
     """What the launcher is still to be told of. Raise `OSError` or `AioRpcError` as the link does.
 
@@ -36,7 +36,7 @@ async def missed_incidents(
     """
     missed = []
     for run in list(runtime.state.runs.values()):
-        if run.incidents and not await _kept(launcher, run):
+        if run.incidents and not await _kept(launchers, run):
             found = await _command(runtime, run)
             if found is not None:
                 command, stored = found
@@ -46,9 +46,9 @@ async def missed_incidents(
     return missed
 
 
-async def _kept(launcher: LauncherLink, run: Run) -> bool:
+async def _kept(launchers: Launchers, run: Run) -> bool:
     try:
-        await launcher.read_incident(run.id, run.incidents)
+        await launchers.incident(run, run.incidents)
     except grpc.aio.AioRpcError as error:
         if error.code() is grpc.StatusCode.NOT_FOUND:
             return False
@@ -76,6 +76,7 @@ async def _command(runtime: Runtime, run: Run) -> tuple[WriteIncident, Stored] |
             fault=made.fault,
             decision=made.decision,
             stacks=stacks,
+            host=made.host,
         )
         return command, stored
     return None

@@ -9,7 +9,7 @@ import grpc
 from google.rpc import error_details_pb2
 
 from trainerd.daemon.changes import Changes
-from trainerd.daemon.launcher_link import LauncherLink
+from trainerd.daemon.launchers import Launchers
 from trainerd.daemon.refusals import reason_of, refuse
 from trainerd.daemon.runtime import Runtime
 from trainerd.daemon.supervision.events import ProfileRequested
@@ -27,10 +27,10 @@ class Profiles:
     """Asks for one call; ends it with the reason where there is nothing to be had."""
 
     def __init__(
-        self, runtime: Runtime, changes: Changes, watchers: Watchers, launcher: LauncherLink
+        self, runtime: Runtime, changes: Changes, watchers: Watchers, launchers: Launchers
     ) -> None:
         self._runtime, self._changes, self._watchers = runtime, changes, watchers
-        self._launcher = launcher
+        self._launchers = launchers
 
     async def profile(
         self, context: _Context, run: Run, request: control_pb2.ProfileRunRequest
@@ -53,7 +53,7 @@ class Profiles:
             return await self._taken(context, run.id, request_id, watcher)
 
     async def stacks(self, context: _Context, run: Run) -> run_pb2.ThreadStacks:
-        """The stacks of the run's live trainer."""
+        """The stacks of the run's live trainer; of a gang those of its first process."""
         if run.trainer is None:
             await refuse(
                 context,
@@ -62,7 +62,8 @@ class Profiles:
                 f"run {run.id} is {run.state.value}: it has no trainer now",
             )
         try:
-            return (await self._launcher.collect_stacks(run.id)).stacks
+            launcher = self._launchers.of(run.trainer.host)
+            return (await launcher.collect_stacks(run.id)).stacks
         except grpc.aio.AioRpcError as error:
             reason = reason_of(error) or "STACKS_UNREADABLE"
             await refuse(context, error.code(), reason, error.details() or "")

@@ -22,7 +22,10 @@ def progressed(run: Run, snapshot_step: int) -> Progressed | None:
     newest = max(0, run.recoverable_step, budgets.left)
     if not owes or run.trainer is None or snapshot_step <= newest:
         return None
-    return Progressed(run=run.id, incarnation=run.trainer.incarnation, step=snapshot_step)
+    trainer = run.trainer
+    return Progressed(
+        run=run.id, incarnation=trainer.incarnation, step=snapshot_step, host=trainer.host
+    )
 
 
 def first_loss(run: Run, report: trainer_pb2.StepReport) -> FirstLossHeard | None:
@@ -30,5 +33,9 @@ def first_loss(run: Run, report: trainer_pb2.StepReport) -> FirstLossHeard | Non
     if run.first_loss is not None or run.trainer is None or not math.isfinite(report.loss):
         return None
     return FirstLossHeard(
-        run=run.id, incarnation=run.trainer.incarnation, step=report.step, loss=report.loss
+        run=run.id,
+        incarnation=run.trainer.incarnation,
+        step=report.step,
+        loss=report.loss,
+        host=run.trainer.host,
     )

@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 
 from trainerd.daemon import codec
-from trainerd.daemon.launcher_link import LauncherLink
+from trainerd.daemon.launchers import Launchers
 from trainerd.daemon.refusals import reason_of, refuse
 from trainerd.daemon.supervision.drills import InjectedFault
 from trainerd.daemon.supervision.policy import FaultClass
@@ -31,9 +31,9 @@ INJECTED = {
 class Replaying:
     """Replays incidents for clients; ends a call with the launcher's refusal."""
 
-    def __init__(self, views: Views, launcher: LauncherLink) -> None:
+    def __init__(self, views: Views, launchers: Launchers) -> None:
         self._views = views
-        self._launcher = launcher
+        self._launchers = launchers
 
     async def replay(
         self, context: _Context, run: Run, request: control_pb2.ReplayRunIncidentRequest
@@ -44,7 +44,7 @@ class Replaying:
         are off in a replay.
         """
         try:
-            found = await self._launcher.read_incident(run.id, request.number)
+            launcher, found = await self._launchers.incident(run, request.number)
             incident = found.incident
             inner = launcher_pb2.ReplayIncidentRequest(
                 run=run.id,
@@ -54,7 +54,7 @@ class Replaying:
                 restore_directories=self._views.restore_directories(run.id),
             )
             inner.spec.policy.CopyFrom(self._views.policy(run))
-            showed = await self._launcher.replay_incident(inner)
+            showed = await launcher.replay_incident(inner)
         except grpc.aio.AioRpcError as error:
             reason = reason_of(error) or "NOT_REPLAYED"
             await refuse(context, error.code(), reason, error.details() or "")

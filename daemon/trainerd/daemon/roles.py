@@ -119,6 +119,7 @@ LEAST: Mapping[str, Role | None] = MappingProxyType(
             "SimulatePolicy",
             "ReadRunLog",
             "ListStepMetrics",
+            "ListHosts",
         ),
         **_control(
             Role.OPERATOR,
@@ -139,6 +140,8 @@ LEAST: Mapping[str, Role | None] = MappingProxyType(
             "CheckpointRun",
             "SetPolicy",
             "InjectFault",
+            "DrainHost",
+            "UndrainHost",
         ),
         "/trainerd.v1.HostService/Join": Role.HOST,
         "/grpc.health.v1.Health/Check": None,

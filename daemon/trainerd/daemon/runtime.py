@@ -28,6 +28,7 @@ from trainerd.daemon.clock import Clock
 from trainerd.daemon.compaction import AT_START, EVERY, Compactor
 from trainerd.daemon.folding import fold, ignored_because, supervised
 from trainerd.daemon.journal import Entry, Journal, Stored
+from trainerd.daemon.probe import Probe
 from trainerd.daemon.supervision.commands import Command, Record
 from trainerd.daemon.supervision.events import AnyEvent, Event, JournalRecovered
 from trainerd.daemon.supervision.state import State
@@ -66,6 +67,10 @@ class _Letter:
     def run(self) -> str:
         return getattr(self.event, "run", "")
 
+    @property
+    def host(self) -> str:
+        return getattr(self.event, "host", "")
+
     def settle(self, outcome: Outcome) -> None:
         if not self.answer.done():
             self.answer.set_result(outcome)
@@ -73,17 +78,6 @@ class _Letter:
     def refuse(self, problem: str) -> None:
         if not self.answer.done():
             self.answer.set_exception(JournalFullError(problem))
-
-
-@dataclass(frozen=True, slots=True)
-class _Probe:
-    """Asks whether the runtime gets on."""
-
-    answer: asyncio.Future[None]
-
-    def settle(self) -> None:
-        if not self.answer.done():
-            self.answer.set_result(None)
 
 
 @dataclass(slots=True)
@@ -95,7 +89,7 @@ class _Batch:
     commands: list[Command] = field(default_factory=list)
     answers: list[tuple[_Letter, int, str | None]] = field(default_factory=list)
     duplicates: list[_Letter] = field(default_factory=list)
-    heard: dict[tuple[str, int], int] = field(default_factory=dict)
+    heard: dict[tuple[str, str, int], int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -130,12 +124,13 @@ class Runtime:
         compact_every: int = EVERY,
     ) -> None:
         self.state = State()
-        self.inbox = Inbox()
+        # What of the trainers' reports is journalled, by the host they are on.
+        self._inboxes: dict[str, Inbox] = {}
         self._journal = journal
         self._clock = clock
         self._observers: list[Observer] = []
         # None wakes a runtime that has been closed.
-        self._mailbox: asyncio.Queue[_Letter | _Probe | None] = asyncio.Queue(MAILBOX_LIMIT)
+        self._mailbox: asyncio.Queue[_Letter | Probe | None] = asyncio.Queue(MAILBOX_LIMIT)
         self._reading = asyncio.Lock()
         self._compactor = Compactor(
             journal, self._reading, every=compact_every, at_start=min(AT_START, compact_every)
@@ -151,6 +146,11 @@ class Runtime:
     def sequence(self) -> int:
         """The newest record that is journalled and acted on."""
         return self._sequence
+
+    def acknowledged(self, host: str, run: str, incarnation: int) -> int:
+        """The newest report of that incarnation's trainer on that host that is journalled; or 0."""
+        inbox = self._inboxes.get(host)
+        return inbox.acknowledged(run, incarnation) if inbox is not None else 0
 
     def observe(self, observer: Observer) -> None:
         """Call this for every record, on replay and when it is journalled."""
@@ -194,7 +194,7 @@ class Runtime:
         Whether it could be written is another matter: a refusal is an answer.
         """
         if not self._closed:
-            probe = _Probe(asyncio.get_running_loop().create_future())
+            probe = Probe(asyncio.get_running_loop().create_future())
             await self._mailbox.put(probe)
             await probe.answer
 
@@ -223,7 +223,7 @@ class Runtime:
     async def run(self, executor: Executor) -> None:
         """Serve the mailbox until closed."""
         letters: list[_Letter] = []
-        probe: _Probe | None = None
+        probe: Probe | None = None
         try:
             while not (self._closed and self._mailbox.empty()):
                 self._compactor.consider(self.state, self._sequence)
@@ -242,7 +242,7 @@ class Runtime:
                 match each:
                     case _Letter():
                         each.refuse("the daemon is ending")
-                    case _Probe():
+                    case Probe():
                         each.settle()
             self._ended.set()
 
@@ -253,12 +253,12 @@ class Runtime:
             await self._mailbox.put(None)
         await self._ended.wait()
 
-    async def _letters(self) -> tuple[list[_Letter], _Probe | None]:
+    async def _letters(self) -> tuple[list[_Letter], Probe | None]:
         """At least one letter, or none when the runtime was closed; a probe that came behind."""
         letters: list[_Letter] = []
         letter = await self._mailbox.get()
         while letter is not None:
-            if isinstance(letter, _Probe):
+            if isinstance(letter, Probe):
                 return letters, letter
             letters.append(letter)
             if len(letters) == BATCH or self._mailbox.empty():
@@ -328,10 +328,9 @@ class Runtime:
             )
         for letter in letters:
             incarnation, sequence = letter.sender
-            key = (letter.run, incarnation)
-            heard = max(self.inbox.acknowledged(*key), batch.heard.get(key, 0))
+            key = (letter.host, letter.run, incarnation)
+            heard = max(self.acknowledged(*key), batch.heard.get(key, 0))
             if sequence and sequence <= heard:
-                self.inbox.duplicates += 1
                 batch.duplicates.append(letter)
                 continue
             if sequence:
@@ -357,9 +356,11 @@ class Runtime:
         """Remember which reports of trainers are journalled; forget those of a deleted run."""
         run = stored.message.run
         if run not in self.state.runs:
-            self.inbox.forget(run)
+            for inbox in self._inboxes.values():
+                inbox.forget(run)
         elif stored.sender_sequence:
-            self.inbox.accept(run, stored.sender_incarnation, stored.sender_sequence)
+            inbox = self._inboxes.setdefault(stored.message.host, Inbox())
+            inbox.accept(run, stored.sender_incarnation, stored.sender_sequence)
 
     def _tell(self, stored: Stored) -> None:
         for observer in self._observers:

@@ -57,7 +57,7 @@ class Scrubber:
             await asyncio.sleep(self._look_s)
             run = self.due()
             if run is not None:
-                await self._scrub(run.id)
+                await self._scrub(run)
 
     def due(self) -> Run | None:
         """The run that is to be scrubbed now, if there is one."""
@@ -73,8 +73,9 @@ class Scrubber:
                 return run
         return None
 
-    async def _scrub(self, run: str) -> None:
-        verification = asyncio.create_task(self._verifying.verify(run, scrub=True))
+    async def _scrub(self, scrubbed: Run) -> None:
+        run = scrubbed.id
+        verification = asyncio.create_task(self._verifying.verify(scrubbed, scrub=True))
         try:
             with self._watchers.watch(run) as watcher:
                 while not verification.done() and _calm(self._runtime.state.runs.get(run)):
@@ -99,9 +100,10 @@ class Scrubber:
 
 def _calm(run: Run | None) -> bool:
     """Whether nothing befalls a run that reading beside it could disturb."""
-    if run is None or run.trainer is None or run.stopping or run.restarting:
+    if run is None or not run.members or run.stopping or run.restarting:
         return False
-    return run.state in _CALM and not (run.trainer.ending or run.trainer.killed)
+    ends = any(trainer.ending or trainer.killed for trainer in run.members.values())
+    return run.state in _CALM and run.ending is None and not ends
 
 
 def _at_ease(run: Run) -> bool:

@@ -12,52 +12,32 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import grpc
-import prometheus_client
 import structlog
 
-from trainerd.daemon.ageing import Ageing
-from trainerd.daemon.api_server import listen
-from trainerd.daemon.calls import defects
-from trainerd.daemon.clock import SystemClock
-from trainerd.daemon.config import Config, checked, load
-from trainerd.daemon.control import Control
+from trainerd.daemon.announcing import Manner, announce
+from trainerd.daemon.api_server import Service
+from trainerd.daemon.cluster.host_daemon import HostDaemon, joined
+from trainerd.daemon.cluster.supervising import HostLinks
+from trainerd.daemon.config import Config, checked
 from trainerd.daemon.control_plane import ControlPlane
-from trainerd.daemon.deadlines import Deadlines
-from trainerd.daemon.effects import Effects
-from trainerd.daemon.guarding import Guard
-from trainerd.daemon.injecting import Permission
+from trainerd.daemon.daemon_parts import assembled
 from trainerd.daemon.journal import Journal
-from trainerd.daemon.launcher_link import LauncherLink, LauncherStart, launcher_command
-from trainerd.daemon.links import TrainerLinks
-from trainerd.daemon.metrics import Metrics
-from trainerd.daemon.monitor import Monitor
-from trainerd.daemon.narration import narrate
-from trainerd.daemon.notify import tell_parent
+from trainerd.daemon.launcher_link import LauncherLink
+from trainerd.daemon.metrics_server import serve_metrics
 from trainerd.daemon.reloading import Live, Reloading
-from trainerd.daemon.roles import Peer
 from trainerd.daemon.runtime import JournalFullError, Runtime
-from trainerd.daemon.scrubbing import Scrubber
-from trainerd.daemon.sign_of_life import SignOfLife
 from trainerd.daemon.sockets import prepare_socket, take_state_directory
-from trainerd.daemon.status_line import status_line
 from trainerd.daemon.supervision.events import DaemonEnded, DaemonStarted, StopRequested
-from trainerd.daemon.telemetry import Telemetry
-from trainerd.daemon.timesheets import Timesheets
-from trainerd.daemon.tokens import Tokens
-from trainerd.daemon.verifying import Verifying
-from trainerd.daemon.views import Views
-from trainerd.daemon.watchers import Watchers
-from trainerd.v1 import trainer_pb2_grpc
+from trainerd.daemon.trainer_server import serve_trainers
+from trainerd.v1 import host_pb2, host_pb2_grpc
 from trainerd.v1.mailbox import MailboxOverflow
-from trainerd.v1.protocol import MAX_MESSAGE_BYTES, SERVER_OPTIONS, SOFTWARE
-from trainerd.v1.service_manager import is_listening, sd_notify, watchdog_s
+from trainerd.v1.protocol import SOFTWARE
+from trainerd.v1.service_manager import is_listening, sd_notify
 
 log = structlog.get_logger()
 
@@ -68,22 +48,6 @@ DRAIN_S = 330.0
 """Seconds a private daemon gives its runs to save and stop."""
 LAUNCHER_S = 60.0
 """Seconds a private daemon gives its launcher to end."""
-TRAINER_STREAMS = 64
-"""Streams at once on the attach socket; a host has one trainer, and the stream it replaces."""
-_TRAINER = Peer(identity="trainer", roles=frozenset(), transport="unix")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manner:
-    """How this daemon serves: private to its parent or not, and whom it tells that it is ready.
-
-    load: reads the configuration again. live: parts beside the daemon's own that take a new one.
-    """
-
-    private: bool = False
-    ready_fd: int | None = None
-    load: Callable[[], Config] = lambda: load(None)
-    live: tuple[Live, ...] = ()
 
 
 async def serve(config: Config, manner: Manner) -> None:
@@ -95,9 +59,13 @@ async def serve(config: Config, manner: Manner) -> None:
             loop.add_signal_handler(number, stop.set)
             stack.callback(loop.remove_signal_handler, number)
         stack.callback(os.close, take_state_directory(config.daemon.state_directory))
-        journal = Journal(config.daemon.state_directory / "journal.sqlite")
-        stack.callback(journal.close)
-        daemon = await stack.enter_async_context(running(config, journal, stop))
+        daemon: Daemon | HostDaemon
+        if config.cluster.joins:
+            daemon = await stack.enter_async_context(joined(config, stop))
+        else:
+            journal = Journal(config.daemon.state_directory / "journal.sqlite")
+            stack.callback(journal.close)
+            daemon = await stack.enter_async_context(running(config, journal, stop))
         reloading = Reloading(config, manner.load, (*manner.live, *daemon.live))
         loop.add_signal_handler(signal.SIGHUP, reloading.on_signal)
         stack.callback(loop.remove_signal_handler, signal.SIGHUP)
@@ -137,17 +105,7 @@ class Daemon:
 
     def announce(self, manner: Manner) -> None:
         """Say that the daemon serves."""
-        control = f"unix:{self._config.daemon.control_socket}"
-        log.info(
-            "daemon_ready",
-            control=control,
-            api=self.api_address,
-            metrics=self.metrics_address,
-            pid=os.getpid(),
-        )
-        sd_notify("READY=1")
-        if manner.ready_fd is not None:
-            tell_parent(manner.ready_fd, f"READY {control} {self.metrics_address or '-'}")
+        announce(self._config, manner, api=self.api_address, metrics=self.metrics_address)
 
     def check(self) -> None:
         """Raise if a part has ended by itself: a defect, and a reason to start anew."""
@@ -164,7 +122,7 @@ class Daemon:
                     for run in runs:
                         if not (run.terminal or run.stopping):
                             await self._runtime.post(StopRequested(run=run.id))
-                    if not any(run.trainer for run in runs):
+                    if not any(run.members for run in runs):
                         break
                     await asyncio.sleep(0.02)
         if not await self._launcher.end_launcher(LAUNCHER_S):
@@ -174,39 +132,11 @@ class Daemon:
 @contextlib.asynccontextmanager
 async def running(config: Config, journal: Journal, stop: asyncio.Event) -> AsyncIterator[Daemon]:
     """Put the parts together; end them in the reverse order. A part that ends by itself: `stop`."""
-    clock, telemetry, watchers = SystemClock(), Telemetry(), Watchers()
-    timesheets = Timesheets()
-    metrics = Metrics(socket.gethostname(), lambda run: timesheets.seconds(run, clock.now()))
-    runtime = Runtime(
-        journal, clock, on_commit=metrics.committed, on_refusal=metrics.journal_refused
-    )
-    views = Views(telemetry, timesheets)
-    deadlines = Deadlines(telemetry)
-    _replay(runtime, clock, views, deadlines, metrics, timesheets=timesheets)
-    for observer in (metrics.show, watchers.record, telemetry.record, narrate):
-        runtime.observe(observer)
-
     ours = config.daemon
     attach_address = prepare_socket(ours.attach_socket, mode=0o750, group=ours.attach_group)
     control_address = prepare_socket(ours.control_socket, mode=0o755, group=ours.control_group)
-    tokens = Tokens(config.daemon.state_directory / "token.key")
-    links = TrainerLinks(runtime, telemetry, metrics, clock, tokens, timesheets=timesheets)
-    launcher = LauncherLink(runtime, config.launcher.socket, _launcher_start(config))
-    monitor = Monitor(runtime, telemetry, deadlines, metrics, clock)
-    verifying = Verifying(runtime, views, launcher, clock)
-    scrubber = Scrubber(runtime, views, watchers, verifying, clock)
-    effects = Effects(
-        runtime=runtime,
-        views=views,
-        links=links,
-        launcher=launcher,
-        tokens=tokens,
-        telemetry=telemetry,
-        clock=clock,
-        attach_address=attach_address,
-    )
-    runtime.observe(effects.record)
-    permission = Permission(config.injection.allowed)
+    parts = assembled(config, journal, attach_address)
+    runtime, links, hosts = parts.runtime, parts.links, parts.hosts
     tasks: list[asyncio.Task[None]] = []
 
     def begin(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
@@ -216,85 +146,56 @@ async def running(config: Config, journal: Journal, stop: asyncio.Event) -> Asyn
         return task
 
     async with contextlib.AsyncExitStack() as stack:
-        metrics_address = _serve_metrics(config, metrics, stack)
-        control = Control(
-            runtime=runtime,
-            views=views,
-            watchers=watchers,
-            deadlines=deadlines,
-            launcher=launcher,
-            clock=clock,
-            metrics_address=metrics_address,
-            injection=permission,
-            verifying=verifying,
-            limits=config.limits,
-        )
-        begin(runtime.run(effects), "runtime")
+        metrics_address = serve_metrics(config, parts.metrics.registry, stack)
+        begin(runtime.run(parts.effects), "runtime")
         stack.push_async_callback(runtime.close)
         stack.push_async_exit(_end_in_order(runtime))
-        stack.push_async_callback(effects.close)
+        stack.push_async_callback(parts.effects.close)
         # Before anybody can attach: it says that no link is up.
-        await runtime.post(DaemonStarted(version=SOFTWARE, pid=os.getpid()))
-        effects.rearm(clock.now())
-        await _serve_trainers(attach_address, ours.attach_group, links, stack)
-        plane = ControlPlane(config, control, metrics, clock)
+        started = DaemonStarted(version=SOFTWARE, pid=os.getpid(), host=parts.host)
+        await runtime.post(started)
+        parts.effects.rearm(parts.clock.now())
+        trainer_server = await serve_trainers(attach_address, links, group=ours.attach_group)
+        stack.push_async_callback(hosts.settled)
+        stack.push_async_callback(links.settled)
+        stack.push_async_callback(trainer_server.stop, CLOSE_S)
+        # No await between the two: no trainer can attach again.
+        stack.callback(links.close)
+        more = [_hosts_service(hosts)] if config.cluster.supervises else []
+        plane = ControlPlane(
+            config, parts.control(metrics_address), parts.metrics, parts.clock, more=more
+        )
         stack.push_async_callback(plane.close, CLOSE_S)
+        stack.callback(hosts.close)
         api_address = await plane.serve(control_address)
         runtime.observe(plane.record)
-        ageing = Ageing(runtime, views, clock, config.retention)
         works = [
-            (launcher.run(), "launcher link"),
-            (monitor.run(), "monitor"),
-            (scrubber.run(), "scrubber"),
-            (ageing.run(), "ageing"),
+            (parts.launcher.run(parts.watch), "launcher link"),
+            (parts.monitor.run(), "monitor"),
+            (hosts.run(), "hosts"),
+            (parts.scrubber().run(), "scrubber"),
+            (parts.ageing().run(), "ageing"),
         ]
         if is_listening(os.environ):
-            works.append((_sign_of_life(runtime, views, launcher, clock).run(), "sign of life"))
+            works.append((parts.sign_of_life().run(), "sign of life"))
         for work, name in works:
             stack.push_async_callback(_cancel, begin(work, name))
         daemon = Daemon(
             config,
             runtime,
-            launcher,
+            parts.launcher,
             tasks,
             metrics_address=metrics_address,
             api_address=api_address,
         )
-        daemon.live = (permission.live(), plane.live())
+        daemon.live = (parts.permission.live(), plane.live())
         yield daemon
 
 
-def _replay(
-    runtime: Runtime,
-    clock: SystemClock,
-    views: Views,
-    deadlines: Deadlines,
-    metrics: Metrics,
-    *,
-    timesheets: Timesheets,
-) -> None:
-    """Fold the journal into what rests on all of it, and go on with its time."""
-    runtime.observe(lambda stored, _: views.apply(stored))
-    runtime.observe(deadlines.record)
-    runtime.observe(metrics.count)
-    last = runtime.replay()
-    if last is not None:
-        clock.rebase(last_now=last.now, last_wall=last.wall)
-    timesheets.replayed()
-    metrics.restore(runtime.state, views.saves())
-
-
-def _sign_of_life(
-    runtime: Runtime, views: Views, launcher: LauncherLink, clock: SystemClock
-) -> SignOfLife:
-    def status() -> str:
-        return status_line(runtime.state, views, now=clock.now(), launcher=launcher.problem)
-
-    return SignOfLife(
-        notify=sd_notify,
-        probe=runtime.probe,
-        status=status,
-        watchdog_s=watchdog_s(os.environ, os.getpid()),
+def _hosts_service(hosts: HostLinks) -> Service:
+    return Service(
+        name=host_pb2.DESCRIPTOR.services_by_name["HostService"].full_name,
+        add=lambda server: host_pb2_grpc.add_HostServiceServicer_to_server(hosts, server),
     )
 
 
@@ -309,64 +210,6 @@ def _end_in_order(runtime: Runtime) -> Callable[..., Coroutine[Any, Any, None]]:
                 log.warning("end_not_recorded", error=str(error))
 
     return end
-
-
-def _launcher_start(config: Config) -> LauncherStart | None:
-    if not config.launcher.start:
-        return None
-    arguments = [
-        "--state-directory",
-        str(config.launcher.state_directory),
-        "--socket",
-        str(config.launcher.socket),
-    ]
-    if config.launcher.config:
-        arguments += ["--config", config.launcher.config]
-    return LauncherStart(
-        command=launcher_command(tuple(arguments), config.launcher.python),
-        log=config.launcher.state_directory / "launcher.log",
-    )
-
-
-def _serve_metrics(config: Config, metrics: Metrics, stack: contextlib.AsyncExitStack) -> str:
-    """Start the HTTP server of /metrics in its own thread; return its address."""
-    if not config.metrics.address:
-        return ""
-    host, _, port = config.metrics.address.rpartition(":")
-    try:
-        server, thread = prometheus_client.start_http_server(
-            int(port), addr=host.strip("[]"), registry=metrics.registry
-        )
-    except OSError as error:
-        raise OSError(
-            f"metrics.address {config.metrics.address}: {error.strerror}; "
-            f'choose another port, 0 for any free one, or "" for none'
-        ) from error
-
-    def end() -> None:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-    stack.push_async_callback(asyncio.to_thread, end)
-    return f"{host}:{server.server_port}"
-
-
-async def _serve_trainers(
-    address: str, group: str, links: TrainerLinks, stack: contextlib.AsyncExitStack
-) -> None:
-    # A trainer runs the user's code: what it sends is not trusted to be a message.
-    guard = Guard(lambda _: _TRAINER, (defects,), request_bytes=MAX_MESSAGE_BYTES)
-    server = grpc.aio.server(
-        interceptors=[guard], options=SERVER_OPTIONS, maximum_concurrent_rpcs=TRAINER_STREAMS
-    )
-    trainer_pb2_grpc.add_TrainerServiceServicer_to_server(links, server)
-    listen(server, address, group=group)
-    await server.start()
-    stack.push_async_callback(links.settled)
-    stack.push_async_callback(server.stop, CLOSE_S)
-    # No await between the two: no trainer can attach again.
-    stack.callback(links.close)
 
 
 def _stop_at_end_of_input(

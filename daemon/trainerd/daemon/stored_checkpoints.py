@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from trainerd.daemon.launcher_link import LauncherLink
+from trainerd.daemon.launchers import Launchers
 from trainerd.daemon.pages import page_cursor, page_size, page_token
 from trainerd.daemon.refusals import reason_of, refuse
 from trainerd.daemon.supervision.state import Run
@@ -22,9 +22,9 @@ Response = TypeVar("Response")
 class StoredCheckpoints:
     """Asks for one call; ends it with the launcher's refusal."""
 
-    def __init__(self, views: Views, launcher: LauncherLink, verifying: Verifying) -> None:
+    def __init__(self, views: Views, launchers: Launchers, verifying: Verifying) -> None:
         self._views = views
-        self._launcher = launcher
+        self._launchers = launchers
         self._verifying = verifying
 
     async def list(
@@ -34,7 +34,7 @@ class StoredCheckpoints:
         listed = f"checkpoints of {run.id}"
         most = await page_size(context, request.page_size)
         before = await page_cursor(context, listed, request.page_token)
-        found = await _passed(context, self._launcher.read_checkpoints(self._request(run)))
+        found = await _passed(context, self._read(run, self._request(run)))
         rest = [each for each in found.checkpoints if before is None or each.step < before]
         page = rest[:most]
         # Those of one step come together: the step is where the next page begins.
@@ -47,7 +47,7 @@ class StoredCheckpoints:
 
     async def verify(self, context: _Context, run: Run) -> control_pb2.VerifyCheckpointsResponse:
         """Read everything and journal what was found; takes as long as the disk does."""
-        found = await _passed(context, self._verifying.verify(run.id, scrub=False))
+        found = await _passed(context, self._verifying.verify(run, scrub=False))
         return control_pb2.VerifyCheckpointsResponse(checkpoints=found.checkpoints)
 
     async def adopt(
@@ -56,7 +56,7 @@ class StoredCheckpoints:
         """Make one durable that somebody vouches for."""
         request = self._request(run)
         request.adopt_step = step
-        found = await _passed(context, self._launcher.read_checkpoints(request))
+        found = await _passed(context, self._read(run, request))
         return control_pb2.AdoptCheckpointResponse(checkpoint=found.checkpoints[0])
 
     async def export(
@@ -68,7 +68,7 @@ class StoredCheckpoints:
         )
         if request.HasField("step"):
             inner.step = request.step
-        came = await _passed(context, self._launcher.export_parameters(inner))
+        came = await _passed(context, self._launchers.of_run(run).export_parameters(inner))
         return control_pb2.ExportCheckpointResponse(
             step=came.step,
             path=came.path,
@@ -82,6 +82,11 @@ class StoredCheckpoints:
         return launcher_pb2.ReadCheckpointsRequest(
             run=run.id, checkpoint=self._views.spec(run.id).checkpoint
         )
+
+    async def _read(
+        self, run: Run, request: launcher_pb2.ReadCheckpointsRequest
+    ) -> launcher_pb2.ReadCheckpointsResponse:
+        return await self._launchers.of_run(run).read_checkpoints(request)
 
 
 async def _passed(context: _Context, call: Awaitable[Response]) -> Response:

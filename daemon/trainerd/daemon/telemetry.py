@@ -92,6 +92,11 @@ class Pulse:
             return self.last_recovery_s
         return None
 
+    def moved(self, step: int, now: float) -> None:
+        """Take a report of a process that does not speak for its run."""
+        self.heard_at = self.progress_at = now
+        self.step = step
+
     def fault(self, fault_class: str, now: float) -> None:
         """A fault threw training back: time until the next new step counts as recovery."""
         self._marks.clear()
@@ -112,20 +117,31 @@ class Pulse:
 
 
 class Telemetry:
-    """The pulses of all runs; bounded by the number of runs."""
+    """The pulses of all runs and of their processes; bounded by the number of runs and hosts."""
 
     def __init__(self) -> None:
         self._pulses: dict[str, Pulse] = {}
+        self._of_processes: dict[str, dict[str, Pulse]] = {}
 
-    def of(self, run: str) -> Pulse:
-        """The run's pulse; an empty one if it was never heard of."""
-        return self._pulses.setdefault(run, Pulse())
+    def of(self, run: str, host: str = "") -> Pulse:
+        """The run's pulse, or that of its process on `host`; an empty one if nobody was heard of.
+
+        Where the host has no name the two are one.
+        """
+        pulses, key = self._pulses, run
+        if host:
+            pulses, key = self._of_processes.setdefault(run, {}), host
+        pulse = pulses.get(key)
+        if pulse is None:
+            pulse = pulses[key] = Pulse()
+        return pulse
 
     def record(self, stored: Stored, state: State) -> None:
         """A journal record: a recovery starts its clock, a deleted run is forgotten."""
         run = stored.message.run
         if run not in state.runs:
             self._pulses.pop(run, None)
+            self._of_processes.pop(run, None)
         elif stored.kind == "decision_made":
             made = stored.message.decision_made
             uncharged = made.trial or codec.is_uncharged(made.fault)

@@ -16,6 +16,9 @@ RULED = tuple(
 )
 """The classes that a run's `[policy]` may give a rule for."""
 
+WAIT_S = 600.0
+"""Seconds a run that has lost hosts waits for the fewest it goes on with."""
+
 _ON_REPEATED_FAILURE = {
     run_pb2.ON_REPEATED_FAILURE_PAUSE: Action.PAUSE,
     run_pb2.ON_REPEATED_FAILURE_FAIL: Action.FAIL,
@@ -49,7 +52,7 @@ def with_defaults(spec: run_pb2.RunSpec) -> run_pb2.RunSpec:
         checkpoint.best_mode = checkpoint.best_mode or run_pb2.BEST_MODE_LOWEST
     if not checkpoint.on_repeated_failure:
         checkpoint.on_repeated_failure = run_pb2.ON_REPEATED_FAILURE_CONTINUE
-    _default(hosts, count=1, min=1)
+    _default(hosts, count=1, min=1, wait_s=WAIT_S)
     defaults = Policy()
     _default(
         full.policy,

@@ -15,11 +15,15 @@ from trainerd.v1 import event_pb2, run_pb2, timesheet_pb2
 
 
 class Timesheets:
-    """Safe to read from any thread; bounded by the number of runs."""
+    """Safe to read from any thread; bounded by the number of runs.
+
+    A gang's time is its run's once: of each incarnation the process counts that was heard of first.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._sheets: dict[str, Timesheet] = {}
+        self._tellers: dict[str, tuple[int, str]] = {}
 
     def record(self, stored: Stored) -> None:
         """Take one journal record, derived ones included."""
@@ -31,8 +35,19 @@ class Timesheets:
                 self._sheets[run] = Timesheet.of(now)
             elif stored.kind == "run_deleted":
                 self._sheets.pop(run, None)
+                self._tellers.pop(run, None)
+            elif message.incarnation and not self._tells(message):
+                pass  # Another process of the gang.
             elif (sheet := self._sheets.get(run)) is not None:
                 _take(sheet, stored.kind, message, now)
+
+    def _tells(self, message: event_pb2.Event) -> bool:
+        """Whether this is about the process of a run whose time counts."""
+        incarnation, host = self._tellers.get(message.run, (0, ""))
+        if message.incarnation > incarnation and message.WhichOneof("payload") in _FIRST:
+            incarnation, host = message.incarnation, message.host
+            self._tellers[message.run] = incarnation, host
+        return (message.incarnation, message.host) == (incarnation, host)
 
     def replayed(self) -> None:
         """The journal is read: what its processes did since, they have still to tell."""
@@ -46,8 +61,12 @@ class Timesheets:
         incarnation: int,
         times: Iterable[timesheet_pb2.ActivityTime],
         now: float,
+        *,
+        host: str = "",
     ) -> None:
         """Telemetry of a live process."""
+        if self._tellers.get(run) not in (None, (incarnation, host)):
+            return
         if (known := activity_times(times)) and (sheet := self._sheets.get(run)) is not None:
             with self._lock:
                 sheet.told(incarnation, known, now)
@@ -57,6 +76,9 @@ class Timesheets:
         with self._lock:
             sheet = self._sheets.get(run)
             return sheet.seconds(now) if sheet is not None and sheet.heard else {}
+
+
+_FIRST = ("trainer_spawned", "trainer_attached")
 
 
 def activity_times(

@@ -27,14 +27,17 @@ _MAX_STEPS = 2**31 - 1
 _Problems = Iterator[control_pb2.Problem]
 
 
-def problems_of(spec: run_pb2.RunSpec) -> list[control_pb2.Problem]:
-    """All problems of a specification, in the order of its fields; empty if there is none."""
+def problems_of(spec: run_pb2.RunSpec, *, most_hosts: int = 1) -> list[control_pb2.Problem]:
+    """All problems of a specification, in the order of its fields; empty if there is none.
+
+    `most_hosts`: how many hosts a run may ask for; 1: there is no cluster.
+    """
     return [
         *_identity(spec),
         *_train(spec.train),
         *_trainer(spec.trainer),
         *_checkpoint(spec.checkpoint),
-        *_hosts(spec.hosts),
+        *_hosts(spec, most_hosts),
         *policy_problems(spec.policy),
         *inject_problems(spec),
     ]
@@ -172,11 +175,28 @@ def _when_and_what(checkpoint: run_pb2.CheckpointSpec) -> _Problems:
             )
 
 
-def _hosts(hosts: run_pb2.HostsSpec) -> _Problems:
-    for field in ("count", "min"):
-        value = getattr(hosts, field)
-        if hosts.HasField(field) and value != 1:
-            yield problem(f"hosts.{field}", f"must be 1 in this release, got {value}")
+def _hosts(spec: run_pb2.RunSpec, most: int) -> _Problems:
+    hosts = spec.hosts
+    count = hosts.count if hosts.HasField("count") else 1
+    least = hosts.min if hosts.HasField("min") else 1
+    if most == 1:
+        for field, value in (("count", count), ("min", least)):
+            if value != 1:
+                alone = f"must be 1 where the daemon has no cluster, got {value}"
+                yield problem(f"hosts.{field}", alone)
+    else:
+        if not 1 <= count <= most:
+            yield problem("hosts.count", f"must be 1 to {most}, got {count}")
+        if not 1 <= least <= max(count, 1):
+            yield problem("hosts.min", f"must be 1 to hosts.count ({count}), got {least}")
+        if count > 1 and not spec.checkpoint.directory:
+            yield problem(
+                "checkpoint.directory",
+                f"must be given for a run on {count} hosts: all of them save and restore there",
+                "a directory that every host reaches under this path",
+            )
+    if hosts.HasField("wait_s"):
+        yield from _positive("hosts.wait_s", hosts.wait_s)
 
 
 def policy_problems(policy: fault_pb2.Policy) -> _Problems:

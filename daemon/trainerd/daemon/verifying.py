@@ -7,9 +7,10 @@ from collections.abc import Iterable
 import structlog
 
 from trainerd.daemon.clock import Clock
-from trainerd.daemon.launcher_link import LauncherLink
+from trainerd.daemon.launchers import Launchers
 from trainerd.daemon.runtime import JournalFullError, Runtime
 from trainerd.daemon.supervision.events import CheckpointsVerified, RejectedCheckpoint
+from trainerd.daemon.supervision.state import Run
 from trainerd.daemon.views import Views
 from trainerd.v1 import checkpoint_pb2, launcher_pb2
 from trainerd.v1.mailbox import MailboxOverflow
@@ -23,31 +24,33 @@ _UNREADABLE = checkpoint_pb2.CHECKPOINT_STATE_UNREADABLE
 class Verifying:
     """Has a run's checkpoints read from the disk, whoever wants it, and says what was found."""
 
-    def __init__(
-        self, runtime: Runtime, views: Views, launcher: LauncherLink, clock: Clock
-    ) -> None:
+    def __init__(self, runtime: Runtime, views: Views, launchers: Launchers, clock: Clock) -> None:
         self._runtime = runtime
         self._views = views
-        self._launcher = launcher
+        self._launchers = launchers
         self._clock = clock
 
-    async def verify(self, run: str, *, scrub: bool) -> launcher_pb2.ReadCheckpointsResponse:
+    async def verify(self, run: Run, *, scrub: bool) -> launcher_pb2.ReadCheckpointsResponse:
         """Read all of them; takes as long as the disk does. Raise what the launcher's link raises.
 
         Cancelled, it ends the reading too.
         """
         began = self._clock.now()
         request = launcher_pb2.ReadCheckpointsRequest(
-            run=run, checkpoint=self._views.spec(run).checkpoint, verify=True
+            run=run.id, checkpoint=self._views.spec(run.id).checkpoint, verify=True
         )
-        found = await self._launcher.read_checkpoints(request)
+        launcher = self._launchers.of_run(run)
+        host = self._launchers.name_of(launcher)
+        found = await launcher.read_checkpoints(request)
         duration_s = self._clock.now() - began
-        event = verification(run, found.checkpoints, scrub=scrub, duration_s=duration_s)
+        event = verification(
+            run.id, found.checkpoints, scrub=scrub, duration_s=duration_s, host=host
+        )
         try:
             await self._runtime.post(event)
         except (JournalFullError, MailboxOverflow) as error:
             # What is damaged is marked: a listing shows it, though no event tells of it.
-            log.warning("verification_not_recorded", run=run, error=str(error))
+            log.warning("verification_not_recorded", run=run.id, error=str(error))
         return found
 
 
@@ -57,6 +60,7 @@ def verification(
     *,
     scrub: bool,
     duration_s: float,
+    host: str = "",
 ) -> CheckpointsVerified:
     """The event of what was found; what was known to be damaged before is left out."""
     listed = list(found)
@@ -75,4 +79,5 @@ def verification(
         durable_step=newest.step if newest is not None else -1,
         durable_path=newest.path if newest is not None else "",
         duration_s=duration_s,
+        host=host,
     )

@@ -193,6 +193,14 @@ class Views:
             view.pid = run.trainer.pid
             view.attached = run.trainer.attached
             view.phase = codec.enum_value(_RUN["phase"], run.trainer.phase)  # type: ignore[assignment]
+        for trainer in run.members.values():
+            view.members.add(
+                host=trainer.host,
+                process=trainer.process,
+                pid=trainer.pid,
+                attached=trainer.attached,
+                phase=codec.enum_value(_RUN["phase"], trainer.phase),
+            )
         if run.state is RunState.RUNNING:
             view.steps_per_second, view.examples_per_second = pulse.rates(now)
             left = view.spec.train.steps - view.step

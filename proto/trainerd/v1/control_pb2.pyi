@@ -31,6 +31,8 @@ class UpcomingKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     UPCOMING_KIND_RESUME: _ClassVar[UpcomingKind]
     UPCOMING_KIND_HANG: _ClassVar[UpcomingKind]
     UPCOMING_KIND_CHECKPOINT: _ClassVar[UpcomingKind]
+    UPCOMING_KIND_HOSTS: _ClassVar[UpcomingKind]
+    UPCOMING_KIND_GROW: _ClassVar[UpcomingKind]
 UPCOMING_KIND_UNSPECIFIED: UpcomingKind
 UPCOMING_KIND_RESTART: UpcomingKind
 UPCOMING_KIND_ATTACH: UpcomingKind
@@ -43,6 +45,8 @@ UPCOMING_KIND_LAUNCHER: UpcomingKind
 UPCOMING_KIND_RESUME: UpcomingKind
 UPCOMING_KIND_HANG: UpcomingKind
 UPCOMING_KIND_CHECKPOINT: UpcomingKind
+UPCOMING_KIND_HOSTS: UpcomingKind
+UPCOMING_KIND_GROW: UpcomingKind
 
 class Problem(_message.Message):
     __slots__ = ("field", "message", "suggestion", "detail")
@@ -63,18 +67,22 @@ class GetDaemonRequest(_message.Message):
     def __init__(self, protocol: _Optional[_Union[_link_pb2.ProtocolVersion, _Mapping]] = ...) -> None: ...
 
 class GetDaemonResponse(_message.Message):
-    __slots__ = ("protocol", "pid", "metrics_address", "launcher_pid", "uptime_s")
+    __slots__ = ("protocol", "pid", "metrics_address", "launcher_pid", "uptime_s", "supervisor", "supervisor_problem")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
     METRICS_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     LAUNCHER_PID_FIELD_NUMBER: _ClassVar[int]
     UPTIME_S_FIELD_NUMBER: _ClassVar[int]
+    SUPERVISOR_FIELD_NUMBER: _ClassVar[int]
+    SUPERVISOR_PROBLEM_FIELD_NUMBER: _ClassVar[int]
     protocol: _link_pb2.ProtocolVersion
     pid: int
     metrics_address: str
     launcher_pid: int
     uptime_s: float
-    def __init__(self, protocol: _Optional[_Union[_link_pb2.ProtocolVersion, _Mapping]] = ..., pid: _Optional[int] = ..., metrics_address: _Optional[str] = ..., launcher_pid: _Optional[int] = ..., uptime_s: _Optional[float] = ...) -> None: ...
+    supervisor: str
+    supervisor_problem: str
+    def __init__(self, protocol: _Optional[_Union[_link_pb2.ProtocolVersion, _Mapping]] = ..., pid: _Optional[int] = ..., metrics_address: _Optional[str] = ..., launcher_pid: _Optional[int] = ..., uptime_s: _Optional[float] = ..., supervisor: _Optional[str] = ..., supervisor_problem: _Optional[str] = ...) -> None: ...
 
 class CheckRunRequest(_message.Message):
     __slots__ = ("spec", "skip_program")
@@ -612,3 +620,71 @@ class InjectFaultResponse(_message.Message):
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     number: int
     def __init__(self, number: _Optional[int] = ...) -> None: ...
+
+class ListHostsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Host(_message.Message):
+    __slots__ = ("name", "supervisor", "joined", "linked", "draining", "run", "process", "address", "software", "devices", "clock_offset_s", "clock_error_s", "heard_s", "problem")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SUPERVISOR_FIELD_NUMBER: _ClassVar[int]
+    JOINED_FIELD_NUMBER: _ClassVar[int]
+    LINKED_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    PROCESS_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    SOFTWARE_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_OFFSET_S_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_ERROR_S_FIELD_NUMBER: _ClassVar[int]
+    HEARD_S_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    supervisor: bool
+    joined: bool
+    linked: bool
+    draining: bool
+    run: str
+    process: int
+    address: str
+    software: str
+    devices: str
+    clock_offset_s: float
+    clock_error_s: float
+    heard_s: float
+    problem: str
+    def __init__(self, name: _Optional[str] = ..., supervisor: _Optional[bool] = ..., joined: _Optional[bool] = ..., linked: _Optional[bool] = ..., draining: _Optional[bool] = ..., run: _Optional[str] = ..., process: _Optional[int] = ..., address: _Optional[str] = ..., software: _Optional[str] = ..., devices: _Optional[str] = ..., clock_offset_s: _Optional[float] = ..., clock_error_s: _Optional[float] = ..., heard_s: _Optional[float] = ..., problem: _Optional[str] = ...) -> None: ...
+
+class ListHostsResponse(_message.Message):
+    __slots__ = ("hosts",)
+    HOSTS_FIELD_NUMBER: _ClassVar[int]
+    hosts: _containers.RepeatedCompositeFieldContainer[Host]
+    def __init__(self, hosts: _Optional[_Iterable[_Union[Host, _Mapping]]] = ...) -> None: ...
+
+class DrainHostRequest(_message.Message):
+    __slots__ = ("host", "no_wait")
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    NO_WAIT_FIELD_NUMBER: _ClassVar[int]
+    host: str
+    no_wait: bool
+    def __init__(self, host: _Optional[str] = ..., no_wait: _Optional[bool] = ...) -> None: ...
+
+class DrainHostResponse(_message.Message):
+    __slots__ = ("host",)
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    host: Host
+    def __init__(self, host: _Optional[_Union[Host, _Mapping]] = ...) -> None: ...
+
+class UndrainHostRequest(_message.Message):
+    __slots__ = ("host",)
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    host: str
+    def __init__(self, host: _Optional[str] = ...) -> None: ...
+
+class UndrainHostResponse(_message.Message):
+    __slots__ = ("host",)
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    host: Host
+    def __init__(self, host: _Optional[_Union[Host, _Mapping]] = ...) -> None: ...

@@ -184,6 +184,21 @@ class ControlServiceStub:
                 request_serializer=trainerd_dot_v1_dot_control__pb2.CollectRunStacksRequest.SerializeToString,
                 response_deserializer=trainerd_dot_v1_dot_control__pb2.CollectRunStacksResponse.FromString,
                 _registered_method=True)
+        self.ListHosts = channel.unary_unary(
+                '/trainerd.v1.ControlService/ListHosts',
+                request_serializer=trainerd_dot_v1_dot_control__pb2.ListHostsRequest.SerializeToString,
+                response_deserializer=trainerd_dot_v1_dot_control__pb2.ListHostsResponse.FromString,
+                _registered_method=True)
+        self.DrainHost = channel.unary_unary(
+                '/trainerd.v1.ControlService/DrainHost',
+                request_serializer=trainerd_dot_v1_dot_control__pb2.DrainHostRequest.SerializeToString,
+                response_deserializer=trainerd_dot_v1_dot_control__pb2.DrainHostResponse.FromString,
+                _registered_method=True)
+        self.UndrainHost = channel.unary_unary(
+                '/trainerd.v1.ControlService/UndrainHost',
+                request_serializer=trainerd_dot_v1_dot_control__pb2.UndrainHostRequest.SerializeToString,
+                response_deserializer=trainerd_dot_v1_dot_control__pb2.UndrainHostResponse.FromString,
+                _registered_method=True)
 
 
 class ControlServiceServicer:
@@ -399,6 +414,27 @@ class ControlServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListHosts(self, request, context):
+        """The hosts of the cluster; without one: this host.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DrainHost(self, request, context):
+        """Has a host's trainers save and end; no new ones are started there. Its runs go on elsewhere.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UndrainHost(self, request, context):
+        """Lets a host have trainers again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControlServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -546,6 +582,21 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     servicer.CollectRunStacks,
                     request_deserializer=trainerd_dot_v1_dot_control__pb2.CollectRunStacksRequest.FromString,
                     response_serializer=trainerd_dot_v1_dot_control__pb2.CollectRunStacksResponse.SerializeToString,
+            ),
+            'ListHosts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListHosts,
+                    request_deserializer=trainerd_dot_v1_dot_control__pb2.ListHostsRequest.FromString,
+                    response_serializer=trainerd_dot_v1_dot_control__pb2.ListHostsResponse.SerializeToString,
+            ),
+            'DrainHost': grpc.unary_unary_rpc_method_handler(
+                    servicer.DrainHost,
+                    request_deserializer=trainerd_dot_v1_dot_control__pb2.DrainHostRequest.FromString,
+                    response_serializer=trainerd_dot_v1_dot_control__pb2.DrainHostResponse.SerializeToString,
+            ),
+            'UndrainHost': grpc.unary_unary_rpc_method_handler(
+                    servicer.UndrainHost,
+                    request_deserializer=trainerd_dot_v1_dot_control__pb2.UndrainHostRequest.FromString,
+                    response_serializer=trainerd_dot_v1_dot_control__pb2.UndrainHostResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1336,6 +1387,87 @@ class ControlService:
             '/trainerd.v1.ControlService/CollectRunStacks',
             trainerd_dot_v1_dot_control__pb2.CollectRunStacksRequest.SerializeToString,
             trainerd_dot_v1_dot_control__pb2.CollectRunStacksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListHosts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trainerd.v1.ControlService/ListHosts',
+            trainerd_dot_v1_dot_control__pb2.ListHostsRequest.SerializeToString,
+            trainerd_dot_v1_dot_control__pb2.ListHostsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DrainHost(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trainerd.v1.ControlService/DrainHost',
+            trainerd_dot_v1_dot_control__pb2.DrainHostRequest.SerializeToString,
+            trainerd_dot_v1_dot_control__pb2.DrainHostResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UndrainHost(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trainerd.v1.ControlService/UndrainHost',
+            trainerd_dot_v1_dot_control__pb2.UndrainHostRequest.SerializeToString,
+            trainerd_dot_v1_dot_control__pb2.UndrainHostResponse.FromString,
             options,
             channel_credentials,
             insecure,

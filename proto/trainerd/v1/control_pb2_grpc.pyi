@@ -100,6 +100,12 @@ class ControlServiceStub:
     """Takes a profile of a live run: a trace of its next steps, written on its host."""
     CollectRunStacks: _grpc.UnaryUnaryMultiCallable[_control_pb2.CollectRunStacksRequest, _control_pb2.CollectRunStacksResponse]
     """The stacks of all threads of a run's live trainer, which is not stopped for it."""
+    ListHosts: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListHostsRequest, _control_pb2.ListHostsResponse]
+    """The hosts of the cluster; without one: this host."""
+    DrainHost: _grpc.UnaryUnaryMultiCallable[_control_pb2.DrainHostRequest, _control_pb2.DrainHostResponse]
+    """Has a host's trainers save and end; no new ones are started there. Its runs go on elsewhere."""
+    UndrainHost: _grpc.UnaryUnaryMultiCallable[_control_pb2.UndrainHostRequest, _control_pb2.UndrainHostResponse]
+    """Lets a host have trainers again."""
 
 @_typing.type_check_only
 class ControlServiceAsyncStub(ControlServiceStub):
@@ -173,6 +179,12 @@ class ControlServiceAsyncStub(ControlServiceStub):
     """Takes a profile of a live run: a trace of its next steps, written on its host."""
     CollectRunStacks: _aio.UnaryUnaryMultiCallable[_control_pb2.CollectRunStacksRequest, _control_pb2.CollectRunStacksResponse]  # type: ignore[assignment]
     """The stacks of all threads of a run's live trainer, which is not stopped for it."""
+    ListHosts: _aio.UnaryUnaryMultiCallable[_control_pb2.ListHostsRequest, _control_pb2.ListHostsResponse]  # type: ignore[assignment]
+    """The hosts of the cluster; without one: this host."""
+    DrainHost: _aio.UnaryUnaryMultiCallable[_control_pb2.DrainHostRequest, _control_pb2.DrainHostResponse]  # type: ignore[assignment]
+    """Has a host's trainers save and end; no new ones are started there. Its runs go on elsewhere."""
+    UndrainHost: _aio.UnaryUnaryMultiCallable[_control_pb2.UndrainHostRequest, _control_pb2.UndrainHostResponse]  # type: ignore[assignment]
+    """Lets a host have trainers again."""
 
 class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
     """The control plane. Errors carry google.rpc details: ErrorInfo with a reason, BadRequest with
@@ -417,5 +429,29 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.CollectRunStacksResponse, _abc.Awaitable[_control_pb2.CollectRunStacksResponse]]:
         """The stacks of all threads of a run's live trainer, which is not stopped for it."""
+
+    @_abc_1.abstractmethod
+    def ListHosts(
+        self,
+        request: _control_pb2.ListHostsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ListHostsResponse, _abc.Awaitable[_control_pb2.ListHostsResponse]]:
+        """The hosts of the cluster; without one: this host."""
+
+    @_abc_1.abstractmethod
+    def DrainHost(
+        self,
+        request: _control_pb2.DrainHostRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.DrainHostResponse, _abc.Awaitable[_control_pb2.DrainHostResponse]]:
+        """Has a host's trainers save and end; no new ones are started there. Its runs go on elsewhere."""
+
+    @_abc_1.abstractmethod
+    def UndrainHost(
+        self,
+        request: _control_pb2.UndrainHostRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.UndrainHostResponse, _abc.Awaitable[_control_pb2.UndrainHostResponse]]:
+        """Lets a host have trainers again."""
 
 def add_ControlServiceServicer_to_server(servicer: ControlServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

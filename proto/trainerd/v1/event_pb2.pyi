@@ -28,7 +28,7 @@ FINISH_REASON_PREEMPTED: FinishReason
 FINISH_REASON_DECIDED: FinishReason
 
 class Event(_message.Message):
-    __slots__ = ("sequence", "time", "run", "incarnation", "host", "daemon_started", "launcher_attached", "launcher_lost", "daemon_ended", "journal_recovered", "files_removed", "run_submitted", "pause_requested", "resume_requested", "stop_requested", "checkpoint_requested", "restart_requested", "run_deleted", "policy_changed", "policy_trial_ended", "injection_requested", "trainer_spawned", "trainer_spawn_failed", "trainer_attached", "trainer_detached", "trainer_exited", "phase_entered", "slots_fixed", "state_restored", "evaluated", "checkpoint_saved", "fault_raised", "trainer_paused", "trainer_resumed", "trainer_finished", "fault_injected", "rolled_back", "progressed", "first_loss_heard", "timer_fired", "deadline_expired", "checkpoints_verified", "decision_made", "run_state_changed", "event_ignored", "profile_requested", "profiled")
+    __slots__ = ("sequence", "time", "run", "incarnation", "host", "daemon_started", "launcher_attached", "launcher_lost", "daemon_ended", "journal_recovered", "files_removed", "host_joined", "host_lost", "host_drained", "host_undrained", "run_submitted", "pause_requested", "resume_requested", "stop_requested", "checkpoint_requested", "restart_requested", "run_deleted", "policy_changed", "policy_trial_ended", "injection_requested", "trainer_spawned", "trainer_spawn_failed", "trainer_attached", "trainer_detached", "trainer_exited", "phase_entered", "slots_fixed", "state_restored", "evaluated", "checkpoint_saved", "fault_raised", "trainer_paused", "trainer_resumed", "trainer_finished", "fault_injected", "rolled_back", "progressed", "first_loss_heard", "coordinator_started", "coordinator_failed", "timer_fired", "deadline_expired", "member_gone", "checkpoints_verified", "decision_made", "run_state_changed", "event_ignored", "profile_requested", "profiled")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
@@ -40,6 +40,10 @@ class Event(_message.Message):
     DAEMON_ENDED_FIELD_NUMBER: _ClassVar[int]
     JOURNAL_RECOVERED_FIELD_NUMBER: _ClassVar[int]
     FILES_REMOVED_FIELD_NUMBER: _ClassVar[int]
+    HOST_JOINED_FIELD_NUMBER: _ClassVar[int]
+    HOST_LOST_FIELD_NUMBER: _ClassVar[int]
+    HOST_DRAINED_FIELD_NUMBER: _ClassVar[int]
+    HOST_UNDRAINED_FIELD_NUMBER: _ClassVar[int]
     RUN_SUBMITTED_FIELD_NUMBER: _ClassVar[int]
     PAUSE_REQUESTED_FIELD_NUMBER: _ClassVar[int]
     RESUME_REQUESTED_FIELD_NUMBER: _ClassVar[int]
@@ -68,8 +72,11 @@ class Event(_message.Message):
     ROLLED_BACK_FIELD_NUMBER: _ClassVar[int]
     PROGRESSED_FIELD_NUMBER: _ClassVar[int]
     FIRST_LOSS_HEARD_FIELD_NUMBER: _ClassVar[int]
+    COORDINATOR_STARTED_FIELD_NUMBER: _ClassVar[int]
+    COORDINATOR_FAILED_FIELD_NUMBER: _ClassVar[int]
     TIMER_FIRED_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_EXPIRED_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_GONE_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINTS_VERIFIED_FIELD_NUMBER: _ClassVar[int]
     DECISION_MADE_FIELD_NUMBER: _ClassVar[int]
     RUN_STATE_CHANGED_FIELD_NUMBER: _ClassVar[int]
@@ -87,6 +94,10 @@ class Event(_message.Message):
     daemon_ended: DaemonEnded
     journal_recovered: JournalRecovered
     files_removed: FilesRemoved
+    host_joined: HostJoined
+    host_lost: HostLost
+    host_drained: HostDrained
+    host_undrained: HostUndrained
     run_submitted: RunSubmitted
     pause_requested: PauseRequested
     resume_requested: ResumeRequested
@@ -115,15 +126,18 @@ class Event(_message.Message):
     rolled_back: RolledBack
     progressed: Progressed
     first_loss_heard: FirstLossHeard
+    coordinator_started: CoordinatorStarted
+    coordinator_failed: CoordinatorFailed
     timer_fired: TimerFired
     deadline_expired: DeadlineExpired
+    member_gone: MemberGone
     checkpoints_verified: CheckpointsVerified
     decision_made: DecisionMade
     run_state_changed: RunStateChanged
     event_ignored: EventIgnored
     profile_requested: ProfileRequested
     profiled: Profiled
-    def __init__(self, sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., run: _Optional[str] = ..., incarnation: _Optional[int] = ..., host: _Optional[str] = ..., daemon_started: _Optional[_Union[DaemonStarted, _Mapping]] = ..., launcher_attached: _Optional[_Union[LauncherAttached, _Mapping]] = ..., launcher_lost: _Optional[_Union[LauncherLost, _Mapping]] = ..., daemon_ended: _Optional[_Union[DaemonEnded, _Mapping]] = ..., journal_recovered: _Optional[_Union[JournalRecovered, _Mapping]] = ..., files_removed: _Optional[_Union[FilesRemoved, _Mapping]] = ..., run_submitted: _Optional[_Union[RunSubmitted, _Mapping]] = ..., pause_requested: _Optional[_Union[PauseRequested, _Mapping]] = ..., resume_requested: _Optional[_Union[ResumeRequested, _Mapping]] = ..., stop_requested: _Optional[_Union[StopRequested, _Mapping]] = ..., checkpoint_requested: _Optional[_Union[CheckpointRequested, _Mapping]] = ..., restart_requested: _Optional[_Union[RestartRequested, _Mapping]] = ..., run_deleted: _Optional[_Union[RunDeleted, _Mapping]] = ..., policy_changed: _Optional[_Union[PolicyChanged, _Mapping]] = ..., policy_trial_ended: _Optional[_Union[PolicyTrialEnded, _Mapping]] = ..., injection_requested: _Optional[_Union[InjectionRequested, _Mapping]] = ..., trainer_spawned: _Optional[_Union[TrainerSpawned, _Mapping]] = ..., trainer_spawn_failed: _Optional[_Union[TrainerSpawnFailed, _Mapping]] = ..., trainer_attached: _Optional[_Union[TrainerAttached, _Mapping]] = ..., trainer_detached: _Optional[_Union[TrainerDetached, _Mapping]] = ..., trainer_exited: _Optional[_Union[TrainerExited, _Mapping]] = ..., phase_entered: _Optional[_Union[PhaseEntered, _Mapping]] = ..., slots_fixed: _Optional[_Union[SlotsFixed, _Mapping]] = ..., state_restored: _Optional[_Union[StateRestored, _Mapping]] = ..., evaluated: _Optional[_Union[Evaluated, _Mapping]] = ..., checkpoint_saved: _Optional[_Union[CheckpointSaved, _Mapping]] = ..., fault_raised: _Optional[_Union[FaultRaised, _Mapping]] = ..., trainer_paused: _Optional[_Union[TrainerPaused, _Mapping]] = ..., trainer_resumed: _Optional[_Union[TrainerResumed, _Mapping]] = ..., trainer_finished: _Optional[_Union[TrainerFinished, _Mapping]] = ..., fault_injected: _Optional[_Union[FaultInjected, _Mapping]] = ..., rolled_back: _Optional[_Union[RolledBack, _Mapping]] = ..., progressed: _Optional[_Union[Progressed, _Mapping]] = ..., first_loss_heard: _Optional[_Union[FirstLossHeard, _Mapping]] = ..., timer_fired: _Optional[_Union[TimerFired, _Mapping]] = ..., deadline_expired: _Optional[_Union[DeadlineExpired, _Mapping]] = ..., checkpoints_verified: _Optional[_Union[CheckpointsVerified, _Mapping]] = ..., decision_made: _Optional[_Union[DecisionMade, _Mapping]] = ..., run_state_changed: _Optional[_Union[RunStateChanged, _Mapping]] = ..., event_ignored: _Optional[_Union[EventIgnored, _Mapping]] = ..., profile_requested: _Optional[_Union[ProfileRequested, _Mapping]] = ..., profiled: _Optional[_Union[Profiled, _Mapping]] = ...) -> None: ...
+    def __init__(self, sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., run: _Optional[str] = ..., incarnation: _Optional[int] = ..., host: _Optional[str] = ..., daemon_started: _Optional[_Union[DaemonStarted, _Mapping]] = ..., launcher_attached: _Optional[_Union[LauncherAttached, _Mapping]] = ..., launcher_lost: _Optional[_Union[LauncherLost, _Mapping]] = ..., daemon_ended: _Optional[_Union[DaemonEnded, _Mapping]] = ..., journal_recovered: _Optional[_Union[JournalRecovered, _Mapping]] = ..., files_removed: _Optional[_Union[FilesRemoved, _Mapping]] = ..., host_joined: _Optional[_Union[HostJoined, _Mapping]] = ..., host_lost: _Optional[_Union[HostLost, _Mapping]] = ..., host_drained: _Optional[_Union[HostDrained, _Mapping]] = ..., host_undrained: _Optional[_Union[HostUndrained, _Mapping]] = ..., run_submitted: _Optional[_Union[RunSubmitted, _Mapping]] = ..., pause_requested: _Optional[_Union[PauseRequested, _Mapping]] = ..., resume_requested: _Optional[_Union[ResumeRequested, _Mapping]] = ..., stop_requested: _Optional[_Union[StopRequested, _Mapping]] = ..., checkpoint_requested: _Optional[_Union[CheckpointRequested, _Mapping]] = ..., restart_requested: _Optional[_Union[RestartRequested, _Mapping]] = ..., run_deleted: _Optional[_Union[RunDeleted, _Mapping]] = ..., policy_changed: _Optional[_Union[PolicyChanged, _Mapping]] = ..., policy_trial_ended: _Optional[_Union[PolicyTrialEnded, _Mapping]] = ..., injection_requested: _Optional[_Union[InjectionRequested, _Mapping]] = ..., trainer_spawned: _Optional[_Union[TrainerSpawned, _Mapping]] = ..., trainer_spawn_failed: _Optional[_Union[TrainerSpawnFailed, _Mapping]] = ..., trainer_attached: _Optional[_Union[TrainerAttached, _Mapping]] = ..., trainer_detached: _Optional[_Union[TrainerDetached, _Mapping]] = ..., trainer_exited: _Optional[_Union[TrainerExited, _Mapping]] = ..., phase_entered: _Optional[_Union[PhaseEntered, _Mapping]] = ..., slots_fixed: _Optional[_Union[SlotsFixed, _Mapping]] = ..., state_restored: _Optional[_Union[StateRestored, _Mapping]] = ..., evaluated: _Optional[_Union[Evaluated, _Mapping]] = ..., checkpoint_saved: _Optional[_Union[CheckpointSaved, _Mapping]] = ..., fault_raised: _Optional[_Union[FaultRaised, _Mapping]] = ..., trainer_paused: _Optional[_Union[TrainerPaused, _Mapping]] = ..., trainer_resumed: _Optional[_Union[TrainerResumed, _Mapping]] = ..., trainer_finished: _Optional[_Union[TrainerFinished, _Mapping]] = ..., fault_injected: _Optional[_Union[FaultInjected, _Mapping]] = ..., rolled_back: _Optional[_Union[RolledBack, _Mapping]] = ..., progressed: _Optional[_Union[Progressed, _Mapping]] = ..., first_loss_heard: _Optional[_Union[FirstLossHeard, _Mapping]] = ..., coordinator_started: _Optional[_Union[CoordinatorStarted, _Mapping]] = ..., coordinator_failed: _Optional[_Union[CoordinatorFailed, _Mapping]] = ..., timer_fired: _Optional[_Union[TimerFired, _Mapping]] = ..., deadline_expired: _Optional[_Union[DeadlineExpired, _Mapping]] = ..., member_gone: _Optional[_Union[MemberGone, _Mapping]] = ..., checkpoints_verified: _Optional[_Union[CheckpointsVerified, _Mapping]] = ..., decision_made: _Optional[_Union[DecisionMade, _Mapping]] = ..., run_state_changed: _Optional[_Union[RunStateChanged, _Mapping]] = ..., event_ignored: _Optional[_Union[EventIgnored, _Mapping]] = ..., profile_requested: _Optional[_Union[ProfileRequested, _Mapping]] = ..., profiled: _Optional[_Union[Profiled, _Mapping]] = ...) -> None: ...
 
 class DaemonStarted(_message.Message):
     __slots__ = ("version", "pid")
@@ -132,6 +146,28 @@ class DaemonStarted(_message.Message):
     version: str
     pid: int
     def __init__(self, version: _Optional[str] = ..., pid: _Optional[int] = ...) -> None: ...
+
+class HostJoined(_message.Message):
+    __slots__ = ("address", "software")
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    SOFTWARE_FIELD_NUMBER: _ClassVar[int]
+    address: str
+    software: str
+    def __init__(self, address: _Optional[str] = ..., software: _Optional[str] = ...) -> None: ...
+
+class HostLost(_message.Message):
+    __slots__ = ("reason",)
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    def __init__(self, reason: _Optional[str] = ...) -> None: ...
+
+class HostDrained(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class HostUndrained(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class LiveTrainer(_message.Message):
     __slots__ = ("run", "incarnation", "pid")
@@ -447,6 +483,28 @@ class FirstLossHeard(_message.Message):
     step: int
     loss: float
     def __init__(self, step: _Optional[int] = ..., loss: _Optional[float] = ...) -> None: ...
+
+class CoordinatorStarted(_message.Message):
+    __slots__ = ("address", "pid")
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    address: str
+    pid: int
+    def __init__(self, address: _Optional[str] = ..., pid: _Optional[int] = ...) -> None: ...
+
+class CoordinatorFailed(_message.Message):
+    __slots__ = ("message",)
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    message: str
+    def __init__(self, message: _Optional[str] = ...) -> None: ...
+
+class MemberGone(_message.Message):
+    __slots__ = ("waited_s", "deadline_s")
+    WAITED_S_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_S_FIELD_NUMBER: _ClassVar[int]
+    waited_s: float
+    deadline_s: float
+    def __init__(self, waited_s: _Optional[float] = ..., deadline_s: _Optional[float] = ...) -> None: ...
 
 class TimerFired(_message.Message):
     __slots__ = ("key",)

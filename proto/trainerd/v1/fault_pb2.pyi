@@ -95,7 +95,7 @@ PHASE_PAUSED: Phase
 PHASE_EVALUATE: Phase
 
 class Fault(_message.Message):
-    __slots__ = ("message", "suggestion", "detail", "step", "batch", "phase", "state_intact", "reason", "slots", "delegated", "awaits_decision", "policy_version")
+    __slots__ = ("message", "suggestion", "detail", "step", "batch", "phase", "state_intact", "reason", "slots", "delegated", "awaits_decision", "policy_version", "host")
     CLASS_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     SUGGESTION_FIELD_NUMBER: _ClassVar[int]
@@ -109,6 +109,7 @@ class Fault(_message.Message):
     DELEGATED_FIELD_NUMBER: _ClassVar[int]
     AWAITS_DECISION_FIELD_NUMBER: _ClassVar[int]
     POLICY_VERSION_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
     message: str
     suggestion: str
     detail: str
@@ -121,7 +122,8 @@ class Fault(_message.Message):
     delegated: Action
     awaits_decision: bool
     policy_version: int
-    def __init__(self, message: _Optional[str] = ..., suggestion: _Optional[str] = ..., detail: _Optional[str] = ..., step: _Optional[int] = ..., batch: _Optional[int] = ..., phase: _Optional[_Union[Phase, str]] = ..., state_intact: _Optional[bool] = ..., reason: _Optional[str] = ..., slots: _Optional[_Iterable[int]] = ..., delegated: _Optional[_Union[Action, str]] = ..., awaits_decision: _Optional[bool] = ..., policy_version: _Optional[int] = ..., **kwargs) -> None: ...
+    host: str
+    def __init__(self, message: _Optional[str] = ..., suggestion: _Optional[str] = ..., detail: _Optional[str] = ..., step: _Optional[int] = ..., batch: _Optional[int] = ..., phase: _Optional[_Union[Phase, str]] = ..., state_intact: _Optional[bool] = ..., reason: _Optional[str] = ..., slots: _Optional[_Iterable[int]] = ..., delegated: _Optional[_Union[Action, str]] = ..., awaits_decision: _Optional[bool] = ..., policy_version: _Optional[int] = ..., host: _Optional[str] = ..., **kwargs) -> None: ...
 
 class Decision(_message.Message):
     __slots__ = ("action", "scope", "delay_s", "reason", "answers", "rollback_steps", "slot_parts")

@@ -27,6 +27,12 @@ if _version_not_supported:
 
 class HostServiceStub:
     """Served by the daemon that the others name as their supervisor.
+
+    A host's daemon keeps nothing of the runs of a cluster: it passes on what its launcher and its
+    trainers say, and to them what the supervisor says. What must not get lost is numbered and
+    acknowledged from end to end: a trainer's reports by the trainer and the supervisor's journal,
+    exits by the launcher and the supervisor. When the link is lost, so are all that run over it;
+    when it is back, launcher and trainers state their whole situation anew.
     """
 
     def __init__(self, channel):
@@ -44,10 +50,16 @@ class HostServiceStub:
 
 class HostServiceServicer:
     """Served by the daemon that the others name as their supervisor.
+
+    A host's daemon keeps nothing of the runs of a cluster: it passes on what its launcher and its
+    trainers say, and to them what the supervisor says. What must not get lost is numbered and
+    acknowledged from end to end: a trainer's reports by the trainer and the supervisor's journal,
+    exits by the launcher and the supervisor. When the link is lost, so are all that run over it;
+    when it is back, launcher and trainers state their whole situation anew.
     """
 
     def Join(self, request_iterator, context):
-        """One stream for the life of the link; the host first states its whole situation.
+        """One stream for the life of the link. The first message in each direction is a greeting.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -71,6 +83,12 @@ def add_HostServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class HostService:
     """Served by the daemon that the others name as their supervisor.
+
+    A host's daemon keeps nothing of the runs of a cluster: it passes on what its launcher and its
+    trainers say, and to them what the supervisor says. What must not get lost is numbered and
+    acknowledged from end to end: a trainer's reports by the trainer and the supervisor's journal,
+    exits by the launcher and the supervisor. When the link is lost, so are all that run over it;
+    when it is back, launcher and trainers state their whole situation anew.
     """
 
     @staticmethod

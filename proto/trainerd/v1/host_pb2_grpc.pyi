@@ -27,25 +27,46 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class HostServiceStub:
-    """Served by the daemon that the others name as their supervisor."""
+    """Served by the daemon that the others name as their supervisor.
+
+    A host's daemon keeps nothing of the runs of a cluster: it passes on what its launcher and its
+    trainers say, and to them what the supervisor says. What must not get lost is numbered and
+    acknowledged from end to end: a trainer's reports by the trainer and the supervisor's journal,
+    exits by the launcher and the supervisor. When the link is lost, so are all that run over it;
+    when it is back, launcher and trainers state their whole situation anew.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> HostServiceAsyncStub: ...
     Join: _grpc.StreamStreamMultiCallable[_host_pb2.JoinRequest, _host_pb2.JoinResponse]
-    """One stream for the life of the link; the host first states its whole situation."""
+    """One stream for the life of the link. The first message in each direction is a greeting."""
 
 @_typing.type_check_only
 class HostServiceAsyncStub(HostServiceStub):
-    """Served by the daemon that the others name as their supervisor."""
+    """Served by the daemon that the others name as their supervisor.
+
+    A host's daemon keeps nothing of the runs of a cluster: it passes on what its launcher and its
+    trainers say, and to them what the supervisor says. What must not get lost is numbered and
+    acknowledged from end to end: a trainer's reports by the trainer and the supervisor's journal,
+    exits by the launcher and the supervisor. When the link is lost, so are all that run over it;
+    when it is back, launcher and trainers state their whole situation anew.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Join: _aio.StreamStreamMultiCallable[_host_pb2.JoinRequest, _host_pb2.JoinResponse]  # type: ignore[assignment]
-    """One stream for the life of the link; the host first states its whole situation."""
+    """One stream for the life of the link. The first message in each direction is a greeting."""
 
 class HostServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Served by the daemon that the others name as their supervisor."""
+    """Served by the daemon that the others name as their supervisor.
+
+    A host's daemon keeps nothing of the runs of a cluster: it passes on what its launcher and its
+    trainers say, and to them what the supervisor says. What must not get lost is numbered and
+    acknowledged from end to end: a trainer's reports by the trainer and the supervisor's journal,
+    exits by the launcher and the supervisor. When the link is lost, so are all that run over it;
+    when it is back, launcher and trainers state their whole situation anew.
+    """
 
     @_abc_1.abstractmethod
     def Join(
@@ -53,6 +74,6 @@ class HostServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_host_pb2.JoinRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_host_pb2.JoinResponse], _abc.AsyncIterator[_host_pb2.JoinResponse]]:
-        """One stream for the life of the link; the host first states its whole situation."""
+        """One stream for the life of the link. The first message in each direction is a greeting."""
 
 def add_HostServiceServicer_to_server(servicer: HostServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

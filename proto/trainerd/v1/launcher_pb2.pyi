@@ -43,19 +43,21 @@ class WatchTrainersResponse(_message.Message):
     def __init__(self, hello: _Optional[_Union[LauncherHello, _Mapping]] = ..., exit: _Optional[_Union[ExitRecord, _Mapping]] = ...) -> None: ...
 
 class LauncherHello(_message.Message):
-    __slots__ = ("protocol", "instance", "pid", "trainers")
+    __slots__ = ("protocol", "instance", "pid", "trainers", "devices")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
     TRAINERS_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
     protocol: _link_pb2.ProtocolVersion
     instance: str
     pid: int
     trainers: _containers.RepeatedCompositeFieldContainer[_event_pb2.LiveTrainer]
-    def __init__(self, protocol: _Optional[_Union[_link_pb2.ProtocolVersion, _Mapping]] = ..., instance: _Optional[str] = ..., pid: _Optional[int] = ..., trainers: _Optional[_Iterable[_Union[_event_pb2.LiveTrainer, _Mapping]]] = ...) -> None: ...
+    devices: str
+    def __init__(self, protocol: _Optional[_Union[_link_pb2.ProtocolVersion, _Mapping]] = ..., instance: _Optional[str] = ..., pid: _Optional[int] = ..., trainers: _Optional[_Iterable[_Union[_event_pb2.LiveTrainer, _Mapping]]] = ..., devices: _Optional[str] = ...) -> None: ...
 
 class Assignment(_message.Message):
-    __slots__ = ("run", "incarnation", "spec", "slots", "attach_address", "token", "run_directory", "checkpoint_directory", "restore_directories", "launcher_pid", "orphan_grace_s", "ledger", "host", "policy_version", "slot_parts", "injections", "snapshot_directory", "snapshot_bytes", "executable_directory", "mean_time_between_crashes_s", "known_checkpoint", "known_step", "reached_step")
+    __slots__ = ("run", "incarnation", "spec", "slots", "attach_address", "token", "run_directory", "checkpoint_directory", "restore_directories", "launcher_pid", "orphan_grace_s", "ledger", "host", "policy_version", "slot_parts", "injections", "snapshot_directory", "snapshot_bytes", "executable_directory", "mean_time_between_crashes_s", "known_checkpoint", "known_step", "reached_step", "gang")
     RUN_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
@@ -79,6 +81,7 @@ class Assignment(_message.Message):
     KNOWN_CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     KNOWN_STEP_FIELD_NUMBER: _ClassVar[int]
     REACHED_STEP_FIELD_NUMBER: _ClassVar[int]
+    GANG_FIELD_NUMBER: _ClassVar[int]
     run: str
     incarnation: int
     spec: _run_pb2.RunSpec
@@ -102,7 +105,22 @@ class Assignment(_message.Message):
     known_checkpoint: str
     known_step: int
     reached_step: int
-    def __init__(self, run: _Optional[str] = ..., incarnation: _Optional[int] = ..., spec: _Optional[_Union[_run_pb2.RunSpec, _Mapping]] = ..., slots: _Optional[int] = ..., attach_address: _Optional[str] = ..., token: _Optional[str] = ..., run_directory: _Optional[str] = ..., checkpoint_directory: _Optional[str] = ..., restore_directories: _Optional[_Iterable[str]] = ..., launcher_pid: _Optional[int] = ..., orphan_grace_s: _Optional[float] = ..., ledger: _Optional[_Iterable[_Union[_incident_pb2.LedgerEntry, _Mapping]]] = ..., host: _Optional[str] = ..., policy_version: _Optional[int] = ..., slot_parts: _Optional[int] = ..., injections: _Optional[_Iterable[_Union[_inject_pb2.ArmedInjection, _Mapping]]] = ..., snapshot_directory: _Optional[str] = ..., snapshot_bytes: _Optional[int] = ..., executable_directory: _Optional[str] = ..., mean_time_between_crashes_s: _Optional[float] = ..., known_checkpoint: _Optional[str] = ..., known_step: _Optional[int] = ..., reached_step: _Optional[int] = ...) -> None: ...
+    gang: Gang
+    def __init__(self, run: _Optional[str] = ..., incarnation: _Optional[int] = ..., spec: _Optional[_Union[_run_pb2.RunSpec, _Mapping]] = ..., slots: _Optional[int] = ..., attach_address: _Optional[str] = ..., token: _Optional[str] = ..., run_directory: _Optional[str] = ..., checkpoint_directory: _Optional[str] = ..., restore_directories: _Optional[_Iterable[str]] = ..., launcher_pid: _Optional[int] = ..., orphan_grace_s: _Optional[float] = ..., ledger: _Optional[_Iterable[_Union[_incident_pb2.LedgerEntry, _Mapping]]] = ..., host: _Optional[str] = ..., policy_version: _Optional[int] = ..., slot_parts: _Optional[int] = ..., injections: _Optional[_Iterable[_Union[_inject_pb2.ArmedInjection, _Mapping]]] = ..., snapshot_directory: _Optional[str] = ..., snapshot_bytes: _Optional[int] = ..., executable_directory: _Optional[str] = ..., mean_time_between_crashes_s: _Optional[float] = ..., known_checkpoint: _Optional[str] = ..., known_step: _Optional[int] = ..., reached_step: _Optional[int] = ..., gang: _Optional[_Union[Gang, _Mapping]] = ...) -> None: ...
+
+class Gang(_message.Message):
+    __slots__ = ("coordinator_address", "process_id", "process_count", "collective_timeout_s", "barrier_timeout_s")
+    COORDINATOR_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    PROCESS_ID_FIELD_NUMBER: _ClassVar[int]
+    PROCESS_COUNT_FIELD_NUMBER: _ClassVar[int]
+    COLLECTIVE_TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
+    BARRIER_TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
+    coordinator_address: str
+    process_id: int
+    process_count: int
+    collective_timeout_s: float
+    barrier_timeout_s: float
+    def __init__(self, coordinator_address: _Optional[str] = ..., process_id: _Optional[int] = ..., process_count: _Optional[int] = ..., collective_timeout_s: _Optional[float] = ..., barrier_timeout_s: _Optional[float] = ...) -> None: ...
 
 class StartTrainerRequest(_message.Message):
     __slots__ = ("assignment",)
@@ -117,6 +135,36 @@ class StartTrainerResponse(_message.Message):
     pid: int
     warm: bool
     def __init__(self, pid: _Optional[int] = ..., warm: _Optional[bool] = ...) -> None: ...
+
+class StartCoordinatorRequest(_message.Message):
+    __slots__ = ("run", "incarnation", "process_count")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    PROCESS_COUNT_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    incarnation: int
+    process_count: int
+    def __init__(self, run: _Optional[str] = ..., incarnation: _Optional[int] = ..., process_count: _Optional[int] = ...) -> None: ...
+
+class StartCoordinatorResponse(_message.Message):
+    __slots__ = ("address", "pid")
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    address: str
+    pid: int
+    def __init__(self, address: _Optional[str] = ..., pid: _Optional[int] = ...) -> None: ...
+
+class StopCoordinatorRequest(_message.Message):
+    __slots__ = ("run", "incarnation")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    incarnation: int
+    def __init__(self, run: _Optional[str] = ..., incarnation: _Optional[int] = ...) -> None: ...
+
+class StopCoordinatorResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class KillTrainerRequest(_message.Message):
     __slots__ = ("run", "incarnation", "grace_s", "collect_stacks")

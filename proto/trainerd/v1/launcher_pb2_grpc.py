@@ -45,6 +45,16 @@ class LauncherServiceStub:
                 request_serializer=trainerd_dot_v1_dot_launcher__pb2.StartTrainerRequest.SerializeToString,
                 response_deserializer=trainerd_dot_v1_dot_launcher__pb2.StartTrainerResponse.FromString,
                 _registered_method=True)
+        self.StartCoordinator = channel.unary_unary(
+                '/trainerd.v1.LauncherService/StartCoordinator',
+                request_serializer=trainerd_dot_v1_dot_launcher__pb2.StartCoordinatorRequest.SerializeToString,
+                response_deserializer=trainerd_dot_v1_dot_launcher__pb2.StartCoordinatorResponse.FromString,
+                _registered_method=True)
+        self.StopCoordinator = channel.unary_unary(
+                '/trainerd.v1.LauncherService/StopCoordinator',
+                request_serializer=trainerd_dot_v1_dot_launcher__pb2.StopCoordinatorRequest.SerializeToString,
+                response_deserializer=trainerd_dot_v1_dot_launcher__pb2.StopCoordinatorResponse.FromString,
+                _registered_method=True)
         self.KillTrainer = channel.unary_unary(
                 '/trainerd.v1.LauncherService/KillTrainer',
                 request_serializer=trainerd_dot_v1_dot_launcher__pb2.KillTrainerRequest.SerializeToString,
@@ -120,6 +130,21 @@ class LauncherServiceServicer:
 
     def StartTrainer(self, request, context):
         """Starts a trainer process. Idempotent by run and incarnation.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StartCoordinator(self, request, context):
+        """Starts the coordination service of a gang's incarnation, in a process of its own. Idempotent by
+        run and incarnation; one of an older incarnation of the run is ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StopCoordinator(self, request, context):
+        """Ends it, if it lives.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -222,6 +247,16 @@ def add_LauncherServiceServicer_to_server(servicer, server):
                     servicer.StartTrainer,
                     request_deserializer=trainerd_dot_v1_dot_launcher__pb2.StartTrainerRequest.FromString,
                     response_serializer=trainerd_dot_v1_dot_launcher__pb2.StartTrainerResponse.SerializeToString,
+            ),
+            'StartCoordinator': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartCoordinator,
+                    request_deserializer=trainerd_dot_v1_dot_launcher__pb2.StartCoordinatorRequest.FromString,
+                    response_serializer=trainerd_dot_v1_dot_launcher__pb2.StartCoordinatorResponse.SerializeToString,
+            ),
+            'StopCoordinator': grpc.unary_unary_rpc_method_handler(
+                    servicer.StopCoordinator,
+                    request_deserializer=trainerd_dot_v1_dot_launcher__pb2.StopCoordinatorRequest.FromString,
+                    response_serializer=trainerd_dot_v1_dot_launcher__pb2.StopCoordinatorResponse.SerializeToString,
             ),
             'KillTrainer': grpc.unary_unary_rpc_method_handler(
                     servicer.KillTrainer,
@@ -339,6 +374,60 @@ class LauncherService:
             '/trainerd.v1.LauncherService/StartTrainer',
             trainerd_dot_v1_dot_launcher__pb2.StartTrainerRequest.SerializeToString,
             trainerd_dot_v1_dot_launcher__pb2.StartTrainerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartCoordinator(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trainerd.v1.LauncherService/StartCoordinator',
+            trainerd_dot_v1_dot_launcher__pb2.StartCoordinatorRequest.SerializeToString,
+            trainerd_dot_v1_dot_launcher__pb2.StartCoordinatorResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StopCoordinator(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trainerd.v1.LauncherService/StopCoordinator',
+            trainerd_dot_v1_dot_launcher__pb2.StopCoordinatorRequest.SerializeToString,
+            trainerd_dot_v1_dot_launcher__pb2.StopCoordinatorResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,12 @@ class LauncherServiceStub:
     """States the whole situation, then every exit. The daemon holds it open: its end is the DOWN signal."""
     StartTrainer: _grpc.UnaryUnaryMultiCallable[_launcher_pb2.StartTrainerRequest, _launcher_pb2.StartTrainerResponse]
     """Starts a trainer process. Idempotent by run and incarnation."""
+    StartCoordinator: _grpc.UnaryUnaryMultiCallable[_launcher_pb2.StartCoordinatorRequest, _launcher_pb2.StartCoordinatorResponse]
+    """Starts the coordination service of a gang's incarnation, in a process of its own. Idempotent by
+    run and incarnation; one of an older incarnation of the run is ended.
+    """
+    StopCoordinator: _grpc.UnaryUnaryMultiCallable[_launcher_pb2.StopCoordinatorRequest, _launcher_pb2.StopCoordinatorResponse]
+    """Ends it, if it lives."""
     KillTrainer: _grpc.UnaryUnaryMultiCallable[_launcher_pb2.KillTrainerRequest, _launcher_pb2.KillTrainerResponse]
     """Ends a trainer process: SIGTERM, and SIGKILL after the grace. Answers at once."""
     CheckProgram: _grpc.UnaryUnaryMultiCallable[_launcher_pb2.CheckProgramRequest, _launcher_pb2.CheckProgramResponse]
@@ -73,6 +79,12 @@ class LauncherServiceAsyncStub(LauncherServiceStub):
     """States the whole situation, then every exit. The daemon holds it open: its end is the DOWN signal."""
     StartTrainer: _aio.UnaryUnaryMultiCallable[_launcher_pb2.StartTrainerRequest, _launcher_pb2.StartTrainerResponse]  # type: ignore[assignment]
     """Starts a trainer process. Idempotent by run and incarnation."""
+    StartCoordinator: _aio.UnaryUnaryMultiCallable[_launcher_pb2.StartCoordinatorRequest, _launcher_pb2.StartCoordinatorResponse]  # type: ignore[assignment]
+    """Starts the coordination service of a gang's incarnation, in a process of its own. Idempotent by
+    run and incarnation; one of an older incarnation of the run is ended.
+    """
+    StopCoordinator: _aio.UnaryUnaryMultiCallable[_launcher_pb2.StopCoordinatorRequest, _launcher_pb2.StopCoordinatorResponse]  # type: ignore[assignment]
+    """Ends it, if it lives."""
     KillTrainer: _aio.UnaryUnaryMultiCallable[_launcher_pb2.KillTrainerRequest, _launcher_pb2.KillTrainerResponse]  # type: ignore[assignment]
     """Ends a trainer process: SIGTERM, and SIGKILL after the grace. Answers at once."""
     CheckProgram: _aio.UnaryUnaryMultiCallable[_launcher_pb2.CheckProgramRequest, _launcher_pb2.CheckProgramResponse]  # type: ignore[assignment]
@@ -118,6 +130,24 @@ class LauncherServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_launcher_pb2.StartTrainerResponse, _abc.Awaitable[_launcher_pb2.StartTrainerResponse]]:
         """Starts a trainer process. Idempotent by run and incarnation."""
+
+    @_abc_1.abstractmethod
+    def StartCoordinator(
+        self,
+        request: _launcher_pb2.StartCoordinatorRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_launcher_pb2.StartCoordinatorResponse, _abc.Awaitable[_launcher_pb2.StartCoordinatorResponse]]:
+        """Starts the coordination service of a gang's incarnation, in a process of its own. Idempotent by
+        run and incarnation; one of an older incarnation of the run is ended.
+        """
+
+    @_abc_1.abstractmethod
+    def StopCoordinator(
+        self,
+        request: _launcher_pb2.StopCoordinatorRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_launcher_pb2.StopCoordinatorResponse, _abc.Awaitable[_launcher_pb2.StopCoordinatorResponse]]:
+        """Ends it, if it lives."""
 
     @_abc_1.abstractmethod
     def KillTrainer(

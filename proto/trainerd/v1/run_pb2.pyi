@@ -209,12 +209,28 @@ class CheckpointSpec(_message.Message):
     def __init__(self, directory: _Optional[str] = ..., fallback_directory: _Optional[str] = ..., every_steps: _Optional[int] = ..., keep: _Optional[int] = ..., on_repeated_failure: _Optional[_Union[OnRepeatedFailure, str]] = ..., max_failures: _Optional[int] = ..., max_age_s: _Optional[float] = ..., keep_every_steps: _Optional[int] = ..., keep_best: _Optional[int] = ..., best_metric: _Optional[str] = ..., best_mode: _Optional[_Union[BestMode, str]] = ..., every_s: _Optional[float] = ..., auto_interval: _Optional[bool] = ..., final_save_timeout_s: _Optional[float] = ..., final_save_hold_s: _Optional[float] = ..., scrub_every_s: _Optional[float] = ...) -> None: ...
 
 class HostsSpec(_message.Message):
-    __slots__ = ("count", "min")
+    __slots__ = ("count", "min", "wait_s")
     COUNT_FIELD_NUMBER: _ClassVar[int]
     MIN_FIELD_NUMBER: _ClassVar[int]
+    WAIT_S_FIELD_NUMBER: _ClassVar[int]
     count: int
     min: int
-    def __init__(self, count: _Optional[int] = ..., min: _Optional[int] = ...) -> None: ...
+    wait_s: float
+    def __init__(self, count: _Optional[int] = ..., min: _Optional[int] = ..., wait_s: _Optional[float] = ...) -> None: ...
+
+class RunMember(_message.Message):
+    __slots__ = ("host", "process", "pid", "attached", "phase")
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    PROCESS_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    ATTACHED_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    host: str
+    process: int
+    pid: int
+    attached: bool
+    phase: _fault_pb2.Phase
+    def __init__(self, host: _Optional[str] = ..., process: _Optional[int] = ..., pid: _Optional[int] = ..., attached: _Optional[bool] = ..., phase: _Optional[_Union[_fault_pb2.Phase, str]] = ...) -> None: ...
 
 class RunResult(_message.Message):
     __slots__ = ("step", "batches", "masked_slots", "skipped_batches", "loss", "state_digest", "durable_step", "checkpoint")
@@ -315,7 +331,7 @@ class ThreadStacks(_message.Message):
     def __init__(self, threads: _Optional[str] = ..., python: _Optional[str] = ..., native: _Optional[str] = ...) -> None: ...
 
 class Run(_message.Message):
-    __slots__ = ("id", "spec", "state", "reason", "incarnation", "restarts", "step", "loss", "first_loss", "steps_per_second", "examples_per_second", "eta_s", "skipped_batches", "masked_slots", "durable_step", "checkpoint_failures", "phase", "pid", "slots", "last_fault", "first_evaluation", "last_evaluation", "result", "submitted_at", "ended_at", "last_recovery_s", "attached", "resumed_run", "rollbacks", "slot_parts", "policy_version", "snapshot_step", "snapshot_every", "checkpoint", "times")
+    __slots__ = ("id", "spec", "state", "reason", "incarnation", "restarts", "step", "loss", "first_loss", "steps_per_second", "examples_per_second", "eta_s", "skipped_batches", "masked_slots", "durable_step", "checkpoint_failures", "phase", "pid", "slots", "last_fault", "first_evaluation", "last_evaluation", "result", "submitted_at", "ended_at", "last_recovery_s", "attached", "resumed_run", "rollbacks", "slot_parts", "policy_version", "snapshot_step", "snapshot_every", "checkpoint", "times", "members")
     ID_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -351,6 +367,7 @@ class Run(_message.Message):
     SNAPSHOT_EVERY_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     TIMES_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
     id: str
     spec: RunSpec
     state: RunState
@@ -386,4 +403,5 @@ class Run(_message.Message):
     snapshot_every: int
     checkpoint: CheckpointStatus
     times: _containers.RepeatedCompositeFieldContainer[_timesheet_pb2.ActivityTime]
-    def __init__(self, id: _Optional[str] = ..., spec: _Optional[_Union[RunSpec, _Mapping]] = ..., state: _Optional[_Union[RunState, str]] = ..., reason: _Optional[str] = ..., incarnation: _Optional[int] = ..., restarts: _Optional[int] = ..., step: _Optional[int] = ..., loss: _Optional[float] = ..., first_loss: _Optional[float] = ..., steps_per_second: _Optional[float] = ..., examples_per_second: _Optional[float] = ..., eta_s: _Optional[float] = ..., skipped_batches: _Optional[int] = ..., masked_slots: _Optional[int] = ..., durable_step: _Optional[int] = ..., checkpoint_failures: _Optional[int] = ..., phase: _Optional[_Union[_fault_pb2.Phase, str]] = ..., pid: _Optional[int] = ..., slots: _Optional[int] = ..., last_fault: _Optional[_Union[_fault_pb2.Fault, _Mapping]] = ..., first_evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., last_evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., result: _Optional[_Union[RunResult, _Mapping]] = ..., submitted_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_recovery_s: _Optional[float] = ..., attached: _Optional[bool] = ..., resumed_run: _Optional[str] = ..., rollbacks: _Optional[int] = ..., slot_parts: _Optional[int] = ..., policy_version: _Optional[int] = ..., snapshot_step: _Optional[int] = ..., snapshot_every: _Optional[int] = ..., checkpoint: _Optional[_Union[CheckpointStatus, _Mapping]] = ..., times: _Optional[_Iterable[_Union[_timesheet_pb2.ActivityTime, _Mapping]]] = ...) -> None: ...
+    members: _containers.RepeatedCompositeFieldContainer[RunMember]
+    def __init__(self, id: _Optional[str] = ..., spec: _Optional[_Union[RunSpec, _Mapping]] = ..., state: _Optional[_Union[RunState, str]] = ..., reason: _Optional[str] = ..., incarnation: _Optional[int] = ..., restarts: _Optional[int] = ..., step: _Optional[int] = ..., loss: _Optional[float] = ..., first_loss: _Optional[float] = ..., steps_per_second: _Optional[float] = ..., examples_per_second: _Optional[float] = ..., eta_s: _Optional[float] = ..., skipped_batches: _Optional[int] = ..., masked_slots: _Optional[int] = ..., durable_step: _Optional[int] = ..., checkpoint_failures: _Optional[int] = ..., phase: _Optional[_Union[_fault_pb2.Phase, str]] = ..., pid: _Optional[int] = ..., slots: _Optional[int] = ..., last_fault: _Optional[_Union[_fault_pb2.Fault, _Mapping]] = ..., first_evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., last_evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., result: _Optional[_Union[RunResult, _Mapping]] = ..., submitted_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_recovery_s: _Optional[float] = ..., attached: _Optional[bool] = ..., resumed_run: _Optional[str] = ..., rollbacks: _Optional[int] = ..., slot_parts: _Optional[int] = ..., policy_version: _Optional[int] = ..., snapshot_step: _Optional[int] = ..., snapshot_every: _Optional[int] = ..., checkpoint: _Optional[_Union[CheckpointStatus, _Mapping]] = ..., times: _Optional[_Iterable[_Union[_timesheet_pb2.ActivityTime, _Mapping]]] = ..., members: _Optional[_Iterable[_Union[RunMember, _Mapping]]] = ...) -> None: ...

@@ -33,12 +33,12 @@ from trainerd.actors.trainer.commands import Commands
 from trainerd.actors.trainer.decisions import DecisionSlot
 from trainerd.actors.trainer.drilling import TrainerDrill
 from trainerd.actors.trainer.main import exit_code
-from trainerd.actors.trainer.messages import merge_step_reports
 from trainerd.actors.trainer.profiling import Profiled, Profiler
 from trainerd.actors.trainer.reporting import STEPS_EVERY_S, LinkReporter, Outcome
 from trainerd.actors.trainer.situation import Situation
 from trainerd.v1 import event_pb2, fault_pb2, trainer_pb2
 from trainerd.v1.mailbox import Outbox
+from trainerd.v1.step_reports import merge_step_reports
 
 
 class FakeHistory:

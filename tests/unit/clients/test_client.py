@@ -71,6 +71,9 @@ CALLS: dict[str, Callable[[Client], object]] = {
     ),
     "ProfileRun": lambda client: client.profile_run("demo", 3, directory="/p", no_wait=True),
     "CollectRunStacks": lambda client: client.collect_run_stacks("demo"),
+    "ListHosts": lambda client: client.list_hosts(),
+    "DrainHost": lambda client: client.drain_host("b", no_wait=True),
+    "UndrainHost": lambda client: client.undrain_host("b"),
 }
 
 

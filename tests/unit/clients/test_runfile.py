@@ -117,7 +117,8 @@ when = 2030-01-31
         ("steps = 4", "1: steps is not known [did you mean train.steps?]"),
         ("[train]\nevery_steps = 4", "2: train.every_steps is not known "
          "[did you mean checkpoint.every_steps?]"),
-        ("[hosts]\nzzzz = 4", "2: hosts.zzzz is not known [known keys of [hosts]: count, min]"),
+        ("[hosts]\nzzzz = 4", "2: hosts.zzzz is not known "
+         "[known keys of [hosts]: count, min, wait_s]"),
         ("[args]\nn = 9223372036854775808",
          "2: args.n must fit in 64 bits, got 9223372036854775808"),
         ("train = 4", "1: train must be a table, got the integer 4"),

@@ -117,6 +117,25 @@ EXAMPLES: dict[str, tuple[Any, str]] = {
         event_pb2.FilesRemoved(memory_only=True),
         "what of the run lay in memory is removed",
     ),
+    "host_joined": (
+        event_pb2.HostJoined(address="ipv4:10.0.0.2:5", software="1.2"),
+        "the host joined from ipv4:10.0.0.2:5 (trainerd 1.2)",
+    ),
+    "host_lost": (event_pb2.HostLost(reason="gone"), "the link to the host is lost: gone"),
+    "host_drained": (event_pb2.HostDrained(), "draining the host was asked for"),
+    "host_undrained": (event_pb2.HostUndrained(), "undraining the host was asked for"),
+    "coordinator_started": (
+        event_pb2.CoordinatorStarted(address="a:5000", pid=7),
+        "the gang meets at a:5000",
+    ),
+    "coordinator_failed": (
+        event_pb2.CoordinatorFailed(message="no port is free"),
+        "the gang's meeting place could not be made: no port is free",
+    ),
+    "member_gone": (
+        event_pb2.MemberGone(waited_s=3.1, deadline_s=3),
+        "nothing was heard of the host for 3.1 s while its gang stood still; 3 s are allowed",
+    ),
     "first_loss_heard": (
         event_pb2.FirstLossHeard(step=1, loss=5.545),
         "the first loss, at step 1: 5.5450",
@@ -215,6 +234,12 @@ def test_every_event_has_a_sentence(kind: str) -> None:
     event = Event(sequence=3, incarnation=2, **{kind: payload})
     assert kind_of(event) == kind
     assert sentence(event) == wanted
+
+
+def test_of_which_host_something_is_comes_first() -> None:
+    event = Event(host="b", trainer_detached=event_pb2.TrainerDetached(reason="cut"))
+
+    assert sentence(event) == "b: the trainer detached: cut"
 
 
 @pytest.mark.parametrize("kind", [field.name for field in PAYLOADS])

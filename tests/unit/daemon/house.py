@@ -22,7 +22,7 @@ from trainerd.daemon.config import (
     MetricsConfig,
 )
 from trainerd.daemon.journal import Journal
-from trainerd.daemon.serve import running
+from trainerd.daemon.serve import Daemon, running
 from trainerd.v1 import (
     control_pb2,
     control_pb2_grpc,
@@ -90,11 +90,46 @@ class House:
     root: Path
     config: Config
     launcher: FakeLauncher
-    control: control_pb2_grpc.ControlServiceAsyncStub
-    channel: grpc.aio.Channel
-    metrics_address: str
-    api_address: str = ""
+    control: control_pb2_grpc.ControlServiceAsyncStub = field(init=False)
+    channel: grpc.aio.Channel = field(init=False)
+    daemon: Daemon = field(init=False)
     stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
+    _serving: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
+
+    @property
+    def metrics_address(self) -> str:
+        return self.daemon.metrics_address
+
+    @property
+    def api_address(self) -> str:
+        return self.daemon.api_address
+
+    async def open(self) -> None:
+        """Let a daemon serve, until its launcher is linked."""
+        journal = Journal(self.root / "state" / "journal.sqlite")
+        self._serving.callback(journal.close)
+        stop = asyncio.Event()
+        self.daemon = await self._serving.enter_async_context(running(self.config, journal, stop))
+        target = f"unix:{self.config.daemon.control_socket}"
+        channel = grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
+        self.channel = await self._serving.enter_async_context(channel)
+        control: Any = control_pb2_grpc.ControlServiceStub(self.channel)
+        self.control = control
+        while not (await control.GetDaemon(control_pb2.GetDaemonRequest())).launcher_pid:
+            await asyncio.sleep(0.005)
+
+    async def close(self) -> None:
+        """Let the daemon end."""
+        await self._serving.aclose()
+
+    async def end(self, *error: Any) -> None:
+        """Let the daemon end as this error has it end; all None: in order."""
+        await self._serving.__aexit__(*error)
+
+    async def restart(self) -> None:
+        """Let the daemon end, and another one take over its journal."""
+        await self.close()
+        await self.open()
 
     async def submit(self, name: str = "a", **train: int) -> str:
         """Submit a good run; return its id."""
@@ -121,6 +156,14 @@ class House:
         """The launcher's link is down."""
         while (await self.control.GetDaemon(control_pb2.GetDaemonRequest())).launcher_pid:
             await asyncio.sleep(0.005)
+
+    async def until_event(self, kind: str, *, host: str = "") -> event_pb2.Event:
+        """The first record of this kind about that host, now or later."""
+        request = control_pb2.ListEventsRequest(follow=True)
+        async for response in self.control.ListEvents(request):
+            if response.event.HasField(kind) and response.event.host == host:
+                return response.event
+        raise AssertionError(f"no {kind}")
 
     async def kinds(self, run: str = "") -> list[str]:
         return [event.WhichOneof("payload") or "" for event in await self.events(run)]
@@ -262,24 +305,13 @@ async def house(
     """A daemon on this directory, linked to a launcher; the trainers' streams end before it."""
     config = configuration(root, metrics=metrics, injection=injection, **sections)
     fake = launcher or FakeLauncher()
-    stop = asyncio.Event()
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(serving(fake, config.launcher.socket))
         (root / "state").mkdir(exist_ok=True)
-        journal = Journal(root / "state" / "journal.sqlite")
-        stack.callback(journal.close)
-        daemon = await stack.enter_async_context(running(config, journal, stop))
-        channel = await stack.enter_async_context(
-            grpc.aio.insecure_channel(
-                f"unix:{config.daemon.control_socket}", options=CHANNEL_OPTIONS
-            )
-        )
-        control: Any = control_pb2_grpc.ControlServiceStub(channel)
-        mine = House(
-            root, config, fake, control, channel, daemon.metrics_address, daemon.api_address
-        )
+        mine = House(root, config, fake)
+        # What ends the block ends the daemon: an error is one that kills it.
+        stack.push_async_exit(mine.end)
+        await mine.open()
         async with mine.stack:
-            while not (await control.GetDaemon(control_pb2.GetDaemonRequest())).launcher_pid:
-                await asyncio.sleep(0.005)
             yield mine
-        daemon.check()
+        mine.daemon.check()

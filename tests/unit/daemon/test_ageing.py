@@ -105,7 +105,7 @@ def test_old_runs_are_deleted_and_the_journal_says_why(root: Path) -> None:
             assert [run for run, _ in reasons] == ["a-1", "c-1", "b-1"]
             assert all(reason.startswith("aged out: it ended 31.0 days") for _, reason in reasons)
             # Their files go with them, once a launcher is there.
-            assert set(at.runtime.state.removals) == {"a-1", "b-1", "c-1"}
+            assert set(at.runtime.state.removals[""]) == {"a-1", "b-1", "c-1"}
             await at.runtime.post(LauncherAttached(instance="L", pid=1))
             removed = {each.run for each in at.recorder.commands if hasattr(each, "memory_only")}
             assert removed == {"a-1", "b-1", "c-1"}

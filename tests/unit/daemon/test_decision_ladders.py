@@ -185,7 +185,7 @@ def test_each_phase_has_its_own_window_of_hangs() -> None:
         # A batch that cannot be had: its source, or a program that is wrong from the start.
         (
             fault(F.DATA_ERROR, batch=3), A.SKIP,
-            fault(F.PEER_LOST, batch=3), A.FAIL,
+            fault(F.PEER_LOST, batch=3), A.RESTART,
         ),
         # A checkpoint that is damaged: one of several, or the last.
         (

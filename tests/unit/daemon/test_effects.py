@@ -12,6 +12,7 @@ from fakes.launcher import FakeLauncher
 from trainerd.daemon.config import Config
 from trainerd.daemon.effects import Effects
 from trainerd.daemon.launcher_link import LauncherLink
+from trainerd.daemon.launchers import Launchers
 from trainerd.daemon.monitor import Monitor
 from trainerd.daemon.serve import Manner, serve
 from trainerd.daemon.supervision.commands import CancelTimer, StartTimer, StartTrainer
@@ -33,7 +34,7 @@ def effects_of(at: Parts, root: Path) -> Effects:
         runtime=at.runtime,
         views=Views(Telemetry()),
         links=at.links,
-        launcher=LauncherLink(at.runtime, root / "none", None),
+        launchers=Launchers("", LauncherLink(root / "none", None).calls),
         tokens=at.tokens,
         telemetry=at.telemetry,
         clock=at.clock,

@@ -28,7 +28,7 @@ from trainerd.daemon.supervision.explanation import (
 )
 from trainerd.daemon.supervision.faults import Phase
 from trainerd.daemon.supervision.policy import FaultClass, Policy
-from trainerd.daemon.supervision.state import Run, State
+from trainerd.daemon.supervision.state import Host, Run, State
 from trainerd.daemon.supervision.supervisor import step
 from trainerd.v1 import control_pb2, fault_pb2, run_pb2
 from unit.daemon.house import House, house, play, short_directory
@@ -133,7 +133,7 @@ def test_of_hangs_the_phase_is_told_that_has_used_most_of_its_own_window() -> No
         }
     )
     run = Run(id="r", name="r", order=1, policy=Policy(), budgets=budgets)
-    (use,) = explain(State(runs={"r": run}, launcher="L"), run, now=1.0).budgets
+    (use,) = explain(State(runs={"r": run}, hosts={"": Host(launcher="L")}), run, now=1.0).budgets
     assert (use.fault_class, use.used, use.limit) == (FaultClass.HANG, 2, 3)
 
 
@@ -143,12 +143,12 @@ def test_a_class_without_a_limit_has_none_and_a_row_outlives_its_window() -> Non
         consecutive={FaultClass.CHECKPOINT_SAVE_FAILED: 1, FaultClass.NON_FINITE_STEP: 2},
     )
     run = Run(id="r", name="r", order=1, policy=Policy(), budgets=budgets)
-    now = explain(State(runs={"r": run}, launcher="L"), run, now=1.0).budgets
+    now = explain(State(runs={"r": run}, hosts={"": Host(launcher="L")}), run, now=1.0).budgets
     assert [(use.fault_class, use.limit) for use in now] == [
         (FaultClass.NON_FINITE_STEP, 10),
         (FaultClass.CHECKPOINT_SAVE_FAILED, None),
     ]
-    (row,) = explain(State(runs={"r": run}, launcher="L"), run, now=700.0).budgets
+    (row,) = explain(State(runs={"r": run}, hosts={"": Host(launcher="L")}), run, now=700.0).budgets
     assert (row.fault_class, row.used, row.in_a_row, row.consecutive) == (
         FaultClass.NON_FINITE_STEP, 0, 2, 3,
     )  # fmt: skip

@@ -15,6 +15,7 @@ from trainerd.daemon.clock import SystemClock
 from trainerd.daemon.effects import unanswered
 from trainerd.daemon.journal import Journal
 from trainerd.daemon.launcher_link import LauncherLink, LauncherStart, launcher_command
+from trainerd.daemon.launcher_watch import LauncherWatch
 from trainerd.daemon.runtime import Runtime
 from trainerd.v1 import control_pb2, run_pb2
 from unit.daemon.house import house, play, short_directory
@@ -200,14 +201,14 @@ def test_a_launcher_that_was_told_to_end_is_not_started_again(root: Path) -> Non
         runtime = Runtime(journal, SystemClock())
         output = root / "launcher" / "launcher.log"
         start = LauncherStart(command=(sys.executable, "-c", STUBBORN), log=output)
-        link = LauncherLink(runtime, root / "l.sock", start)
-        task = asyncio.create_task(link.run())
+        link = LauncherLink(root / "l.sock", start)
+        task = asyncio.create_task(link.run(LauncherWatch(runtime, "")))
         while not output.exists() or "started" not in output.read_text():
             await asyncio.sleep(0.01)
         assert await link.end_launcher(10.0)
         task.cancel()
         await asyncio.wait([task])
-        await link.run()
+        await link.run(LauncherWatch(runtime, ""))
         journal.close()
 
         assert output.read_text().count("started") == 1
@@ -227,9 +228,12 @@ def test_a_launcher_that_answers_already_is_not_started(root: Path) -> None:
                 raise AssertionError(command)
 
         async with serving(FakeLauncher(), root / "l.sock"):
-            link = LauncherLink(runtime, root / "l.sock", start)
-            tasks = [asyncio.create_task(link.run()), asyncio.create_task(runtime.run(Nothing()))]
-            while not link.linked:
+            link = LauncherLink(root / "l.sock", start)
+            tasks = [
+                asyncio.create_task(link.run(LauncherWatch(runtime, ""))),
+                asyncio.create_task(runtime.run(Nothing())),
+            ]
+            while not link.calls.linked:
                 await asyncio.sleep(0.01)
             tasks[0].cancel()
             await asyncio.wait(tasks[:1])

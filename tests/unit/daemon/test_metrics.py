@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from fakes.launcher import FakeLauncher
 from trainerd.daemon.checkpoint_metrics import CHECKPOINT_REASONS
 from trainerd.daemon.ended_runs import KEEP_S, SETTLE_S
+from trainerd.daemon.links import _Stream
 from trainerd.daemon.metrics import Metrics
 from trainerd.daemon.runtime import JournalFullError
 from trainerd.daemon.supervision.drills import InjectedFault, Injection
@@ -296,7 +297,9 @@ def test_the_series_of_a_deleted_run_go_away(tmp_path: Path) -> None:
             observed(at)
             kept, run = await at.starting_run("b-1"), await at.starting_run("a-1")
             await at.runtime.post(StopRequested(run=run))
-            at.metrics.step_report(run, trainer_pb2.StepReport(step=3, durations_s=[0.1]), Pulse())
+            report = trainer_pb2.StepReport(step=3, durations_s=[0.1])
+            at.metrics.step_report(run, report, Pulse())
+            at.metrics.step_durations(run, report, "")
             at.metrics.recovered(run, "crash", 1.0)
             await at.runtime.post(RunDeleted(run=kept))
             assert any(("run", run) in labels for _, labels in samples(at.metrics))
@@ -316,6 +319,7 @@ def test_every_applied_update_is_counted_however_few_reports_tell_of_it() -> Non
         message = trainer_pb2.StepReport(step=step, durations_s=[0.1] * durations, examples=8)
         pulse.step_report(message, now=1.0)
         metrics.step_report("r", message, pulse)
+        metrics.step_durations("r", message, "")
         return samples(metrics)[key("steps_total", run="r")]
 
     assert report(1000, 2) == 2  # The daemon is new: who knows what it missed.
@@ -554,7 +558,7 @@ def test_rollbacks_and_faults_on_purpose_are_counted(tmp_path: Path) -> None:
             )
             at.clock.at += 3.0
             report = trainer_pb2.StepReport(step=8, loss=1.0, durations_s=[0.1] * 3)
-            at.links._step_report(run, report)
+            at.links._step_report(report, _Stream(run, "", 1))
             told = samples(at.metrics)
 
             name = "non_finite_step"

@@ -9,6 +9,7 @@ from prometheus_client import generate_latest
 
 from trainerd.daemon.deadlines import FLOORS_S, Deadlines
 from trainerd.daemon.monitor import Monitor
+from trainerd.daemon.reach import Reach
 from trainerd.daemon.supervision.events import (
     DeadlineExpired,
     PhaseEntered,
@@ -23,7 +24,8 @@ from unit.daemon.parts import Parts, parts
 
 
 def monitor_of(at: Parts) -> Monitor:
-    return Monitor(at.runtime, at.telemetry, Deadlines(at.telemetry), at.metrics, at.clock)
+    deadlines, reach = Deadlines(at.telemetry), Reach(at.telemetry, started=at.clock.now())
+    return Monitor(at.runtime, at.telemetry, deadlines, at.metrics, at.clock, reach=reach)
 
 
 def heard(at: Parts, run: str) -> None:

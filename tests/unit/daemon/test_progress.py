@@ -21,7 +21,7 @@ def run(budgets: Budgets, *, trainer: Trainer | None = None) -> Run:
         policy=Policy(),
         recoverable_step=40,
         incarnation=2,
-        trainer=trainer or Trainer(incarnation=2),
+        members={"": trainer or Trainer(incarnation=2)},
         budgets=budgets,
     )
 
@@ -50,7 +50,7 @@ def test_what_a_rollback_gave_up_is_no_progress_when_it_is_trained_anew() -> Non
 
 
 def test_a_run_without_a_trainer_cannot_progress() -> None:
-    assert progressed(run(CRASHED)._replace(trainer=None), 400) is None
+    assert progressed(run(CRASHED)._replace(members={}), 400) is None
 
 
 def test_no_snapshot_is_no_progress_even_where_nothing_could_be_restored_before() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from prometheus_client import generate_latest
 
 from trainerd.daemon import codec
+from trainerd.daemon.launchers import Launchers
 from trainerd.daemon.scrubbing import AGAIN_S, Scrubber
 from trainerd.daemon.supervision.events import (
     CheckpointSaved,
@@ -61,6 +62,7 @@ class Link:
     asked: list[launcher_pb2.ReadCheckpointsRequest] = field(default_factory=list)
     refuses: bool = False
     cancelled: bool = False
+    linked: bool = True
 
     async def read_checkpoints(self, request: launcher_pb2.ReadCheckpointsRequest) -> Any:
         self.asked.append(request)
@@ -110,7 +112,8 @@ async def scene_of(root: Path, *, every_s: float = EVERY_S) -> AsyncIterator[Sce
         at.runtime.observe(at.metrics.count)
         at.runtime.observe(at.metrics.show)
         at.runtime.observe(watchers.record)
-        verifying = Verifying(at.runtime, views, link, at.clock)  # type: ignore[arg-type]
+        launchers = Launchers("", link)  # type: ignore[arg-type]
+        verifying = Verifying(at.runtime, views, launchers, at.clock)
         scrubber = Scrubber(at.runtime, views, watchers, verifying, at.clock, look_s=0.001)
         spec = run_pb2.RunSpec(name="r", entry="m:f")
         spec.train.steps, spec.train.global_batch = 10, 2

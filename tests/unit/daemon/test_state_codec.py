@@ -12,12 +12,14 @@ import pytest
 from trainerd.daemon import state_codec
 from trainerd.daemon.supervision.budget import Budgets
 from trainerd.daemon.supervision.drills import Armed, InjectedFault, Injection
+from trainerd.daemon.supervision.events import TrainerSpawnFailed
 from trainerd.daemon.supervision.faults import Decision, Fault, Phase
 from trainerd.daemon.supervision.policy import Action, FaultClass, Policy
-from trainerd.daemon.supervision.state import Run, State, Trainer, Trial
+from trainerd.daemon.supervision.state import Ending, Host, Run, State, Trainer, Trial
 
 FAULT = Fault(fault_class=FaultClass.HANG, message="still…", slots=(1, 2), phase=None)
 DECISION = Decision(action=Action.RESTART, scope="process", delay_s=0.1, reason="why", slot_parts=2)
+UNSPAWNED = TrainerSpawnFailed(run="a-1", incarnation=2, message="no", host="b")
 INJECTION = Injection(fault=InjectedFault.NAN, probability=0.1, slots=(3,))
 STATE = State(
     runs={
@@ -26,9 +28,17 @@ STATE = State(
             name="a",
             order=1,
             policy=Policy(),
-            trainer=Trainer(incarnation=2, phase=Phase.STEP, suspected=FAULT, decision=DECISION),
+            members={
+                "": Trainer(incarnation=2, phase=Phase.STEP, suspected=FAULT, decision=DECISION)
+            },
+            ending=Ending(root=FAULT, weight=3, decision=DECISION, unspawned=UNSPAWNED),
             budgets=Budgets(
-                windows={FaultClass.CRASH: (0.1, 1e300), (FaultClass.HANG, None): (2.0,)},
+                windows={
+                    FaultClass.CRASH: (0.1, 1e300),
+                    (FaultClass.HANG, None): (2.0,),
+                    (FaultClass.HANG, Phase.STEP): (3.0,),
+                    (FaultClass.HOST_LOST, "b"): (4.0,),
+                },
                 last_root=("crash", 7, "it broke"),
             ),
             trial=Trial(policy=Policy(continue_on_error=True), message=b"\x00\xff"),
@@ -37,7 +47,7 @@ STATE = State(
         ),
         "b-1": Run(id="b-1", name="b", order=2, policy=Policy(hang_factor=float("inf"))),
     },
-    launcher="L",
+    hosts={"": Host(launcher="L"), "b": Host(name="b", leftovers=(("r", 1),))},
     submitted=2,
     timers={"attach:a-1:2": 61.25},
 )
@@ -82,7 +92,7 @@ def test_a_field_that_an_older_release_did_not_have_gets_its_default() -> None:
         (lambda d: run_of(d).update(order="first"), "expected int, got str"),
         (lambda d: run_of(d).update(stopping=1), "expected bool, got int"),
         (lambda d: run_of(d).update(saves="no"), "expected a tuple, got str"),
-        (lambda d: run_of(d).update(trainer=[9, 1]), "expected one of a union"),
+        (lambda d: run_of(d).update(ending=[9, 1]), "expected one of a union"),
         (lambda d: d.update(timers={}), "expected pairs, got dict"),
     ],
 )

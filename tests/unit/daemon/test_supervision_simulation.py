@@ -22,7 +22,7 @@ from trainerd.daemon.supervision.events import (
 )
 from trainerd.daemon.supervision.faults import Decision, Fault, Phase
 from trainerd.daemon.supervision.policy import Action, FaultClass, Policy
-from trainerd.daemon.supervision.state import Run, State
+from trainerd.daemon.supervision.state import Host, Run, State
 from trainerd.daemon.supervision.supervisor import step
 
 EVENTS = 4_000
@@ -91,7 +91,7 @@ def test_what_holds_is_no_violation() -> None:
         (altered(incarnation=0), "another incarnation"),
         (altered(incarnation=3), "another incarnation"),
         (altered(state=RunState.FAILED), "changed unrecorded"),
-        (altered(trainer=None), "without its trainer"),
+        (altered(members={}), "without its trainer"),
         (altered(stopping=True), "nobody moves it"),
         (altered(recoverable_step=-2), "progress lost"),
         (RUNNING._replace(runs={}), "forgotten"),
@@ -116,7 +116,7 @@ def test_what_holds_is_no_violation() -> None:
     ],
 )
 def test_a_state_that_must_not_be_is_seen(state: State, what: str) -> None:
-    before = State(launcher="L") if "q" in state.runs else RUNNING
+    before = State(hosts={"": Host(launcher="L")}) if "q" in state.runs else RUNNING
     assert what in sees(state, before=before)
 
 

@@ -13,6 +13,7 @@ from trainerd.daemon.supervision.commands import (
     KillTrainer,
     Record,
     RemoveFiles,
+    StartCoordinator,
     StartTimer,
     StartTrainer,
     TellTrainer,
@@ -20,12 +21,17 @@ from trainerd.daemon.supervision.commands import (
 from trainerd.daemon.supervision.drills import InjectedFault, Injection
 from trainerd.daemon.supervision.events import (
     CheckpointRequested,
+    CoordinatorStarted,
     DaemonStarted,
     DecisionMade,
     DerivedEvent,
     Event,
     EventIgnored,
     FaultRaised,
+    HostDrained,
+    HostJoined,
+    HostLost,
+    HostUndrained,
     InjectionRequested,
     LauncherAttached,
     LauncherLost,
@@ -54,18 +60,22 @@ from trainerd.daemon.supervision.policy import (
 )
 from trainerd.daemon.supervision.state import EDGES, TERMINAL, Run, State
 from trainerd.daemon.supervision.supervisor import step
+from trainerd.daemon.supervision.turn import OF_MEMBERS, timer_parts
 from unit.daemon.events import INPUTS, TRAINER_EVENTS, events
 
 RUNS = st.sampled_from(["r", "s", "t"])
+HOSTS = ("", "b", "c")
+ANY_HOST = st.sampled_from([*HOSTS, "x"])
 INCARNATIONS = st.integers(0, 6)
 STEPS = st.integers(0, 50)
 SOON = st.floats(0, 30)
 
 NONSENSE = st.one_of(
     [
-        events(cls, run=RUNS, incarnation=INCARNATIONS, step=STEPS)
+        events(cls, run=RUNS, incarnation=INCARNATIONS, step=STEPS, host=ANY_HOST)
         for cls in INPUTS
-        if cls not in (RunSubmitted, LauncherAttached, RunDeleted)
+        # A daemon says itself which host is its own; one that is not said to join is no host.
+        if cls not in (RunSubmitted, LauncherAttached, RunDeleted, DaemonStarted, HostJoined)
     ]
 )
 TIGHT = Policy(
@@ -96,7 +106,7 @@ class Supervised(RuleBasedStateMachine):
         self.history: list[tuple[float, Event]] = []
         self.before = State()
         self.commands: tuple[Command, ...] = ()
-        self.listed: set[tuple[str, int]] = set()
+        self.listed: dict[str, set[tuple[str, int]]] = {}
 
     def take(self, event: Event) -> None:
         self.before = self.state
@@ -106,9 +116,19 @@ class Supervised(RuleBasedStateMachine):
 
     # What happens.
 
-    @rule(run=RUNS, policy=POLICIES)
-    def submit(self, run: str, policy: Policy) -> None:
-        self.take(RunSubmitted(run=run, name=run, spec=b"", policy=policy))
+    @rule(run=RUNS, policy=POLICIES, hosts=st.integers(1, 4), least=st.integers(1, 4))
+    def submit(self, run: str, policy: Policy, hosts: int, least: int) -> None:
+        self.take(
+            RunSubmitted(
+                run=run,
+                name=run,
+                spec=b"",
+                policy=policy,
+                hosts=hosts,
+                min_hosts=min(least, hosts),
+                wait_s=50.0,
+            )
+        )
 
     @rule(
         run=RUNS,
@@ -136,6 +156,33 @@ class Supervised(RuleBasedStateMachine):
         injection = Injection(fault=fault, step=1, times=times)
         self.take(InjectionRequested(run=run, injection=injection))
 
+    @rule(host=st.sampled_from(HOSTS[1:]))
+    def host_joins(self, host: str) -> None:
+        self.take(HostJoined(host=host))
+
+    @rule(host=ANY_HOST)
+    def host_is_lost(self, host: str) -> None:
+        self.take(HostLost(host=host, reason="cut"))
+
+    @rule(host=ANY_HOST, cls=st.sampled_from([HostDrained, HostUndrained]))
+    def host_is_drained(self, host: str, cls: type[HostDrained]) -> None:
+        self.take(cls(host=host))
+
+    @precondition(lambda self: any(run.trainer for run in self.state.runs.values()))
+    @rule(data=st.data())
+    def gang_meets(self, data: st.DataObject) -> None:
+        live = [run for run in self.state.runs.values() if run.trainer]
+        run = data.draw(st.sampled_from(live))
+        self.take(
+            CoordinatorStarted(
+                run=run.id,
+                incarnation=run.incarnation,
+                address="a:1",
+                pid=1,
+                host=run.rendezvous_host,
+            )
+        )
+
     @precondition(lambda self: any(run.trainer for run in self.state.runs.values()))
     @rule(
         data=st.data(),
@@ -152,32 +199,40 @@ class Supervised(RuleBasedStateMachine):
     ) -> None:
         live = [run for run in self.state.runs.values() if run.trainer]
         run = data.draw(st.sampled_from(live))
+        host = data.draw(st.sampled_from(list(run.members)))
         fault = Fault(
             fault_class=fault_class, message="m", delegated=delegated, awaits_decision=True
         )
         self.take(
-            FaultRaised(run=run.id, incarnation=run.incarnation, fault=fault, question=question)
+            FaultRaised(
+                run=run.id,
+                incarnation=run.incarnation,
+                fault=fault,
+                question=question,
+                host=host,
+            )
         )
-        if not run.stopping and not run.terminal:
-            answer = self.state.runs[run.id].trainer
-            assert answer is not None
+        broken = run.size > 1 and (run.ending or fault_class is FaultClass.PEER_LOST)
+        if not (run.stopping or run.terminal or broken) and run.members[host].asked:
+            answer = self.state.runs[run.id].members[host]
             assert answer.decision is not None
             assert answer.decision.answers == question
 
-    @rule(data=st.data())
-    def launcher_attaches(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), host=ANY_HOST)
+    def launcher_attaches(self, data: st.DataObject, host: str) -> None:
         present = [(run.id, run.incarnation) for run in self.state.runs.values()]
         known = st.sampled_from([*present, ("x", 1), ("r", 1)])
-        self.listed = set(data.draw(st.lists(known, max_size=2, unique=True)))
+        listed = set(data.draw(st.lists(known, max_size=2, unique=True)))
+        self.listed = {**self.listed, host: listed}
         trainers = tuple(
             LiveTrainer(run=run, incarnation=incarnation, pid=7)
-            for run, incarnation in sorted(self.listed)
+            for run, incarnation in sorted(listed)
         )
-        self.take(LauncherAttached(instance="L", pid=1, trainers=trainers))
+        self.take(LauncherAttached(instance="L", pid=1, trainers=trainers, host=host))
 
-    @rule()
-    def launcher_is_lost(self) -> None:
-        self.take(LauncherLost(reason="gone"))
+    @rule(host=ANY_HOST)
+    def launcher_is_lost(self, host: str) -> None:
+        self.take(LauncherLost(reason="gone", host=host))
 
     @rule()
     def daemon_starts_anew(self) -> None:
@@ -188,7 +243,12 @@ class Supervised(RuleBasedStateMachine):
     def trainer_says(self, data: st.DataObject, cls: type[TrainerAttached]) -> None:
         live = [run for run in self.state.runs.values() if run.trainer]
         run = data.draw(st.sampled_from(live))
-        fixed = {"run": st.just(run.id), "incarnation": st.just(run.incarnation), "step": STEPS}
+        fixed = {
+            "run": st.just(run.id),
+            "incarnation": st.just(run.incarnation),
+            "host": st.sampled_from(list(run.members)),
+            "step": STEPS,
+        }
         self.take(data.draw(events(cls, **fixed)))
 
     @precondition(lambda self: self.state.timers)
@@ -226,8 +286,15 @@ class Supervised(RuleBasedStateMachine):
 
     def one_trainer_a_run_and_one_run_on_the_devices(self) -> None:
         for run in self.state.runs.values():
-            assert run.trainer is None or run.trainer.incarnation == run.incarnation
-        assert sum(run.holds_devices for run in self.state.runs.values()) <= 1
+            for host, trainer in run.members.items():
+                assert trainer.incarnation == run.incarnation
+                assert trainer.host == host
+                assert host in run.allotted
+            assert len(run.members) <= run.size <= run.hosts
+            assert len({each.process for each in run.members.values()}) == len(run.members)
+            assert run.holds_devices or not run.allotted
+        taken = [host for run in self.state.runs.values() for host in run.allotted]
+        assert len(taken) == len(set(taken))
 
     def incarnations_never_fall_and_rise_only_without_a_trainer(self) -> None:
         for run, earlier in self._survivors():
@@ -263,16 +330,17 @@ class Supervised(RuleBasedStateMachine):
                 assert run.trainer is not None
 
     def nobody_waits_for_ever(self) -> None:
-        if self.state.launcher is None:
-            return
         for run in self.state.runs.values():
-            kinds = {key.split(":")[0] for key in self.state.timers if f":{run.id}:" in key}
+            mine = [key for key in map(timer_parts, self.state.timers) if key[1] == run.id]
             # That it has not saved for long moves it nowhere while it trains.
-            kinds.discard("age")
-            if run.trainer is None:
-                assert run.state is not RunState.RECOVERING or kinds
-            else:
-                trainer = run.trainer
+            mine = [key for key in mine if key[0] != "age"]
+            if not run.members:
+                alone = len(self.state.hosts) == 1 and self.state.launcher is None
+                assert run.state is not RunState.RECOVERING or mine or alone
+            for host, trainer in run.members.items():
+                if not self.state.hosts[host].linked:
+                    continue  # The monitor judges, or its host's launcher says what lives there.
+                kinds = {kind for kind, _, _, at in mine if at in ("", host)}
                 dying = trainer.killed or trainer.ending or not trainer.attached
                 assert kinds or not (dying or run.terminal or run.stopping or run.restarting)
 
@@ -293,24 +361,34 @@ class Supervised(RuleBasedStateMachine):
                 case StartTrainer():
                     run = self.state.runs[command.run]
                     assert command.incarnation == run.incarnation
-                    assert run.trainer is not None
-                    assert not run.trainer.attached
-                    assert self.state.launcher is not None
+                    assert not run.members[command.host].attached
+                    assert run.members[command.host].asked
+                    assert (command.place is None) == (run.size == 1)
+                    assert self.state.hosts[command.host].joined or run.size > 1
+                case StartCoordinator():
+                    run = self.state.runs[command.run]
+                    assert command.incarnation == run.incarnation
+                    assert command.host == run.rendezvous_host
+                    assert command.processes == run.size > 1
                 case TellTrainer():
-                    trainer = self.state.runs[command.run].trainer
+                    trainer = self.state.runs[command.run].members.get(command.host)
                     assert trainer is not None
                     assert trainer.attached
                     assert trainer.incarnation == command.incarnation
                 case KillTrainer():
                     known = self.state.runs.get(command.run)
                     mine = known is not None and known.incarnation == command.incarnation
-                    assert mine or (command.run, command.incarnation) in self.listed
+                    listed = self.listed.get(command.host, set())
+                    assert mine or (command.run, command.incarnation) in listed
+                    assert command.host in self.state.hosts
                 case StartTimer():
-                    assert command.key.split(":")[1] in self.state.runs
+                    assert timer_parts(command.key)[1] in self.state.runs
                     assert 0 < command.delay_s <= 300
                 case RemoveFiles(memory_only=True):
                     known = self.state.runs.get(command.run)
-                    assert known is None or known.over
+                    ended = known is None or known.terminal
+                    assert ended
+                    assert known is None or command.host not in known.members
                 case RemoveFiles():
                     assert command.run not in self.state.runs
                 case Record(event=DecisionMade(trial=False) as made):
@@ -326,15 +404,15 @@ class Supervised(RuleBasedStateMachine):
             case Action.ROLLBACK:
                 assert made.fault.awaits_decision
                 assert run.state is RunState.RECOVERING or run.stopping or run.terminal
-                assert run.trainer is not None
-                assert not run.trainer.ending
+                assert not run.members[made.host].ending
             case Action.FAIL:
                 assert run.terminal or run.stopping
 
     def timers_are_of_runs_that_are_there(self) -> None:
         for key in self.state.timers:
-            _, run_id, incarnation = key.split(":")
-            assert self.state.runs[run_id].incarnation == int(incarnation)
+            kind, run_id, incarnation, host = timer_parts(key)
+            assert self.state.runs[run_id].incarnation == incarnation
+            assert kind not in OF_MEMBERS or host in self.state.runs[run_id].members
 
     def an_ignored_event_changes_nothing_about_its_run(self) -> None:
         for record in self._records():
@@ -353,14 +431,24 @@ class Supervised(RuleBasedStateMachine):
         assert state == self.state
 
     def _everything_ends_when_no_trainer_ever_comes(self) -> None:
-        """With a launcher that has none, time alone leads every run to an end."""
-        self.listed = set()
-        self.take(LauncherAttached(instance="M", pid=2))
-        for _ in range(200):
+        """With launchers that have none, time alone leads every run to an end."""
+        self.listed = {}
+        for host in HOSTS:
+            if host:
+                self.take(HostJoined(host=host))
+            if self.state.hosts[host].draining:
+                self.take(HostUndrained(host=host))
+            self.take(LauncherAttached(instance="M", pid=2, host=host))
+        for _ in range(400):
             if not self.state.timers:
                 break
             self.next_timer_fires()
-        stuck = [run for run in self.state.runs.values() if not run.terminal or run.trainer]
+        stuck = [
+            run
+            for run in self.state.runs.values()
+            # One that asks for more hosts than there are waits for them.
+            if (not run.terminal and run.hosts <= len(HOSTS)) or run.members
+        ]
         assert not stuck, stuck
         assert not self.state.timers
 
@@ -376,4 +464,4 @@ class Supervised(RuleBasedStateMachine):
 
 
 TestSupervised = Supervised.TestCase
-TestSupervised.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
+TestSupervised.settings = settings(max_examples=120, stateful_step_count=60, deadline=None)

@@ -5,6 +5,7 @@
     trainer_attached phase=spawn         an event: its journal name and its fields
     run_submitted crash.limit=1          a policy's rules: class, dot, field
     fire attach                          time passes until that timer of run r is due; it fires
+    fire kill r b                        the same of its process on host b
       timer attach:r:1 60 s              what the supervisor wants done
 
 `run` is r and `incarnation` the run's present one where a line does not say. Everything that
@@ -33,9 +34,11 @@ from trainerd.daemon.supervision.commands import (
     Resume,
     Save,
     SetPolicy,
+    StartCoordinator,
     StartTimer,
     StartTrainer,
     Stop,
+    StopCoordinator,
     TellTrainer,
     WriteIncident,
 )
@@ -45,6 +48,7 @@ from trainerd.daemon.supervision.events import (
     Evaluation,
     Event,
     EventIgnored,
+    FaultRaised,
     LauncherAttached,
     LiveTrainer,
     PolicyChanged,
@@ -58,6 +62,7 @@ from trainerd.daemon.supervision.faults import Decision, Fault
 from trainerd.daemon.supervision.policy import DEFAULT_RULES, FaultClass, Policy
 from trainerd.daemon.supervision.state import State
 from trainerd.daemon.supervision.supervisor import step
+from trainerd.daemon.supervision.turn import timer_parts
 
 _NESTED = (Fault, RunResult, Evaluation, Injection, Policy)
 
@@ -87,8 +92,12 @@ class Player:
                 self.now += float(seconds)
                 return []
             case ["fire", kind, *rest]:
-                run = rest[0] if rest else "r"
-                keys = [key for key in self.state.timers if key.startswith(f"{kind}:{run}:")]
+                run, host = (rest or ["r"])[0], rest[1] if len(rest) > 1 else ""
+                keys = [
+                    key
+                    for key in self.state.timers
+                    if timer_parts(key)[:2] == (kind, run) and timer_parts(key)[3] == host
+                ]
                 if not keys:
                     raise ValueError(f"no timer {kind} of {run} runs: {sorted(self.state.timers)}")
                 self.now = max(self.now, self.state.timers[keys[0]])
@@ -103,13 +112,16 @@ class Player:
         if cls is RunSubmitted:
             run = fields.pop("run", "r")
             asked = fields.pop("inject", "").split()
+            hosts = {name: int(fields.pop(name, "1")) for name in ("hosts", "min_hosts")}
             injections = tuple(
                 Injection(fault=InjectedFault(fault), step=int(step))
                 for fault, step in (each.split("@") for each in asked)
             )
             policy = _policy(fields)
             _used_up(kind, fields)
-            return RunSubmitted(run=run, name=run, spec=b"", policy=policy, injections=injections)
+            return RunSubmitted(
+                run=run, name=run, spec=b"", policy=policy, injections=injections, **hosts
+            )
         if cls is PolicyChanged:
             run, trial = fields.pop("run", "r"), fields.pop("trial", "") == "true"
             message = fields.pop("message", "").encode()
@@ -122,12 +134,18 @@ class Player:
                 LiveTrainer(run=run, incarnation=int(number), pid=int(pid))
                 for run, number, pid in live
             )
-            return LauncherAttached(instance=fields.pop("instance", "L"), pid=1, trainers=trainers)
+            host, instance = fields.pop("host", ""), fields.pop("instance", "L")
+            return LauncherAttached(instance=instance, pid=1, trainers=trainers, host=host)
         run = fields.get("run", "r")
         known = self.state.runs.get(run)
         now = {"run": run, "incarnation": str(known.incarnation if known else 0)}
-        event = _nested(cls, {**now, **fields})
+        host = fields.pop("host", "")
+        event: Any = _nested(cls, {**now, **fields, **_named(cls, host)})
         _used_up(kind, {name: "" for name in fields if name not in _names(cls)})
+        # A fault has a host too: the supervisor says which.
+        if isinstance(event, FaultRaised):
+            fault = dataclasses.replace(event.fault, host="")
+            event = dataclasses.replace(event, fault=fault, host=host)
         return typing.cast(Event, event)
 
 
@@ -136,21 +154,29 @@ def told(command: Command) -> str:
     match command:
         case StartTrainer():
             parts = f" parts={command.slot_parts}" if command.slot_parts else ""
-            return f"start {command.run} {command.incarnation} slots={command.slots}{parts}"
+            place = command.place
+            gang = (
+                f" as {place.process} of {place.processes} at {place.rendezvous}" if place else ""
+            )
+            return f"start {_whom(command)} slots={command.slots}{parts}{gang}"
+        case StartCoordinator():
+            return f"coordinate {_whom(command)} for {command.processes}"
+        case StopCoordinator():
+            return f"stop coordinating {_whom(command)}"
         case KillTrainer():
             after = " after its stacks" if command.collect_stacks else ""
-            return f"kill {command.run} {command.incarnation}{after}"
+            return f"kill {_whom(command)}{after}"
         case TellTrainer():
-            return f"tell {command.run} {command.incarnation} {_order(command.order)}"
+            return f"tell {_whom(command)} {_order(command.order)}"
         case StartTimer():
             return f"timer {command.key} {command.delay_s:g} s"
         case CancelTimer():
             return f"cancel {command.key}"
         case RemoveFiles():
             what = "what lies in memory" if command.memory_only else "files"
-            return f"remove {what} of {command.run}"
+            return f"remove {what} of {command.run}{_at(command.host)}"
         case WriteIncident():
-            return f"incident {command.number} of {command.run}"
+            return f"incident {command.number} of {command.run}{_at(command.host)}"
         case Record(event=RunStateChanged() as moved):
             before = moved.before.value if moved.before else "–"
             return f"{moved.run}: {before} → {moved.after.value} ({moved.reason})"
@@ -158,14 +184,25 @@ def told(command: Command) -> str:
             after = f" after {made.decision.delay_s:g} s" if made.decision.delay_s else ""
             who = "on trial" if made.trial else "decide"
             under = f" under policy {made.policy_version}" if made.policy_version else ""
+            fault = made.fault.fault_class.value
             return (
-                f"{who} {made.run} {made.incarnation}{under}: {made.fault.fault_class.value} → "
+                f"{who} {made.run} {made.incarnation}{_at(made.host)}{under}: {fault} → "
                 f"{made.decision.action.value}{after} ({made.decision.reason})"
             )
         case Record(event=EventIgnored() as ignored):
             return f"ignore {ignored.kind} of {ignored.run} ({ignored.reason})"
         case _:
             raise AssertionError(command)
+
+
+def _whom(
+    command: StartTrainer | StartCoordinator | StopCoordinator | KillTrainer | TellTrainer,
+) -> str:
+    return f"{command.run} {command.incarnation}{_at(command.host)}"
+
+
+def _at(host: str) -> str:
+    return f" on {host}" if host else ""
 
 
 def _order(order: Order) -> str:
@@ -187,6 +224,10 @@ def _order(order: Order) -> str:
             return f"decision {action.value}{back}" + (
                 f" of question {question}" if question else ""
             )
+
+
+def _named(cls: Any, host: str) -> dict[str, str]:
+    return {"host": host} if "host" in _names(cls) else {}
 
 
 def _policy(fields: dict[str, str]) -> Policy:

@@ -11,7 +11,6 @@ from trainerd.actors.timesheet import Activity
 from trainerd.actors.trainer.profiling import Profiled
 from trainerd.v1 import event_pb2, fault_pb2, run_pb2, timesheet_pb2, trainer_pb2
 
-MAX_DURATIONS = 256
 MAX_TEXT = 64 * 1024
 """Longest evidence sent with a fault, in characters: a message is bounded."""
 
@@ -169,18 +168,3 @@ def step_report(
         examples=examples,
         data_wait_s=data_wait_s,
     )
-
-
-def merge_step_reports(
-    older: trainer_pb2.AttachRequest, newer: trainer_pb2.AttachRequest
-) -> trainer_pb2.AttachRequest:
-    """Both in one: newest values win, amounts add up, the newest 256 durations stay."""
-    merged = trainer_pb2.AttachRequest()
-    merged.CopyFrom(newer)
-    report, before = merged.step_report, older.step_report
-    durations = [*before.durations_s, *report.durations_s][-MAX_DURATIONS:]
-    del report.durations_s[:]
-    report.durations_s.extend(durations)
-    report.examples += before.examples
-    report.data_wait_s += before.data_wait_s
-    return merged

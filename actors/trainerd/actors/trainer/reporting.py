@@ -28,6 +28,7 @@ from trainerd.actors.trainer.step_history import History, NoHistory
 from trainerd.actors.trainer.tally import Tally
 from trainerd.v1 import event_pb2, fault_pb2, run_pb2, trainer_pb2
 from trainerd.v1.mailbox import MailboxOverflow, Outbox
+from trainerd.v1.step_reports import merge_step_reports
 
 DECISION_TIMEOUT_S = 60.0
 INJECTION_TIMEOUT_S = 10.0
@@ -114,7 +115,7 @@ class LinkReporter:
         self._situation.advance(record.step)
         if self._clock() >= self._steps_due_s and (told := self._tally.take()) is not None:
             self._steps_due_s = self._clock() + STEPS_EVERY_S
-            self._outbox.coalesce("step", told, messages.merge_step_reports)
+            self._outbox.coalesce("step", told, merge_step_reports)
 
     def snapshotted(self, step: int, every: int) -> None:
         """The newest snapshot in memory is of `step`, -1: there is none; see `Recovery.told`."""

@@ -9,12 +9,13 @@ from trainerd.actors.reports import StepRecord
 from trainerd.actors.timesheet import Timesheet
 from trainerd.actors.trainer import messages
 from trainerd.v1 import trainer_pb2
+from trainerd.v1.step_reports import MAX_DURATIONS
 
 
 class Tally:
     """What was stepped and not told yet, as one report. Safe to use from several threads.
 
-    Newest values win, amounts add up; of the durations the newest `messages.MAX_DURATIONS` stay.
+    Newest values win, amounts add up; of the durations the newest MAX_DURATIONS stay.
     Before the first applied update there is nothing to tell.
     """
 
@@ -23,7 +24,7 @@ class Tally:
         self._lock = threading.Lock()
         self._newest: StepRecord | None = None
         self._applied: StepRecord | None = None
-        self._durations: collections.deque[float] = collections.deque(maxlen=messages.MAX_DURATIONS)
+        self._durations: collections.deque[float] = collections.deque(maxlen=MAX_DURATIONS)
         self._examples, self._data_wait_s = 0, 0.0
         self._snapshot_step = self._snapshot_every = 0
 

@@ -10,8 +10,11 @@ from typing import NamedTuple
 from trainerd.daemon.supervision.faults import Fault, Phase
 from trainerd.daemon.supervision.policy import DELEGABLE, MAX_LIMIT, FaultClass, Rule
 
-Account = FaultClass | tuple[FaultClass, Phase | None]
-"""What has a window of its own: a class, and of hangs each phase."""
+Account = FaultClass | tuple[FaultClass, Phase | str | None]
+"""What has a window of its own: a class, of hangs each phase, of what hosts do each host."""
+
+OF_HOSTS = (FaultClass.HOST_LOST, FaultClass.DEVICE_ERROR)
+"""Classes that speak of the host they happen on: a gang can do without that one."""
 
 _NOTHING: Mapping[FaultClass, int] = MappingProxyType({})
 
@@ -20,6 +23,8 @@ def account(fault: Fault) -> Account:
     """The account that a fault is charged to."""
     if fault.fault_class is FaultClass.HANG:
         return FaultClass.HANG, fault.phase
+    if fault.host and fault.fault_class in OF_HOSTS:
+        return fault.fault_class, fault.host
     return fault.fault_class
 
 

@@ -10,16 +10,49 @@ from trainerd.daemon.supervision.faults import Decision, Fault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StartTrainer:
-    """Ask the launcher for a process; answered by TrainerSpawned or TrainerSpawnFailed.
+class Place:
+    """A process's place in a gang: its number, how many there are, where they meet (host:port)."""
 
-    `slot_parts`: parts that each slot is computed in; 0: one.
+    process: int
+    processes: int
+    rendezvous: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartTrainer:
+    """Ask a host's launcher for a process; answered by TrainerSpawned or TrainerSpawnFailed.
+
+    `slot_parts`: parts that each slot is computed in; 0: one. `place` None: it trains alone.
     """
 
     run: str
     incarnation: int
     slots: int
     slot_parts: int = 0
+    host: str = ""
+    place: Place | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartCoordinator:
+    """Ask a host's launcher for the coordination service of a gang's incarnation.
+
+    Answered by CoordinatorStarted or CoordinatorFailed.
+    """
+
+    run: str
+    incarnation: int
+    processes: int
+    host: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopCoordinator:
+    """End that service, if it lives; nobody waits for it."""
+
+    run: str
+    incarnation: int
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +66,7 @@ class KillTrainer:
     incarnation: int
     grace_s: float
     collect_stacks: bool = False
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +128,7 @@ class TellTrainer:
     run: str
     incarnation: int
     order: Order
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,13 +148,14 @@ class CancelTimer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveFiles:
-    """Remove a deleted run's files on the host; answered by FilesRemoved, asked for until then.
+    """Remove a deleted run's files on a host; answered by FilesRemoved, asked for until then.
 
     `memory_only`: the run is over and kept, what of it lies in memory is of no use.
     """
 
     run: str
     memory_only: bool = False
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +168,7 @@ class WriteIncident:
     fault: Fault
     decision: Decision
     stacks: str = ""
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +180,8 @@ class Record:
 
 Command = (
     StartTrainer
+    | StartCoordinator
+    | StopCoordinator
     | KillTrainer
     | TellTrainer
     | StartTimer

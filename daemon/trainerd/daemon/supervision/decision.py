@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from trainerd.daemon.supervision.budget import Budgets, account
+from trainerd.daemon.supervision.budget import OF_HOSTS, Budgets, account
 from trainerd.daemon.supervision.faults import Decision, Fault, Phase
 from trainerd.daemon.supervision.policy import DELEGABLE, Action, FaultClass, Policy, Rule
 
@@ -23,7 +23,7 @@ SCOPES: Mapping[Action, str] = MappingProxyType(
     }
 )
 
-RECOVERIES = (Action.ROLLBACK, Action.RESTART)
+RECOVERIES = (Action.ROLLBACK, Action.RESTART, Action.REFORM)
 """Actions that count as a cycle without progress, until there is some."""
 JITTER = 0.1
 """A back-off is up to this part shorter than its nominal length, so that runs do not march in
@@ -47,8 +47,8 @@ _DELEGATED = {
 class _Case:
     """One fault, and all that the decision about it rests on.
 
-    `supposed`: the policy was not in force; what another one delegated, or saw spent, says nothing
-    about its own allowances.
+    `spare`: the run can go on without the fault's host. `supposed`: the policy was not in force;
+    what another one delegated, or saw spent, says nothing about its own allowances.
     """
 
     policy: Policy
@@ -59,6 +59,7 @@ class _Case:
     checkpoint_age_s: float
     slot_parts: int
     spread: float
+    spare: bool = False
     supposed: bool = False
 
     @property
@@ -76,6 +77,8 @@ class _Case:
         fault = self.fault
         if fault.fault_class is FaultClass.HANG and fault.phase is not None:
             return f"hang in phase {fault.phase.value}"
+        if fault.host and fault.fault_class in OF_HOSTS:
+            return f"{fault.fault_class.value} on {fault.host}"
         return fault.fault_class.value
 
     @property
@@ -103,12 +106,13 @@ def decide(
     checkpoint_age_s: float = 0.0,
     slot_parts: int = 0,
     spread: float = 0.0,
+    spare: bool = False,
 ) -> Decision:
     """Decide about a fault. `budgets` are those before it; `trained`: a step was good before.
 
     `slot_parts`: what each slot is cut into, 0: nothing. `spread`, from 0 to 1: which part of
-    JITTER a back-off is shortened by. The reason is one sentence that holds the numbers the
-    decision rests on.
+    JITTER a back-off is shortened by. `spare`: the run's other hosts suffice. The reason is one
+    sentence that holds the numbers the decision rests on.
     """
     if fault.delegated is not None and fault.handled:
         return _DELEGATED[fault.delegated]
@@ -122,6 +126,7 @@ def decide(
             checkpoint_age_s=checkpoint_age_s,
             slot_parts=slot_parts,
             spread=spread,
+            spare=spare,
         )
     )
 
@@ -201,7 +206,11 @@ def _by_rule(case: _Case) -> Decision:
         text = f"training goes on; {case.name} {case.count} in {rule.window_s:g} s"
         return _decision(Action.CONTINUE, text)
     excess = case.excess
-    return _act(case, rule.then, excess) if excess else _act(case, rule.action, case.numbers)
+    if not excess:
+        return _act(case, rule.action, case.numbers)
+    if fault.host and fault.fault_class in OF_HOSTS and case.spare:
+        return _act(case, Action.REFORM, f"{excess}: the gang does without that host")
+    return _act(case, rule.then, excess)
 
 
 def _delegable(case: _Case) -> Decision:
@@ -228,8 +237,8 @@ def _delegable(case: _Case) -> Decision:
 
 def _act(case: _Case, action: Action, numbers: str) -> Decision:
     match action:
-        case Action.RESTART:
-            return _restart(case, numbers)
+        case Action.RESTART | Action.REFORM:
+            return _restart(case, numbers, action=action)
         case Action.ROLLBACK if not (case.fault.awaits_decision or case.supposed):
             return _restart(case, f"{numbers}; no trainer waits to be rolled back")
         case Action.ROLLBACK:
@@ -238,7 +247,9 @@ def _act(case: _Case, action: Action, numbers: str) -> Decision:
             return _decision(action, numbers)
 
 
-def _restart(case: _Case, numbers: str, *, slot_parts: int = 0) -> Decision:
+def _restart(
+    case: _Case, numbers: str, *, slot_parts: int = 0, action: Action = Action.RESTART
+) -> Decision:
     policy, cycles = case.policy, case.budgets.cycles
     stuck = _stuck(case, numbers)
     if stuck is not None:
@@ -250,8 +261,8 @@ def _restart(case: _Case, numbers: str, *, slot_parts: int = 0) -> Decision:
         delay_s = round(nominal_s * (1.0 - JITTER * case.spread), 3)
     limit = policy.max_cycles_without_progress
     return Decision(
-        action=Action.RESTART,
-        scope=SCOPES[Action.RESTART],
+        action=action,
+        scope=SCOPES[action],
         delay_s=delay_s,
         reason=f"{numbers}; recovery {cycles + 1} since the last recoverable step, limit {limit}",
         slot_parts=slot_parts,

@@ -11,9 +11,10 @@ from trainerd.daemon.supervision.events import CheckpointsVerified, RejectedChec
 from trainerd.daemon.supervision.events.verification import DAMAGED
 from trainerd.daemon.supervision.faults import Fault
 from trainerd.daemon.supervision.policy import Action, FaultClass
+from trainerd.daemon.supervision.raising import condemn
 from trainerd.daemon.supervision.state import Run, Trainer
 from trainerd.daemon.supervision.turn import Turn
-from trainerd.daemon.supervision.verdicts import condemn, judge
+from trainerd.daemon.supervision.verdicts import judge
 
 GRACE_S = 60.0
 """Seconds a process that has just begun to train has to save before it is too late, or to report
@@ -26,8 +27,8 @@ def trains(turn: Turn, run: Run) -> Run:
     if trainer is not None and not trainer.trains:
         # Before anything was trained nothing could be durable.
         began = turn.now - run.unsaved_s
-        trainer = trainer._replace(trains=True)
-        run = turn.put(run._replace(trainer=trainer, trained=True, recoverable_at=began))
+        run = run._replace(trained=True, recoverable_at=began)
+        run = turn.put_member(run, trainer._replace(trains=True))
     limit_s = _limit_s(run)
     if limit_s and not turn.timer_runs("age", run):
         left_s = limit_s - (turn.now - run.recoverable_at)
@@ -42,7 +43,7 @@ def holds(turn: Turn, run: Run) -> Run:
     if trainer is None or not trainer.trains:
         return run
     unsaved_s = turn.now - run.recoverable_at
-    return turn.put(run._replace(trainer=trainer._replace(trains=False), unsaved_s=unsaved_s))
+    return turn.put_member(run._replace(unsaved_s=unsaved_s), trainer._replace(trains=False))
 
 
 def is_durable(turn: Turn, run: Run) -> None:
@@ -53,8 +54,8 @@ def is_durable(turn: Turn, run: Run) -> None:
 
 def overdue(turn: Turn, run: Run, trainer: Trainer) -> None:
     """The time is over in which there had to be one, whether saves failed or did not end."""
-    goes_on = not (trainer.ending or run.terminal or run.stopping or run.restarting or run.pausing)
-    if not (trainer.attached and goes_on):
+    ends = trainer.ending or run.ending is not None or run.terminal or run.stopping
+    if not trainer.attached or ends or run.restarting or run.pausing:
         # Nobody knows what it has saved, or it does not train on: it is watched when it does.
         return
     age_s = turn.now - run.recoverable_at
@@ -78,7 +79,7 @@ def verified(turn: Turn, event: CheckpointsVerified) -> None:
         turn.ignore(event.run, event, "no such run")
         return
     for each in event.rejected:
-        run, _ = judge(turn, run, _fault(each))
+        run, _ = judge(turn, run, _fault(each), host=event.host)
 
 
 def _fault(rejected: RejectedCheckpoint) -> Fault:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from trainerd.daemon.supervision.events import RunState
 from trainerd.daemon.supervision.policy import MAX_LIMIT, FaultClass
 from trainerd.daemon.supervision.state import Run, State
+from trainerd.daemon.supervision.turn import timer_parts
 
 
 class UpcomingKind(enum.Enum):
@@ -24,6 +25,8 @@ class UpcomingKind(enum.Enum):
     LAUNCHER = "launcher"
     RESUME = "resume"
     CHECKPOINT = "checkpoint"
+    HOSTS = "hosts"
+    GROW = "grow"
 
 
 _TIMERS = {
@@ -34,6 +37,8 @@ _TIMERS = {
     "stop": UpcomingKind.STOP,
     "kill": UpcomingKind.REAP,
     "missing": UpcomingKind.MISSING,
+    "wait": UpcomingKind.HOSTS,
+    "grow": UpcomingKind.GROW,
 }
 
 
@@ -107,8 +112,8 @@ def _used(run: Run, fault_class: FaultClass, window_s: float, now: float) -> int
 
 def _timers(state: State, run: Run, now: float) -> Iterator[Upcoming]:
     for key, due in state.timers.items():
-        kind, run_id, incarnation = key.split(":")
-        if run_id == run.id and int(incarnation) == run.incarnation:
+        kind, run_id, incarnation, _ = timer_parts(key)
+        if run_id == run.id and incarnation == run.incarnation:
             yield Upcoming(kind=_TIMERS[kind], in_s=max(0.0, due - now))
 
 
@@ -118,13 +123,19 @@ def _waits(state: State, run: Run) -> Iterator[Upcoming]:
         return
     if run.state is RunState.PAUSED and run.pausing:
         yield Upcoming(kind=UpcomingKind.RESUME)
-    unstarted = run.trainer is None or run.trainer.unheard_of
-    if unstarted and state.launcher is None:
+    if unstarted(run) and not any(host.linked for host in state.hosts.values()):
         yield Upcoming(kind=UpcomingKind.LAUNCHER)
     elif run.state is RunState.QUEUED:
-        for other in state.runs.values():
-            if other.holds_devices:
-                yield Upcoming(kind=UpcomingKind.DEVICES, run=other.id)
+        others = [other for other in state.runs.values() if other.holds_devices]
+        for other in others:
+            yield Upcoming(kind=UpcomingKind.DEVICES, run=other.id)
+        if not others:
+            yield Upcoming(kind=UpcomingKind.HOSTS)
+
+
+def unstarted(run: Run) -> bool:
+    """Whether none of the run's processes has been heard of."""
+    return all(trainer.unheard_of for trainer in run.members.values())
 
 
 def _due(upcoming: Upcoming) -> float:

@@ -25,7 +25,10 @@ class Phase(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """Evidence. `batch` -1: none; `slots` empty: all; `reason` names a checkpoint failure."""
+    """Evidence. `batch` -1: none; `slots` empty: all; `reason` names a checkpoint failure.
+
+    `host`: where it happened; empty: the daemon's own.
+    """
 
     fault_class: FaultClass
     message: str
@@ -40,6 +43,7 @@ class Fault:
     delegated: Action | None = None
     awaits_decision: bool = False
     policy_version: int = 0
+    host: str = ""
 
     @property
     def handled(self) -> bool:

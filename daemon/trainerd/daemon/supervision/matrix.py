@@ -88,8 +88,22 @@ MATRIX: Mapping[FaultClass, Row] = MappingProxyType(
             action="the stacks of its threads are kept, it is killed: **restart**",
             budget="{budget}, for each phase by itself",
         ),
-        F.PEER_LOST: Row(number="F10", evidence="another host failed first"),
-        F.HOST_LOST: Row(number="F11", evidence="the link to a host's daemon is lost"),
+        F.PEER_LOST: Row(
+            number="F10",
+            evidence="a collective or the coordination service failed, because another process of "
+            "the gang did first",
+            action="all processes are ended at once, and the one that failed first is charged; "
+            "where nobody did: **restart**",
+        ),
+        F.HOST_LOST: Row(
+            number="F11",
+            evidence="the link to a host's daemon is lost, and the gang stands still",
+            action="**reform** with the hosts that are left, at least `[hosts] min`, with the same "
+            "global batch; it grows back when the host returns",
+            recurs="**reform** without that host, until `trainerctl undrain`; fewer than "
+            "`[hosts] min` for `[hosts] wait_s` (600 s): **fail**",
+            budget="none; of each host {limit} in 3600 s",
+        ),
         F.CHECKPOINT_SAVE_FAILED: Row(
             number="F12",
             evidence="a checkpoint could not be made durable; the reason is counted",

@@ -79,6 +79,10 @@ DEFAULT_RULES: Mapping[FaultClass, Rule] = MappingProxyType(
         FaultClass.DEVICE_ERROR: Rule(action=Action.RESTART, limit=3, window_s=3600.0),
         FaultClass.CRASH: Rule(action=Action.RESTART, limit=20),
         FaultClass.HANG: Rule(action=Action.RESTART, limit=3),
+        FaultClass.PEER_LOST: Rule(action=Action.RESTART, limit=20),
+        FaultClass.HOST_LOST: Rule(
+            action=Action.REFORM, limit=3, window_s=3600.0, then=Action.REFORM
+        ),
         FaultClass.CHECKPOINT_SAVE_FAILED: Rule(action=Action.CONTINUE, limit=UNLIMITED),
         FaultClass.CHECKPOINT_CORRUPT: Rule(action=Action.CONTINUE, limit=UNLIMITED),
     }

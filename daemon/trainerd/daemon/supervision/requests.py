@@ -36,13 +36,11 @@ from trainerd.daemon.supervision.events import (
 )
 from trainerd.daemon.supervision.policy import Action, FaultClass, Policy
 from trainerd.daemon.supervision.state import ON_REQUEST, Profile, Run, Trial
-from trainerd.daemon.supervision.turn import STOP_NOW_S, STOP_S, Turn
+from trainerd.daemon.supervision.turn import MAX_REMOVALS, STOP_NOW_S, STOP_S, Turn
 from trainerd.daemon.supervision.verdicts import uncharged
 
 MAX_PENDING_SAVES = 64
 """Checkpoint requests of one run that may wait for their answer."""
-MAX_REMOVALS = 1000
-"""Runs whose files may wait for a launcher that removes them."""
 MAX_INJECTIONS = 1000
 """Injections of one run."""
 MAX_PENDING_INJECTIONS = 64
@@ -55,7 +53,7 @@ def submitted(turn: Turn, event: RunSubmitted) -> None:
     if event.run in turn.runs:
         turn.ignore(event.run, event, "there is a run of this id")
         return
-    if event.run in turn.removals:
+    if any(event.run in there for there in turn.removals.values()):
         turn.ignore(event.run, event, "the files of a run of this id are still to be removed")
         return
     turn.submitted = order = turn.submitted + 1
@@ -66,6 +64,9 @@ def submitted(turn: Turn, event: RunSubmitted) -> None:
         order=order,
         policy=event.policy,
         request_id=event.request_id,
+        hosts=event.hosts,
+        min_hosts=event.min_hosts,
+        wait_s=event.wait_s,
         recoverable_at=turn.now,
         injections=tuple(
             Armed(number=number, injection=injection)
@@ -145,7 +146,7 @@ def _stop(turn: Turn, run: Run, event: StopRequested) -> None:
     saves = event.save and (run.stop_saves or not run.stopping)
     again = run.stopping and saves == run.stop_saves
     run = turn.put(run._replace(stopping=True, stop_saves=saves, pausing=False, restarting=False))
-    if run.trainer is None:
+    if not run.members:
         turn.cancel_timers(run)
         turn.move(run, RunState.STOPPED, "stopped on request; no trainer was alive")
         return
@@ -157,7 +158,7 @@ def _stop(turn: Turn, run: Run, event: StopRequested) -> None:
 
 
 def _checkpoint(turn: Turn, run: Run, event: CheckpointRequested) -> None:
-    if run.trainer is None or run.stopping:
+    if not run.members or run.stopping:
         turn.ignore(run.id, event, f"run {run.id} is {run.state.value}: no trainer could save")
     elif len(run.saves) >= MAX_PENDING_SAVES:
         turn.ignore(run.id, event, f"{len(run.saves)} checkpoint requests wait already")
@@ -169,27 +170,33 @@ def _checkpoint(turn: Turn, run: Run, event: CheckpointRequested) -> None:
 def _restart(turn: Turn, run: Run, event: RestartRequested) -> None:
     if run.stopping:
         turn.ignore(run.id, event, f"run {run.id} is stopping")
-    elif run.trainer is None:
+    elif not run.members:
         turn.ignore(run.id, event, f"run {run.id} is {run.state.value}: it has no trainer now")
     elif not run.restarting:
         uncharged(turn, run, FaultClass.VOLUNTARY, Action.RESTART, "a restart was asked for")
-        run = turn.put(run._replace(restarting=True))
-        run = turn.move(run, RunState.RECOVERING, "a restart was requested")
-        turn.start_timer("stop", run, STOP_S)
-        turn.tell(run, Stop(save=True, reason=FinishReason.PREEMPTED))
+        again(turn, run, "a restart was requested", "restarted on request")
+
+
+def again(turn: Turn, run: Run, why: str, then: str) -> None:
+    """Have a run's processes save and end, for new ones to follow; `then`: why, when they do."""
+    run = turn.put(run._replace(restarting=True, again=then))
+    run = turn.move(run, RunState.RECOVERING, why)
+    turn.start_timer("stop", run, STOP_S)
+    turn.tell(run, Stop(save=True, reason=FinishReason.PREEMPTED))
 
 
 def _delete(turn: Turn, run: Run, event: RunDeleted) -> None:
     if not run.terminal:
         turn.ignore(run.id, event, f"run {run.id} is {run.state.value}: stop it first")
-    elif run.trainer is not None:
+    elif run.members:
         turn.ignore(run.id, event, f"run {run.id} has ended, its process has not yet: try again")
-    elif len(turn.removals) >= MAX_REMOVALS:
+    elif len(turn.hosts) == 1 and len(turn.removals.get(turn.local, {})) >= MAX_REMOVALS:
         waiting = f"the files of {MAX_REMOVALS} runs are still to be removed by the launcher"
         turn.ignore(run.id, event, waiting)
     else:
         turn.forget(run)
-        turn.remove(run)
+        for host in run.touched or (turn.local,):
+            turn.remove(run, host)
 
 
 def _policy(turn: Turn, run: Run, event: PolicyChanged) -> None:
@@ -245,4 +252,6 @@ def _profile(turn: Turn, run: Run, event: ProfileRequested) -> None:
         return
     profile = Profile(event.request_id, event.steps, event.directory)
     run = turn.put(run._replace(profile=profile))
-    turn.tell(run, TakeProfile(**profile._asdict()))
+    if run.trainer is not None:
+        # Of a gang the first process shows what all of them do.
+        turn.tell_one(run, run.trainer, TakeProfile(**profile._asdict()))

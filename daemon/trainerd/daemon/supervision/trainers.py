@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
+from trainerd.daemon.supervision.cluster import leftover_gone
 from trainerd.daemon.supervision.commands import (
     Inject,
     Pause,
@@ -15,14 +16,18 @@ from trainerd.daemon.supervision.commands import (
     TakeProfile,
 )
 from trainerd.daemon.supervision.durability import holds, is_durable, trains
+from trainerd.daemon.supervision.endings import exited, gone, spawn_failed, unmet
 from trainerd.daemon.supervision.events import (
     CheckpointSaved,
+    CoordinatorFailed,
+    CoordinatorStarted,
     DeadlineExpired,
     Evaluated,
     FaultInjected,
     FaultRaised,
     FinishReason,
     FirstLossHeard,
+    MemberGone,
     PhaseEntered,
     Profiled,
     Progressed,
@@ -40,36 +45,37 @@ from trainerd.daemon.supervision.events import (
     TrainerSpawned,
     TrainerSpawnFailed,
 )
-from trainerd.daemon.supervision.faults import Decision, Fault, Phase
+from trainerd.daemon.supervision.faults import Fault, Phase
+from trainerd.daemon.supervision.formation import met
 from trainerd.daemon.supervision.policy import Action, FaultClass
+from trainerd.daemon.supervision.raising import raised, suspect
 from trainerd.daemon.supervision.state import Run, Trainer
 from trainerd.daemon.supervision.turn import ATTACH_S, EXIT_S, Turn
-from trainerd.daemon.supervision.verdicts import (
-    fail,
-    raised,
-    record,
-    recover,
-    restart,
-    suspect,
-    uncharged,
-)
+from trainerd.daemon.supervision.verdicts import fail
 
-DEVICES_S = 600.0
-"""Seconds a run waits for devices that another process holds."""
-DEVICES_RETRY_S = 5.0
+_GANG = (CoordinatorStarted, CoordinatorFailed, MemberGone)
 
 
 def trainer_event(turn: Turn, event: TrainerEvent) -> None:
     """Take one event about a trainer; one of a past incarnation is a recorded no-op."""
     run = turn.runs.get(event.run)
+    if isinstance(event, TrainerExited) and leftover_gone(turn, event):
+        return
     if run is None:
         turn.ignore(event.run, event, "no such run")
         return
-    trainer = run.trainer
+    trainer = run.members.get(event.host)
     if trainer is None or trainer.incarnation != event.incarnation:
         now = "which is over" if event.incarnation == run.incarnation else f"now {run.incarnation}"
         turn.ignore(run.id, event, f"speaks of incarnation {event.incarnation}, {now}")
         return
+    if not (trainer.asked or isinstance(event, _GANG)):
+        turn.ignore(run.id, event, "nobody has asked for that process yet")
+        return
+    _take(turn, run, trainer, event)
+
+
+def _take(turn: Turn, run: Run, trainer: Trainer, event: TrainerEvent) -> None:
     match event:
         case FaultRaised():
             raised(turn, run, trainer, event)
@@ -78,17 +84,15 @@ def trainer_event(turn: Turn, event: TrainerEvent) -> None:
         case PhaseEntered():
             _phase(turn, run, trainer, event)
         case TrainerSpawned():
-            turn.put(run._replace(trainer=trainer._replace(pid=event.pid), busy_since=None))
+            _spawned(turn, run, trainer, event)
         case TrainerSpawnFailed():
-            _spawn_failed(turn, run, trainer, event)
+            spawn_failed(turn, run, trainer, event)
         case TrainerAttached():
             _attached(turn, run, trainer, event)
         case TrainerDetached():
-            run = turn.put(run._replace(trainer=trainer._replace(attached=False)))
-            if trainer.finish is None:
-                turn.start_timer("attach", run, ATTACH_S)
+            _detached(turn, run, trainer)
         case TrainerExited():
-            _exited(turn, run, trainer, event)
+            exited(turn, run, trainer, event)
         case SlotsFixed():
             turn.put(run._replace(slots=event.slots))
         case TrainerPaused() | TrainerResumed():
@@ -108,6 +112,8 @@ def trainer_event(turn: Turn, event: TrainerEvent) -> None:
                 turn.put(run._replace(first_loss=event.loss))
         case Profiled():
             _profiled(turn, run, event)
+        case CoordinatorStarted() | CoordinatorFailed() | MemberGone():
+            _of_a_gang(turn, run, trainer, event)
         case StateRestored() | Evaluated():
             pass  # Facts for people: the views keep them, no decision rests on them.
         case _:
@@ -119,10 +125,32 @@ def _profiled(turn: Turn, run: Run, event: Profiled) -> None:
         turn.put(run._replace(profile=None))
 
 
+def _of_a_gang(
+    turn: Turn,
+    run: Run,
+    trainer: Trainer,
+    event: CoordinatorStarted | CoordinatorFailed | MemberGone,
+) -> None:
+    match event:
+        case CoordinatorStarted():
+            met(turn, run, event)
+        case CoordinatorFailed():
+            unmet(turn, run, trainer, event)
+        case MemberGone():
+            gone(turn, run, trainer, event)
+
+
+def _spawned(turn: Turn, run: Run, trainer: Trainer, event: TrainerSpawned) -> None:
+    run = turn.put_member(run._replace(busy_since=None), trainer._replace(pid=event.pid))
+    if trainer.killed and run.size > 1:
+        # The order to kill it may have come before it was there.
+        turn.kill_one(run, run.members[trainer.host])
+
+
 def _attached(turn: Turn, run: Run, trainer: Trainer, event: TrainerAttached) -> None:
     trainer = trainer._replace(attached=True, phase=event.phase)
-    run = turn.put(run._replace(trainer=trainer, busy_since=None))
-    turn.cancel_timers(run, "attach")
+    run = turn.put_member(run._replace(busy_since=None), trainer)
+    turn.cancel_timers(run, "attach", host=trainer.host)
     decision = trainer.decision
     waits = decision is not None and event.awaits == decision.answers != 0
     if not (waits and decision is not None and decision.action is Action.ROLLBACK):
@@ -131,40 +159,51 @@ def _attached(turn: Turn, run: Run, trainer: Trainer, event: TrainerAttached) ->
     # Orders may have been lost with it too; each of them is harmless when repeated.
     if not (run.terminal or run.stopping):
         if run.policy_version:
-            turn.tell(run, SetPolicy(message=run.policy_message, version=run.policy_version))
+            turn.tell_one(
+                run, trainer, SetPolicy(message=run.policy_message, version=run.policy_version)
+            )
         for armed in run.untold_injections:
-            turn.tell(run, Inject(armed=armed))
+            turn.tell_one(run, trainer, Inject(armed=armed))
     if waits and decision is not None:
-        turn.tell(run, decision)
+        turn.tell_one(run, trainer, decision)
     elif trainer.ending and not run.terminal:
-        turn.tell(run, Stop(save=False, reason=FinishReason.DECIDED))
+        turn.tell_one(run, trainer, Stop(save=False, reason=FinishReason.DECIDED))
     if run.terminal:
         if trainer.finish is None:
-            turn.tell(run, Stop(save=False, reason=FinishReason.DECIDED))
+            turn.tell_one(run, trainer, Stop(save=False, reason=FinishReason.DECIDED))
     elif run.stopping:
-        turn.tell(run, Stop(save=run.stop_saves, reason=FinishReason.STOPPED))
+        turn.tell_one(run, trainer, Stop(save=run.stop_saves, reason=FinishReason.STOPPED))
     elif run.restarting:
-        turn.tell(run, Stop(save=True, reason=FinishReason.PREEMPTED))
+        turn.tell_one(run, trainer, Stop(save=True, reason=FinishReason.PREEMPTED))
     elif run.pausing:
-        turn.tell(run, Pause())
+        turn.tell_one(run, trainer, Pause())
     elif event.phase is Phase.PAUSED or run.state is RunState.PAUSED:
-        turn.tell(run, Resume())
+        turn.tell_one(run, trainer, Resume())
     for request_id in run.saves:
-        turn.tell(run, Save(request_id=request_id))
-    if run.profile is not None:
-        turn.tell(run, TakeProfile(**run.profile._asdict()))
+        turn.tell_one(run, trainer, Save(request_id=request_id))
+    if run.profile is not None and trainer.process == 0:
+        turn.tell_one(run, trainer, TakeProfile(**run.profile._asdict()))
+
+
+def _detached(turn: Turn, run: Run, trainer: Trainer) -> None:
+    run = turn.put_member(run, trainer._replace(attached=False))
+    if trainer.finish is None:
+        turn.start_timer("attach", run, ATTACH_S, host=trainer.host)
 
 
 def _phase(turn: Turn, run: Run, trainer: Trainer, event: PhaseEntered) -> None:
     # A new phase: it has gone on with the verdict it waited for, if there was one.
     decision = trainer.decision if trainer.ending else None
-    run = turn.put(run._replace(trainer=trainer._replace(phase=event.phase, decision=decision)))
+    trainer = trainer._replace(phase=event.phase, decision=decision)
+    run = turn.put_member(run, trainer)
     _situated(turn, run, trainer, event.phase, event.step)
 
 
 def _situated(turn: Turn, run: Run, trainer: Trainer, phase: Phase | None, step: int) -> Run:
     """Follow the trainer's phase: it trains, or it holds."""
     if run.terminal or run.stopping or run.restarting or trainer.ending:
+        return run
+    if run.size > 1 and run.ending is not None:
         return run
     if phase is Phase.STEP:
         if not run.pausing:
@@ -243,9 +282,10 @@ def _injected(turn: Turn, run: Run, event: FaultInjected) -> None:
 
 
 def _finished(turn: Turn, run: Run, trainer: Trainer, event: TrainerFinished) -> None:
-    run = turn.put(run._replace(trainer=trainer._replace(finish=event.reason)))
-    turn.start_timer("exit", run, EXIT_S)
-    if run.terminal:
+    run = turn.put_member(run, trainer._replace(finish=event.reason))
+    if len(run.members) == 1 or not turn.timer_runs("exit", run):
+        turn.start_timer("exit", run, EXIT_S)
+    if run.terminal or (run.ending is not None and run.size > 1):
         return
     step = event.result.step
     match event.reason:
@@ -268,109 +308,11 @@ def _finished(turn: Turn, run: Run, trainer: Trainer, event: TrainerFinished) ->
 
 def _expired(turn: Turn, run: Run, trainer: Trainer, event: DeadlineExpired) -> None:
     name = event.phase.value if event.phase else "unknown"
+    on = f" on {event.host}" if event.host else ""
     fault = Fault(
         fault_class=FaultClass.HANG,
-        message=f"no progress for {event.waited_s:.1f} s in phase {name}, "
+        message=f"no progress for {event.waited_s:.1f} s in phase {name}{on}, "
         f"deadline {event.deadline_s:g} s",
         phase=event.phase,
     )
     suspect(turn, run, trainer, fault)
-
-
-def _spawn_failed(turn: Turn, run: Run, trainer: Trainer, event: TrainerSpawnFailed) -> None:
-    if trainer.attached:
-        turn.ignore(run.id, event, "the trainer is attached: it was started after all")
-        return
-    run = turn.gone(run)
-    if run.terminal:
-        return
-    if run.stopping:
-        turn.move(run, RunState.STOPPED, "stopped on request; its trainer could not be started")
-        return
-    fault = Fault(
-        fault_class=FaultClass.CRASH,
-        message=f"the trainer could not be started: {event.message}",
-        phase=Phase.SPAWN,
-    )
-    if event.devices_busy:
-        _await_devices(turn, run, event, fault)
-        return
-    if event.permanent:
-        decision = Decision(
-            action=Action.FAIL, scope="run", reason="another try would end the same way"
-        )
-        run = record(turn, run, fault, decision)
-        fail(turn, run, fault.message)
-        return
-    recover(turn, run, fault)
-
-
-def _await_devices(turn: Turn, run: Run, event: TrainerSpawnFailed, fault: Fault) -> None:
-    """Whoever holds the devices is nobody's fault: the run waits for them, though not for ever."""
-    since = turn.now if run.busy_since is None else run.busy_since
-    waited_s = turn.now - since
-    if waited_s >= DEVICES_S:
-        reason = f"the devices were not free for {waited_s:.0f} s, limit {DEVICES_S:g} s"
-        decision = Decision(action=Action.FAIL, scope="run", reason=reason)
-        run = record(turn, run, fault, decision)
-        fail(turn, run, f"{fault.message} — {reason}")
-        return
-    run = run._replace(busy_since=since)
-    waits = f"waits for the devices, {waited_s:.0f} s of at most {DEVICES_S:g} s"
-    run = turn.move(run, RunState.RECOVERING, f"{waits}: {event.message}")
-    turn.start_timer("restart", run, DEVICES_RETRY_S)
-
-
-def _exited(turn: Turn, run: Run, trainer: Trainer, event: TrainerExited) -> None:
-    run = turn.gone(run)
-    how = _how(event)
-    if run.terminal:
-        return
-    if run.stopping:
-        turn.move(run, RunState.STOPPED, f"stopped on request; the trainer {how}")
-    elif run.restarting:
-        run = turn.put(run._replace(restarting=False))
-        run = turn.move(run, RunState.RECOVERING, f"restarted on request; the trainer {how}")
-        turn.start_trainer(run)
-    elif trainer.finish is FinishReason.PREEMPTED or _went_as_asked(event, trainer):
-        asked = "the host asked the trainer to go"
-        uncharged(turn, run, FaultClass.PREEMPTION, Action.RESTART, asked)
-        run = turn.put(run._replace(unsaved_s=0.0))
-        turn.move(run, RunState.QUEUED, "preempted: the host asked the trainer to go; it resumes")
-    elif trainer.suspected is not None:
-        recover(turn, run, trainer.suspected, stacks=event.stacks)
-    elif trainer.decision is not None and trainer.decision.action is Action.RESTART:
-        restart(turn, run, trainer.decision, f"{run.reason}")
-    else:
-        recover(turn, run, _crash(event, trainer))
-
-
-def _went_as_asked(event: TrainerExited, trainer: Trainer) -> bool:
-    """Whether it saved and went with its host, and no daemon was there to hear it say so."""
-    return event.drained and event.exit_code == 0 and trainer.finish is None
-
-
-def lost(turn: Turn, run: Run, trainer: Trainer) -> None:
-    """The launcher neither lists this trainer nor reports its exit."""
-    event = TrainerExited(run=run.id, incarnation=trainer.incarnation, exit_code=-1)
-    _exited(turn, run, trainer, event)
-
-
-def _crash(event: TrainerExited, trainer: Trainer) -> Fault:
-    detail = event.log_tail
-    return Fault(
-        fault_class=FaultClass.CRASH,
-        message=f"the trainer {_how(event)}",
-        detail=detail,
-        phase=trainer.phase or Phase.SPAWN,
-        state_intact=False,
-    )
-
-
-def _how(event: TrainerExited) -> str:
-    if event.signal:
-        by = " by the launcher" if event.killed_by_launcher else ""
-        return f"was killed by signal {event.signal}{by}"
-    if event.exit_code < 0:
-        return "is gone, and its launcher does not know how it ended"
-    return f"exited with code {event.exit_code}"

@@ -1,10 +1,11 @@
-"""Faults: what is decided about each, what is recorded, what is done."""
+"""Faults: what is decided about each, what is recorded, how a run goes on or ends."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from trainerd.daemon.supervision.commands import Pause, Record, Stop, WriteIncident
+from trainerd.daemon.supervision.budget import account
+from trainerd.daemon.supervision.commands import Record, WriteIncident
 from trainerd.daemon.supervision.decision import (
     SCOPES,
     charge,
@@ -12,106 +13,56 @@ from trainerd.daemon.supervision.decision import (
     decide,
     suppose,
 )
-from trainerd.daemon.supervision.events import DecisionMade, FaultRaised, FinishReason, RunState
+from trainerd.daemon.supervision.events import DecisionMade, RunState
 from trainerd.daemon.supervision.faults import Decision, Fault
+from trainerd.daemon.supervision.formation import form, places
 from trainerd.daemon.supervision.policy import Action, FaultClass
-from trainerd.daemon.supervision.state import Run, Trainer, Trial
+from trainerd.daemon.supervision.state import Run, Trial
 from trainerd.daemon.supervision.turn import EXIT_S, Turn
 
 MILD = (Action.CONTINUE, Action.MASK, Action.SKIP)
 """Actions after which the run goes on as before; all others are incidents."""
 
 
-def raised(turn: Turn, run: Run, trainer: Trainer, event: FaultRaised) -> None:
-    """Take a fault that a trainer saw."""
-    fault = event.fault
-    if event.request_ids and run.saves:
-        saves = tuple(save for save in run.saves if save not in event.request_ids)
-        run = turn.put(run._replace(saves=saves))
-    if event.question and trainer.decision and trainer.decision.answers == event.question:
-        # Its first report came, the acknowledgement was lost: the same fault is charged once.
-        turn.tell(run, trainer.decision)
-        return
-    over = run.terminal or run.stopping
-    if not fault.awaits_decision:
-        if over:
-            judge(turn, run, fault)
-        else:
-            condemn(turn, run, trainer, fault)
-        return
-    if over:
-        reason = f"the run is {run.state.value}: there is nothing to recover for"
-        decision = Decision(action=Action.FAIL, scope="run", reason=reason)
-        turn.emit(Record(event=_made(run, fault, decision)))
+def recover(turn: Turn, run: Run, fault: Fault, *, host: str = "", stacks: str = "") -> None:
+    """The run's processes are gone for `fault` on `host`: decide, and act on the decision."""
+    if host:
+        fault = replace(fault, host=host)
+    run, decision = judge(turn, run, fault, host=host, stacks=stacks)
+    if decision.action is Action.REFORM and spent(run, fault, turn.now):
+        run = turn.put(run._replace(without=(*run.without, host)))
+    if decision.action in (Action.RESTART, Action.REFORM):
+        restart(turn, run, decision, because(fault, decision))
     else:
-        run, decision = judge(turn, run, fault)
-    decision = replace(decision, answers=event.question)
-    run = turn.put(run._replace(trainer=trainer._replace(decision=decision)))
-    turn.tell(run, decision)
-    if not over:
-        _carry_out(turn, run, fault, decision)
+        fail(turn, run, because(fault, decision))
 
 
-def condemn(turn: Turn, run: Run, trainer: Trainer, fault: Fault) -> None:
-    """Decide about a fault with which no trainer waits, and act on the decision."""
-    run, decision = judge(turn, run, fault)
-    if decision.action in (Action.RESTART, Action.FAIL):
-        run = turn.put(run._replace(trainer=trainer._replace(decision=decision)))
-        turn.tell(run, Stop(save=False, reason=FinishReason.DECIDED))
-    _carry_out(turn, run, fault, decision)
-
-
-def _carry_out(turn: Turn, run: Run, fault: Fault, decision: Decision) -> None:
-    match decision.action:
-        case Action.PAUSE:
-            run = turn.put(run._replace(pausing=True, hold=decision.reason))
-            turn.tell(run, Pause())
-        case Action.FAIL:
-            fail(turn, run, _because(fault, decision))
-        case Action.RESTART:
-            turn.move(run, RunState.RECOVERING, _because(fault, decision))
-            turn.start_timer("exit", run, EXIT_S)
-        case Action.ROLLBACK:
-            # The process lives; when it trains again the run runs again.
-            turn.move(run, RunState.RECOVERING, _because(fault, decision))
-        case _:
-            pass  # It goes on.
-
-
-def suspect(turn: Turn, run: Run, trainer: Trainer, fault: Fault) -> None:
-    """Kill a trainer for a fault; its exit is charged to that fault."""
-    if trainer.suspected is None:
-        run = run._replace(trainer=trainer._replace(suspected=fault))
-        turn.kill(run, collect_stacks=fault.fault_class is FaultClass.HANG)
-
-
-def recover(turn: Turn, run: Run, fault: Fault, *, stacks: str = "") -> None:
-    """The run's process is gone because of `fault`: decide, and act on the decision."""
-    run, decision = judge(turn, run, fault, stacks=stacks)
-    if decision.action is Action.RESTART:
-        restart(turn, run, decision, _because(fault, decision))
-    else:
-        fail(turn, run, _because(fault, decision))
+def spent(run: Run, fault: Fault, now: float) -> bool:
+    """Whether the fault's account is overdrawn."""
+    rule = run.policy.rule(fault.fault_class)
+    return run.budgets.used(account(fault), window_s=rule.window_s, now=now) > rule.limit
 
 
 def restart(turn: Turn, run: Run, decision: Decision, reason: str) -> None:
-    """Start a new process, after the decision's delay."""
+    """Start new processes, after the decision's delay."""
     run = turn.move(run, RunState.RECOVERING, reason)
     if decision.delay_s > 0:
         turn.start_timer("restart", run, decision.delay_s)
     else:
-        turn.start_trainer(run)
+        form(turn, run)
 
 
 def fail(turn: Turn, run: Run, reason: str) -> None:
-    """End the run; a process that lives on has its time to go."""
+    """End the run; processes that live on have their time to go."""
     if not run.terminal:
-        turn.move(run, RunState.FAILED, reason)
-    if run.trainer is not None:
+        run = turn.move(run, RunState.FAILED, reason)
+    if run.members:
         turn.start_timer("exit", run, EXIT_S)
 
 
-def judge(turn: Turn, run: Run, fault: Fault, *, stacks: str = "") -> tuple[Run, Decision]:
+def judge(
+    turn: Turn, run: Run, fault: Fault, *, host: str = "", stacks: str = ""
+) -> tuple[Run, Decision]:
     """Decide, charge the budgets, record the decision and what a policy on trial says."""
     before, policy = run, run.policy
     decision = decide(
@@ -123,23 +74,26 @@ def judge(turn: Turn, run: Run, fault: Fault, *, stacks: str = "") -> tuple[Run,
         checkpoint_age_s=turn.now - run.recoverable_at,
         slot_parts=run.slot_parts,
         spread=_spread(run) if run.budgets.cycles and not fault.handled else 0.0,
+        spare=_spare(turn, run, fault) if fault.host else False,
     )
     budgets = charge(policy, run.budgets, fault, decision, now=turn.now)
     run = run._replace(budgets=budgets, slot_parts=decision.slot_parts or run.slot_parts)
-    run = record(turn, run, fault, decision, stacks=stacks)
+    run = record(turn, run, fault, decision, host=host, stacks=stacks)
     if run.trial is not None:
         trial = _tried(turn, before, run.trial, fault)
         run = turn.put(run._replace(trial=trial))
     return run, decision
 
 
-def record(turn: Turn, run: Run, fault: Fault, decision: Decision, *, stacks: str = "") -> Run:
+def record(
+    turn: Turn, run: Run, fault: Fault, decision: Decision, *, host: str = "", stacks: str = ""
+) -> Run:
     """Record a decision; one that changes the run's course is an incident."""
     if decision.action in MILD:
-        turn.emit(Record(event=_made(run, fault, decision)))
+        turn.emit(Record(event=made(run, fault, decision, host=host)))
         return turn.put(run)
     number = run.incidents + 1
-    turn.emit(Record(event=_made(run, fault, decision, incident=number)))
+    turn.emit(Record(event=made(run, fault, decision, host=host, incident=number)))
     turn.emit(
         WriteIncident(
             run=run.id,
@@ -148,19 +102,25 @@ def record(turn: Turn, run: Run, fault: Fault, decision: Decision, *, stacks: st
             fault=fault,
             decision=decision,
             stacks=stacks,
+            host=host,
         )
     )
     return turn.put(run._replace(incidents=number))
 
 
-def uncharged(turn: Turn, run: Run, fault_class: FaultClass, action: Action, message: str) -> None:
+def uncharged(
+    turn: Turn, run: Run, fault_class: FaultClass, action: Action, message: str, *, host: str = ""
+) -> None:
     """Record what befalls a run through no fault of its own; no budget knows of it."""
     fault = Fault(fault_class=fault_class, message=message)
     decision = Decision(action=action, scope=SCOPES[action], reason=f"{message}; not charged")
-    turn.emit(Record(event=_made(run, fault, decision)))
+    turn.emit(Record(event=made(run, fault, decision, host=host)))
 
 
-def _made(run: Run, fault: Fault, decision: Decision, *, incident: int = 0) -> DecisionMade:
+def made(
+    run: Run, fault: Fault, decision: Decision, *, host: str = "", incident: int = 0
+) -> DecisionMade:
+    """The record of a decision."""
     return DecisionMade(
         run=run.id,
         incarnation=run.incarnation,
@@ -168,6 +128,7 @@ def _made(run: Run, fault: Fault, decision: Decision, *, incident: int = 0) -> D
         decision=decision,
         incident=incident,
         policy_version=fault.policy_version if fault.handled else run.policy_version,
+        host=host,
     )
 
 
@@ -182,20 +143,26 @@ def _tried(turn: Turn, run: Run, trial: Trial, fault: Fault) -> Trial:
         checkpoint_age_s=turn.now - run.recoverable_at,
         slot_parts=run.slot_parts,
     )
-    made = DecisionMade(
+    tried = DecisionMade(
         run=run.id, incarnation=run.incarnation, fault=fault, decision=decision, trial=True
     )
-    turn.emit(Record(event=made))
+    turn.emit(Record(event=tried))
     budgets = charge_supposed(trial.policy, trial.budgets, fault, decision, now=turn.now)
     return trial._replace(budgets=budgets)
 
 
-def _because(fault: Fault, decision: Decision) -> str:
+def because(fault: Fault, decision: Decision) -> str:
+    """Why a run goes on or ends, in one sentence."""
     name, message, reason = fault.fault_class.value, fault.message, decision.reason
     if reason.startswith(message):
         return f"{name}: {reason}"
     ends = decision.action is Action.FAIL
     return f"{name}: {message} — {reason}" if ends else f"{name}: {message} ({reason})"
+
+
+def _spare(turn: Turn, run: Run, fault: Fault) -> bool:
+    without = run._replace(without=(*run.without, fault.host))
+    return bool(places(turn, without))
 
 
 def _spread(run: Run) -> float:

@@ -11,13 +11,18 @@ from trainerd.daemon.supervision.events.host import (
     DaemonEnded,
     DaemonStarted,
     FilesRemoved,
+    HostJoined,
+    HostLost,
     JournalRecovered,
     LauncherAttached,
     LauncherLost,
     LiveTrainer,
 )
 from trainerd.daemon.supervision.events.processes import (
+    CoordinatorFailed,
+    CoordinatorStarted,
     DeadlineExpired,
+    MemberGone,
     TimerFired,
     TrainerAttached,
     TrainerDetached,
@@ -27,6 +32,8 @@ from trainerd.daemon.supervision.events.processes import (
 )
 from trainerd.daemon.supervision.events.requests import (
     CheckpointRequested,
+    HostDrained,
+    HostUndrained,
     InjectionRequested,
     PauseRequested,
     PolicyChanged,
@@ -67,6 +74,8 @@ __all__ = [
     "CheckpointRequested",
     "CheckpointSaved",
     "CheckpointsVerified",
+    "CoordinatorFailed",
+    "CoordinatorStarted",
     "DaemonEnded",
     "DaemonStarted",
     "DeadlineExpired",
@@ -81,12 +90,17 @@ __all__ = [
     "FilesRemoved",
     "FinishReason",
     "FirstLossHeard",
+    "HostDrained",
     "HostEvent",
+    "HostJoined",
+    "HostLost",
+    "HostUndrained",
     "InjectionRequested",
     "JournalRecovered",
     "LauncherAttached",
     "LauncherLost",
     "LiveTrainer",
+    "MemberGone",
     "PauseRequested",
     "PhaseEntered",
     "PolicyChanged",
@@ -140,6 +154,9 @@ TrainerEvent = (
     | FirstLossHeard
     | Profiled
     | DeadlineExpired
+    | CoordinatorStarted
+    | CoordinatorFailed
+    | MemberGone
 )
 RequestEvent = (
     PauseRequested
@@ -154,7 +171,16 @@ RequestEvent = (
     | ProfileRequested
 )
 HostEvent = (
-    DaemonStarted | DaemonEnded | JournalRecovered | LauncherAttached | LauncherLost | FilesRemoved
+    DaemonStarted
+    | DaemonEnded
+    | JournalRecovered
+    | LauncherAttached
+    | LauncherLost
+    | FilesRemoved
+    | HostJoined
+    | HostLost
+    | HostDrained
+    | HostUndrained
 )
 Event = TrainerEvent | RequestEvent | HostEvent | RunSubmitted | TimerFired | CheckpointsVerified
 DerivedEvent = DecisionMade | RunStateChanged | EventIgnored

@@ -22,6 +22,7 @@ class DecisionMade:
     incident: int = 0
     trial: bool = False
     policy_version: int = 0
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

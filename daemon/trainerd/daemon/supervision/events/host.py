@@ -1,4 +1,4 @@
-"""What befalls the host: its daemon, its launcher."""
+"""What befalls hosts: their daemons, their launchers. `host` empty: the daemon's own."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonStarted:
-    """A daemon began to read this journal; its links are not up yet."""
+    """A daemon began to read this journal; its links are not up yet.
+
+    `host`: its own host's name in the cluster; empty: there is no cluster.
+    """
 
     version: str
     pid: int
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +47,7 @@ class LauncherAttached:
     instance: str
     pid: int
     trainers: tuple[LiveTrainer, ...] = ()
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +55,7 @@ class LauncherLost:
     """The link to the launcher is lost."""
 
     reason: str
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,3 +64,21 @@ class FilesRemoved:
 
     run: str
     memory_only: bool = False
+    host: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostJoined:
+    """A host's daemon is linked. Its launcher is not yet."""
+
+    host: str
+    address: str = ""
+    software: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostLost:
+    """The link to a host's daemon is lost, and with it those to its launcher and its trainers."""
+
+    host: str
+    reason: str

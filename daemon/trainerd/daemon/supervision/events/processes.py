@@ -1,4 +1,7 @@
-"""What befalls a trainer's process and its link, as launcher, daemon and clock see it."""
+"""What befalls a trainer's process and its link, as launcher, daemon and clock see it.
+
+`host`: where the process is; empty: the daemon's own host.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ class TrainerSpawned:
     incarnation: int
     pid: int
     warm: bool = False
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +34,7 @@ class TrainerSpawnFailed:
     message: str
     permanent: bool = False
     devices_busy: bool = False
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +51,7 @@ class TrainerAttached:
     dropped_reports: int = 0
     awaits: int = 0
     times: tuple[ActivityTime, ...] = ()
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +61,7 @@ class TrainerDetached:
     run: str
     incarnation: int
     reason: str
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +81,7 @@ class TrainerExited:
     stacks: str = ""
     times: tuple[ActivityTime, ...] = ()
     drained: bool = False
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,3 +100,36 @@ class DeadlineExpired:
     phase: Phase | None
     deadline_s: float
     waited_s: float
+    host: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoordinatorStarted:
+    """The coordination service of a gang's incarnation answers at `address`, host:port."""
+
+    run: str
+    incarnation: int
+    address: str
+    pid: int
+    host: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoordinatorFailed:
+    """The coordination service of a gang's incarnation could not be started."""
+
+    run: str
+    incarnation: int
+    message: str
+    host: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberGone:
+    """The monitor saw nothing of a host for longer than it may, and the gang stands still."""
+
+    run: str
+    incarnation: int
+    waited_s: float
+    deadline_s: float
+    host: str = ""

@@ -12,7 +12,8 @@ from trainerd.daemon.supervision.policy import Policy
 class RunSubmitted:
     """A client submitted a run. `spec` is opaque here; the rest but the last three is read from it.
 
-    `injections`: the faults it asks for, those of its schedule drawn.
+    `injections`: the faults it asks for, those of its schedule drawn. `hosts`, `min_hosts`: how
+    many it asks for, and goes on with; `wait_s`: how long it waits for those.
     """
 
     run: str
@@ -20,6 +21,9 @@ class RunSubmitted:
     spec: bytes
     policy: Policy
     injections: tuple[Injection, ...] = ()
+    hosts: int = 1
+    min_hosts: int = 1
+    wait_s: float = 600.0
     request_id: str = ""
     resumed_run: str = ""
     restore_directories: tuple[str, ...] = ()
@@ -107,3 +111,17 @@ class ProfileRequested:
     request_id: str
     steps: int
     directory: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostDrained:
+    """A client asked that a host have no trainers."""
+
+    host: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostUndrained:
+    """A client asked that a host have trainers again."""
+
+    host: str

@@ -19,6 +19,7 @@ class PhaseEntered:
     incarnation: int
     phase: Phase | None
     step: int = 0
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +29,7 @@ class SlotsFixed:
     run: str
     incarnation: int
     slots: int
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +41,7 @@ class StateRestored:
     step: int
     batch: int
     source: str
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +59,7 @@ class Evaluated:
     run: str
     incarnation: int
     evaluation: Evaluation
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +79,7 @@ class CheckpointSaved:
     coalesced: int = 0
     disk_bytes: int = 0
     disk_free_bytes: int = -1
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +94,7 @@ class FaultRaised:
     fault: Fault
     request_ids: tuple[str, ...] = ()
     question: int = 0
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +104,7 @@ class TrainerPaused:
     run: str
     incarnation: int
     step: int
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +114,7 @@ class TrainerResumed:
     run: str
     incarnation: int
     step: int
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +140,7 @@ class TrainerFinished:
     reason: FinishReason
     result: RunResult
     durable: bool
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +153,7 @@ class FaultInjected:
     step: int
     batch: int
     fault: InjectedFault
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +171,7 @@ class RolledBack:
     last_batch: int
     source: str
     fault_class: FaultClass
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +181,7 @@ class Progressed:
     run: str
     incarnation: int
     step: int
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +192,7 @@ class FirstLossHeard:
     incarnation: int
     step: int
     loss: float
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,3 +206,4 @@ class Profiled:
     steps: int = 0
     path: str = ""
     problem: str = ""
+    host: str = ""

@@ -26,6 +26,7 @@ class CheckpointsVerified:
     """A run's durable checkpoints were read from the disk and compared with what was saved.
 
     `scrub`: nobody had asked for it. `durable_step`: of the newest that is `sound`; -1: none is.
+    `host`: whose launcher read them.
     """
 
     run: str
@@ -35,3 +36,4 @@ class CheckpointsVerified:
     durable_step: int = -1
     durable_path: str = ""
     duration_s: float = 0.0
+    host: str = ""
