@@ -21,6 +21,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from trainerd.actors.launcher.checkpoints import Checkpoints
 from trainerd.actors.launcher.checks import Checks
 from trainerd.actors.launcher.config import LauncherConfig
+from trainerd.actors.launcher.coordinators import Coordinators
 from trainerd.actors.launcher.exits import ExitStore
 from trainerd.actors.launcher.live import bury_the_dead
 from trainerd.actors.launcher.processes import Children
@@ -72,6 +73,7 @@ async def serve(config: LauncherConfig, *, command: TrainerCommand = trainer_com
         trainers.before_start = replays.yield_devices
         instance = uuid.uuid4().hex
         checkpoints = Checkpoints(config, children)
+        coordinators = Coordinators(config, children)
         service = LauncherService(
             instance=instance,
             trainers=trainers,
@@ -79,6 +81,7 @@ async def serve(config: LauncherConfig, *, command: TrainerCommand = trainer_com
             checks=checks,
             replays=replays,
             checkpoints=checkpoints,
+            coordinators=coordinators,
         )
         server = await _listen(config, service)
         _log.info(
@@ -94,6 +97,8 @@ async def serve(config: LauncherConfig, *, command: TrainerCommand = trainer_com
         replays.kill()
         checkpoints.kill()
         await trainers.drain(config.launcher.grace_s)
+        # After the trainers, who cannot save without it.
+        await coordinators.drain()
         await asyncio.to_thread(snapshots.close, trainers.unsaved)
         service.end()
         await server.stop(grace=1.0)
