@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 import orbax.checkpoint as ocp
 
-from trainerd.actors import checkpoint_damage, checkpoint_manifest
+from trainerd.actors import checkpoint_damage, checkpoint_manifest, fence
 from trainerd.actors import checkpoint_files as files
 from trainerd.actors.checkpoint_comparison import compare
 from trainerd.actors.checkpoint_files import Checkpoint
@@ -23,6 +23,7 @@ from trainerd.actors.checkpoint_noise import hushed
 from trainerd.actors.checkpoint_past import trained_on
 from trainerd.actors.checkpoint_retention import rollback_order
 from trainerd.actors.checkpoint_tree import Nested, from_nested, leaf_kinds, to_nested
+from trainerd.actors.checkpointer import by_itself
 from trainerd.actors.errors import CheckpointError, CheckpointsDamagedError
 from trainerd.actors.ledger import Entry
 from trainerd.actors.reports import Fault, FaultClass, Phase
@@ -108,6 +109,13 @@ def listed(directory: Path) -> list[Checkpoint]:
             return [Checkpoint(step=int(directory.name), path=directory)]
         committed = files.committed(directory)
         durable = [each for each in committed if files.is_durable(each.path)]
+        sound = fence.accepted(durable, fence.read(directory))
+        for each in durable:
+            if each not in sound:
+                _log.warning(
+                    "checkpoint %s is passed over: an incarnation wrote it that was over by then",
+                    each.path,
+                )
         for each in committed:
             if each not in durable:
                 _log.warning(
@@ -116,7 +124,7 @@ def listed(directory: Path) -> list[Checkpoint]:
                     each.path,
                     checkpoint_manifest.MANIFEST,
                 )
-        return durable
+        return sound
     except OSError as error:
         # Never taken for an empty one: the run would begin anew and bury what is there.
         raise CheckpointError(
@@ -181,7 +189,7 @@ def _verified_meanwhile(path: Path, manifest: Manifest | None) -> Iterator[None]
 def _held(path: Path) -> tuple[dict[str, str], CheckpointMeta]:
     """What a checkpoint says of itself, without reading an array."""
     meta = read_meta(path)
-    with ocp.StandardCheckpointer() as reader:
+    with _reader() as reader:
         held = reader.metadata(path / files.STATE).item_metadata
     if held is None:
         # Orbax logs why, and raises nothing.
@@ -189,8 +197,12 @@ def _held(path: Path) -> tuple[dict[str, str], CheckpointMeta]:
     return leaf_kinds(held), meta
 
 
+def _reader() -> ocp.StandardCheckpointer:
+    return ocp.StandardCheckpointer(multiprocessing_options=by_itself())
+
+
 def _load(checkpoint: Checkpoint, target: Nested) -> Nested:
-    with ocp.StandardCheckpointer() as reader:
+    with _reader() as reader:
         loaded: Nested = reader.restore(checkpoint.path / files.STATE, target)
     jax.block_until_ready(loaded)
     if (step := int(loaded["step"])) != checkpoint.step:
