@@ -18,6 +18,7 @@ from trainerd.actors.errors import EngineError
 from trainerd.actors.fit_result import FitResult
 from trainerd.actors.fitting import Fitting
 from trainerd.actors.function_step import StepFunction, make_step
+from trainerd.actors.gang import gather
 from trainerd.actors.hooks import Audience
 from trainerd.actors.intake import Cut, Intake, open_passes
 from trainerd.actors.ledger import Ledger
@@ -205,19 +206,28 @@ class Engine:
 
         def run(around: Surroundings) -> Ending:
             places = [] if resume_from is None else [Path(resume_from).absolute()]
+            gathered = gather(None, devices)
             prepared = prepare(
                 program,
                 plan,
-                devices=devices or jax.devices(),
+                devices=gathered.devices,
                 directories=places,
                 reporter=around.reporter,
                 enter=around.stage.enter,
+                meeting=gathered.meeting,
+                meeting_timeout_s=gathered.timeout_s,
             )
             if places and prepared.restored is None:
                 raise nothing_at(places[0])
             self._refuse_newer(prepared.restored.checkpoint.step if prepared.restored else 0)
             return train(
-                program, plan, prepared, around, ledger=Ledger(), directory=self._directory
+                program,
+                plan,
+                prepared,
+                around,
+                ledger=Ledger(),
+                directory=self._directory,
+                meeting=gathered.meeting,
             )
 
         state: TrainState = fitting.run(run, start_step=0, lenient=plan.continue_on_error)

@@ -61,6 +61,10 @@ class CheckpointsDamagedError(CheckpointError):
     """There are checkpoints, and none of them can be read."""
 
 
+class PeerLostError(TrainingError):
+    """Another process of a gang did not come to where it was waited for. Not this one's fault."""
+
+
 class Terminated(SystemExit):
     """SIGTERM has ended a run in good order. Unhandled, it ends the process with status 143."""
 

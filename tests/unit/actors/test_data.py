@@ -291,7 +291,7 @@ def test_one_batch_is_ready_on_the_devices_before_it_is_asked_for() -> None:
 
     prepared: Any = SimpleNamespace(
         slot_plan=plan,
-        step=SimpleNamespace(place=place, place_batch=place),
+        step=SimpleNamespace(place=place, place_batch=place, rows=range(plan.padded)),
         batches=batches(training.Data()),
     )
     load = loader(training.program(), prepared)

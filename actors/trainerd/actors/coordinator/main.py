@@ -33,7 +33,7 @@ def main() -> NoReturn:
     try:
         with _place(asked.bind) as (host, port):
             # Imports numpy, and nothing of JAX that would touch a device.
-            from jaxlib import _jax  # type: ignore[attr-defined]  # noqa: PLC0415
+            from jaxlib import _jax  # noqa: PLC0415
 
             service = _jax.get_distributed_runtime_service(
                 f"{_bracketed(host)}:{port}",
