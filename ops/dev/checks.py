@@ -47,7 +47,8 @@ def all_checks(python: Path) -> list[Check]:
     tools = python.parent
     scripts = ROOT / "ops" / "dev"
     sources = [f"{root}/trainerd/{package}" for root, package in tree.PACKAGES.items()]
-    typed = [*sources, "ops/dev", *(path for path in ("ops/demo.py",) if (ROOT / path).exists())]
+    others = ("ops/dev", "ops/grafana", "ops/demo.py")
+    typed = [*sources, *(path for path in others if (ROOT / path).exists())]
     return [
         Check(name="types", command=(str(tools / "mypy"), *typed)),
         Check(name="import contracts", command=(str(tools / "lint-imports"), "--no-logo")),
@@ -59,6 +60,11 @@ def all_checks(python: Path) -> list[Check]:
         Check(
             name="fault table",
             command=(str(python), str(scripts / "fault_table.py"), "--check"),
+        ),
+        Check(name="alert rules", command=(str(python), str(scripts / "rules.py"))),
+        Check(
+            name="dashboards",
+            command=(str(python), str(ROOT / "ops" / "grafana" / "dashboards.py"), "--check"),
         ),
         Check(name="behaviours", command=(str(python), str(scripts / "behaviours.py"), "--check")),
     ]

@@ -15,7 +15,7 @@ from bench.models import Model
 from bench.supervised import START_S, held
 from e2e.host import eventually, host
 
-WINDOWS = {"mlp": 3000, "transformer": 24}
+WINDOWS = {"mlp": 3000, "transformer": 16}
 """Steps a window; snapshots are taken every thirty and every six steps or so."""
 MOST_PAIRS = 20
 _MIB = 1 << 20

@@ -28,9 +28,11 @@ from trainerd.v1 import run_pb2
 SHELL = Path(__file__).parent / "programs" / "shell_loop.py"
 PERIOD_S = 15.0
 """Between the kills under which useful steps are counted."""
-STORM_KILLS = 6
+CALM_S = 30.0
+"""Undisturbed, before these kills and after them: the machine's own speed changes meanwhile."""
 SHELL_KILLS = 5
 NEVER_S = 1e6
+REFERENCE_S = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,11 +63,12 @@ def figures(model: Model, key: str, *, count: int) -> list[Figure]:
     shell = shell_kills(key, bounds.pace_s, count=min(count, SHELL_KILLS))
     against = f"shell loop: {statistics.median(shell):.2f} s"
     with host(standby_after_s=1.0) as made:
-        warm = _killed(made, model, key, count=count, warm=True)
-        useful = useful_steps(made, model, key)
+        warm, ended = _killed(made, model, key, count=count, warm=True)
+        equal = _digest(made, model, key, ended.step) == ended.result.state_digest
+        useful = useful_steps(made, model, key, count=count)
         adopted = adoptions(made, model, key, count=count)
     with host(standby_after_s=NEVER_S) as made:
-        cold = _killed(made, model, key, count=count, warm=False)
+        cold, _ = _killed(made, model, key, count=count, warm=False)
 
     def told(what: str, values: list[float], bound: Bound | None, beside: str = "") -> Figure:
         return figure(f"{what}, {model.name}", beside, values, unit="s", bound=bound)
@@ -86,6 +89,12 @@ def figures(model: Model, key: str, *, count: int) -> list[Figure]:
             unit="ratio",
             bound=bounds.useful,
         ),
+        exact(
+            f"state digest after them is that of an undisturbed run, {model.name}",
+            f"{count} kills",
+            float(equal),
+            bound=exactly(1),
+        ),
         told("SIGKILL of the daemon: its successor's start → adopted", adopted, at_most(1.0)),
         exact(
             f"steps that cost, {model.name}",
@@ -96,27 +105,46 @@ def figures(model: Model, key: str, *, count: int) -> list[Figure]:
     ]
 
 
-def _killed(made: Host, model: Model, key: str, *, count: int, warm: bool) -> list[kills.Kill]:
+def _killed(
+    made: Host, model: Model, key: str, *, count: int, warm: bool
+) -> tuple[list[kills.Kill], run_pb2.Run]:
+    """The kills, and the run as it was stopped after them."""
     run = made.submit(kills.spec(model, key, BOUNDS[key].pace_s))
     done = kills.killed(made, run, kills=count, warm=warm)
     strangers = [kill for kill in done if kill.warm is not warm]
     assert not strangers, f"{len(strangers)} of {count} starts were not what they should be"
-    _stop(made, run)
-    return done
+    ended = _stop(made, run)
+    assert ended.restarts == count, f"{ended.restarts} restarts after {count} kills"
+    return done, ended
 
 
-def useful_steps(made: Host, model: Model, key: str) -> list[float]:
-    """Steps made under kills ÷ steps made undisturbed, in the same time; one value a kill."""
+def _digest(made: Host, model: Model, key: str, steps: int) -> str:
+    """The state's digest after so many steps of a run that nothing disturbs."""
+    spec = kills.spec(model, key, pace_s=0.0)
+    spec.train.steps = steps
+    run = made.submit(spec)
+    ended = made.until(run, lambda now: now.state == run_pb2.RUN_STATE_COMPLETED, REFERENCE_S)
+    assert ended.restarts == 0, "the undisturbed run was disturbed"
+    return ended.result.state_digest
+
+
+def useful_steps(made: Host, model: Model, key: str, *, count: int) -> list[float]:
+    """Steps made under kills ÷ steps made undisturbed, in the same time; one value a kill.
+
+    What the undisturbed ones would have been lies on the line through the rates before the kills
+    and after them.
+    """
     run = made.submit(kills.spec(model, key, BOUNDS[key].pace_s))
     eventually("a standby", lambda: kills.standby_waits(made, run), kills.START_S)
-    calm = _rate(made, run, PERIOD_S)
-    ratios = []
-    for _ in range(STORM_KILLS):
+    before, rates = _rate(made, run, CALM_S), []
+    for _ in range(count):
         os.kill(made.run(run).pid, signal.SIGKILL)
-        ratios.append(_rate(made, run, PERIOD_S) / calm)
+        rates.append(_rate(made, run, PERIOD_S))
+    after = _rate(made, run, CALM_S)
     done = _stop(made, run)
-    assert done.restarts == STORM_KILLS, f"{done.restarts} restarts after {STORM_KILLS} kills"
-    return ratios
+    assert done.restarts == count, f"{done.restarts} restarts after {count} kills"
+    slope = (after - before) / count
+    return [rate / (before + slope * (at + 0.5)) for at, rate in enumerate(rates)]
 
 
 def adoptions(made: Host, model: Model, key: str, *, count: int) -> list[float]:

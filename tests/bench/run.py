@@ -1,4 +1,4 @@
-"""`make bench`: measures, and writes `results/{training,recovery,checkpoints}.{md,json}`.
+"""`make bench`: measures, and writes `results/*.{md,json}`.
 
 `--pairs` says how many pairs a figure is made of, `--only` which groups are measured. Exits 1 if a
 figure is missed.
@@ -18,6 +18,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 from bench import (  # noqa: E402
     accumulation,
+    api,
     checkpoints,
     core,
     guard,
@@ -26,6 +27,7 @@ from bench import (  # noqa: E402
     recovery,
     report,
     saves,
+    scrape,
     skipping,
     supervised,
 )
@@ -56,16 +58,24 @@ GROUPS: Mapping[str, Callable[[int], list[Figure]]] = {
     "accumulation": lambda pairs: accumulation.figures(transformer(), pairs=pairs, steps=1),
     "guard-mlp": lambda pairs: guard.cost(mlp(), pairs=pairs, steps=200),
     "guard": lambda pairs: guard.cost(transformer(), pairs=pairs, steps=2),
+    "scrape": lambda pairs: scrape.figures(pairs=pairs),
     "skipping": lambda pairs: skipping.figures(mlp(), pairs=pairs),
+    "operations": lambda pairs: api.figures(pairs=pairs),
 }
 
 
 TABLES: Mapping[str, tuple[str, ...]] = {
     "recovery": ("recovery-mlp", "recovery", "healthy-mlp", "healthy"),
     "checkpoints": ("restore", "blocked", "saving"),
+    "operations": ("operations", "scrape"),
 }
 """Groups with a table of their own; all others are in `training`."""
-LEAST = {"training": LEAST_PAIRS, "recovery": 20, "checkpoints": LEAST_PAIRS}
+LEAST = {
+    "training": LEAST_PAIRS,
+    "recovery": 20,
+    "checkpoints": LEAST_PAIRS,
+    "operations": LEAST_PAIRS,
+}
 """Fewer pairs, or kills, than this are no result, and the table says so."""
 
 

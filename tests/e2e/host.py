@@ -223,11 +223,32 @@ class Host:
         """The value of the first series with these labels (`class_` for `class`) on /metrics."""
         return next(iter(self._samples(name, **labels)), ({}, None))[1]
 
+    def times(self, run: str) -> tuple[dict[str, float], float]:
+        """Where the time of a run that has ended went, and how long it lived, in seconds.
+
+        Its life ends with that of its last process.
+        """
+        last = self.run(run).incarnation
+
+        def over() -> list[event_pb2.Event]:
+            every = self.events(run, "trainer_exited")
+            return [event for event in every if event.incarnation == last]
+
+        exited = eventually("its last process has ended", over)
+        now = self.run(run)
+        end = max(now.ended_at.ToNanoseconds(), exited[0].time.ToNanoseconds())
+        spent_s = {
+            labels["activity"]: value
+            for labels, value in self._samples("time_seconds_total", run=run)
+        }
+        return spent_s, (end - now.submitted_at.ToNanoseconds()) / 1e9
+
     def faults(self, run: str) -> dict[tuple[str, str], float]:
         """The run's faults as /metrics counts them: by class and action."""
         return {
             (labels["class"], labels["action"]): value
             for labels, value in self._samples("faults_total", run=run)
+            if value
         }
 
     def decided(self, run: str) -> list[tuple[str, str, int]]:

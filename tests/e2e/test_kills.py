@@ -54,6 +54,7 @@ def test_ten_kills_of_the_trainer_at_random_moments_never_change_the_final_state
     assert done.incarnation == KILLS + 1
     exits = host.events(run, "trainer_exited")
     assert [event.trainer_exited.signal for event in exits[:KILLS]] == [signal.SIGKILL] * KILLS
+    _check_times(host, run)
 
 
 def test_a_killed_daemon_costs_no_step_and_the_next_one_adopts_the_trainer(host: Host) -> None:
@@ -76,6 +77,7 @@ def test_a_killed_daemon_costs_no_step_and_the_next_one_adopts_the_trainer(host:
     assert host.decided(run) == [("daemon_crash", "continue", 0)]
     assert host.faults(run) == {("daemon_crash", "continue"): 1}
     assert host.metric("restarts_total", run=run, class_="crash") == 0
+    assert _check_times(host, run)["restart"] == 0
 
 
 def test_sigterm_flushes_the_journal_and_the_trainer_goes_on(host: Host) -> None:
@@ -123,6 +125,14 @@ def test_a_stop_saves_and_ends_as_stopped(host: Host) -> None:
         stopped = client.stop_run(run).run
     assert stopped.state == run_pb2.RUN_STATE_STOPPED
     assert stopped.durable_step == stopped.result.step > 0
+
+
+def _check_times(host: Host, run: str) -> dict[str, float]:
+    """The parts of the run's time are the whole; return them."""
+    spent_s, lived_s = host.times(run)
+    assert abs(sum(spent_s.values()) - lived_s) <= 0.01 * lived_s
+    assert spent_s["productive"] > 0
+    return spent_s
 
 
 def _alive(pid: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from trainerd.v1 import (
     launcher_pb2,
     launcher_pb2_grpc,
     protocol,
+    timesheet_pb2,
 )
 
 _Context = grpc.aio.ServicerContext[Any, Any]
@@ -69,11 +70,23 @@ class FakeLauncher(launcher_pb2_grpc.LauncherServiceServicer):
     server: grpc.aio.Server | None = None
     _hung_up: bool = False
 
-    def exit(self, run: str, incarnation: int, *, exit_code: int = 0, signal: int = 0) -> None:
+    def exit(
+        self,
+        run: str,
+        incarnation: int,
+        *,
+        exit_code: int = 0,
+        signal: int = 0,
+        times: Sequence[timesheet_pb2.ActivityTime] = (),
+    ) -> None:
         """Let a trainer end."""
         del self.live[run, incarnation]
         exited = event_pb2.TrainerExited(
-            exit_code=exit_code, signal=signal, log_tail="last words", stacks=self.stacks
+            exit_code=exit_code,
+            signal=signal,
+            log_tail="last words",
+            stacks=self.stacks,
+            times=times,
         )
         self.exits.append(
             launcher_pb2.ExitRecord(

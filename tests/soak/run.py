@@ -2,8 +2,8 @@
 
 SEED says what is drawn (default 1), MINUTES how long those that go on for a time go on (default
 10), KILLS how many processes are killed and FLIPS how many bits are flipped (default 200 each),
-SAVE_KILLS how many processes are killed while they save (default 50), ARGS='--only simulation'
-which of them. Exits 1 if one fails.
+SAVE_KILLS how many processes are killed while they save (default 50), REQUESTS how many requests
+are sent (default 100,000), ARGS='--only simulation' which of them. Exits 1 if one fails.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    # In place of this folder, whose modules would hide packages of the same name.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from soak import kills, saves, simulation, storm
+from soak import fuzz, kills, saves, simulation, storm
 
 LONGEST_S = 180.0
 """A million events, and all that must hold after each of them."""
@@ -80,12 +81,20 @@ def killed_while_saving(seed: int, _minutes: float) -> Verdict:
     return Verdict(seen=str(tally), problems=tuple(tally.violations))
 
 
+def fuzzed(seed: int, _minutes: float) -> Verdict:
+    """A daemon at whose sockets somebody throws whatever comes to mind."""
+    count = int(os.environ.get("REQUESTS") or fuzz.REQUESTS)
+    tally = fuzz.campaign(seed=seed, requests=count)
+    return Verdict(seen=str(tally), problems=tuple(tally.violations))
+
+
 CAMPAIGNS: Mapping[str, Callable[[int, float], Verdict]] = {
     "simulation": simulated,
     "storm": stormed,
     "kills": killed,
     "flips": flipped,
     "saves": killed_while_saving,
+    "fuzz": fuzzed,
 }
 
 

@@ -174,6 +174,27 @@ def test_a_run_traces_the_loss_once(run: Run) -> None:
     assert len(calls) == 1
 
 
+def test_the_first_batch_is_read_while_the_step_is_compiled(run: Run) -> None:
+    read = threading.Event()
+    in_time: list[bool] = []
+
+    class Telling(training.Data):
+        def __getitem__(self, index: int) -> Any:
+            example = super().__getitem__(index)
+            if len(self.reads) > GLOBAL_BATCH:
+                read.set()
+            return example
+
+    def traced(params: Any, batch: Any, key: Any) -> Any:
+        if not in_time:
+            in_time.append(read.wait(30.0))
+        return training.loss(params, batch, key)
+
+    program = training.program(data=Telling(), loss=traced)
+    assert run(program, numbers={"steps": 1}).reason is FinishReason.COMPLETED
+    assert in_time == [True]
+
+
 def test_nothing_is_read_that_the_run_does_not_need(run: Run) -> None:
     data = training.Data()
     run(training.program(data=data))

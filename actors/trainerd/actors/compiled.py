@@ -51,11 +51,6 @@ class CompiledStep:
         self._word: tuple[control.Word, Any] | None = None
         self._settings: tuple[Settings, Settings] | None = None
 
-    @property
-    def rows(self) -> range:
-        """The slots that this process feeds, padding included."""
-        return self._placement.rows
-
     def memory(self) -> str:
         """What the step needs of each device's memory, in words, as far as XLA tells."""
         needed = self.function.memory_analysis()
@@ -77,7 +72,10 @@ class CompiledStep:
         return self._placement.whole(host)
 
     def place_batch(self, host: PyTree) -> PyTree:
-        """The same for this process's `rows`; `host` may be written to afterwards."""
+        """The same for this process's own rows (`placement.own_rows`).
+
+        `host` may be written to afterwards.
+        """
         if not self._placement.alone:
             return self._placement.own(jax.tree.map(np.copy, host))
         self._placed += 1

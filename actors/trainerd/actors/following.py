@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 from trainerd.actors.accounting import Account
 from trainerd.actors.boundary import Boundary, Wishes
+from trainerd.actors.checkpoint_files import Checkpoint
 from trainerd.actors.company import Company, Minute
 from trainerd.actors.holding import Saved
 from trainerd.actors.plan import Plan
@@ -58,12 +60,10 @@ class Following:
                     limit_s = self._save_s
                 case _:
                     reason = FinishReason(told["reason"]) if told["reason"] else None
-                    return Saved(
-                        durable=bool(told["durable"]),
-                        reason=reason,
-                        newest_step=int(told["step"]),
-                        newest_path=str(told["path"]),
-                    )
+                    newest = None
+                    if told["path"]:
+                        newest = Checkpoint(step=int(told["step"]), path=Path(told["path"]))
+                    return Saved(durable=bool(told["durable"]), reason=reason, newest=newest)
 
     def _next(self, *kinds: str, limit_s: float) -> Minute:
         return self._company.next_minute(*kinds, limit_s=limit_s, boundary=self._boundary)

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from trainerd.actors.accounting import Account
 from trainerd.actors.boundary import Boundary, Wishes
+from trainerd.actors.checkpoint_files import Checkpoint
 from trainerd.actors.company import Alone, Company
 from trainerd.actors.plan import Plan
 from trainerd.actors.reports import (
@@ -35,13 +36,11 @@ _AGAIN_S = 60.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saved:
     """How a save that was waited for ended. `reason`: why the run ends now, if that has changed
-    meanwhile. `newest_step`, `newest_path`: of the newest durable checkpoint, where another process
-    has saved; -1: there is none, or it is this process's own."""
+    meanwhile. `newest`: the newest durable checkpoint, where another process has saved."""
 
     durable: bool
     reason: FinishReason | None = None
-    newest_step: int = -1
-    newest_path: str = ""
+    newest: Checkpoint | None = None
 
 
 class Holds(Protocol):

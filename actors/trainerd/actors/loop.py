@@ -11,9 +11,9 @@ from __future__ import annotations
 import collections
 import contextlib
 from collections.abc import Mapping
-from pathlib import Path
 
 from trainerd.actors.accounting import Account
+from trainerd.actors.awaiting import Awaiting
 from trainerd.actors.boundary import Boundary, Wishes
 from trainerd.actors.checkpoint_files import Checkpoint
 from trainerd.actors.company import Company
@@ -36,9 +36,9 @@ from trainerd.actors.snapshotting import Snapshotting
 from trainerd.actors.spoiling import spoilt
 from trainerd.actors.state_access import PipelineAccess
 from trainerd.actors.surroundings import Ending, Surroundings
+from trainerd.actors.timesheet import Activity
 from trainerd.actors.work import EpochEnded, Work
 
-_SLICE_S = 0.5
 _OVER = (FinishReason.COMPLETED, FinishReason.DATA_ENDED)
 _HARMLESS = (FaultClass.STEP_EXCEPTION, FaultClass.DATA_ERROR)
 """What ends a loop and says nothing against its state, where that is whole."""
@@ -65,6 +65,7 @@ class Loop:
         self._snapshots = snapshots
         self._stage, self._clock = around.stage, around.clock
         self._pipeline = Pipeline(work.step, work.state, around.clock)
+        self._awaiting = Awaiting(work.supply, self._pipeline, self._stage)
         self._access = PipelineAccess(self._pipeline, around.audience.faulted)
         self._hooks = Hooks(around.audience, self._access, around.controls)
         self._mishaps = Mishaps(
@@ -179,9 +180,11 @@ class Loop:
         if self._evaluator.due(step):
             self._evaluator.run(self._pipeline.state, step)
         if wishes.save or self._saver.due(step):
-            self._saver.save(self._pipeline.state, self._account)
+            with self._stage.within(Activity.CHECKPOINT_BLOCKED):
+                self._saver.save(self._pipeline.state, self._account)
         if self._concert.takes(wishes, step):
-            self._snapshots.take(self._pipeline.state, self._account)
+            with self._stage.within(Activity.SNAPSHOT):
+                self._snapshots.take(self._pipeline.state, self._account)
         if step >= self._plan.steps:
             return FinishReason.COMPLETED
         if self._data_ended:
@@ -270,7 +273,7 @@ class Loop:
 
     def _take(self, batch: int) -> Loaded | None:
         while True:
-            loaded = self._work.supply.take(batch, _SLICE_S)
+            loaded = self._awaiting.take(batch)
             if loaded is not None:
                 return loaded
             asked = self._concert.asked()
@@ -348,8 +351,7 @@ class Loop:
             return reason, False
         wait = self._holding.save_last if reason in _OVER else self._holding.save
         saved = wait(self._pipeline.state, self._account)
-        if saved.newest_step >= 0:
-            self._newest = Checkpoint(step=saved.newest_step, path=Path(saved.newest_path))
+        self._newest = saved.newest
         return saved.reason or reason, saved.durable
 
     def _save_as_it_is(self) -> None:

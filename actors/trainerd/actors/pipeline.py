@@ -88,6 +88,17 @@ class Pipeline:
         """Go on from `state`, which belongs to the pipeline from now on. Nothing is in flight."""
         self._state, self._gone = state, False
 
+    def running(self) -> bool:
+        """Whether a step in flight is not done; it is noted when one was first seen to be."""
+        running = False
+        for flight in self._flights:
+            if flight.done_s is None:
+                if flight.told.ready():
+                    flight.done_s = self._clock()
+                else:
+                    running = True
+        return running
+
     def dispatch(
         self,
         loaded: Loaded,
@@ -98,11 +109,9 @@ class Pipeline:
         data_wait_s: float,
     ) -> None:
         """Begin a step. Where it raises, the state may or may not be left; see `whole`."""
+        # Dispatching may take as long as the step itself, where XLA runs it in this thread.
+        self.running()
         dispatched_s = self._clock()
-        for flight in self._flights:
-            # Dispatching may take as long as the step itself, where XLA runs it in this thread.
-            if flight.done_s is None and flight.told.ready():
-                flight.done_s = dispatched_s
         self._state, told = self._step(self.state, loaded, forced, settings, word)
         self._flights.append(
             _Flight(

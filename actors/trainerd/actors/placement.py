@@ -29,10 +29,7 @@ class Placement:
         self._cut, self._same = spread(mesh), replicated(mesh)
         self._padded, self._devices = plan.padded, plan.devices
         self._local = len(mesh.local_devices)
-        self.rows = range(plan.padded)
-        if not self.alone:
-            first = _first_of_own(mesh)
-            self.rows = range(first * plan.per_device, (first + self._local) * plan.per_device)
+        self.rows = own_rows(mesh, plan)
 
     def whole(self, host: PyTree) -> PyTree:
         """Place leaves `(padded, …)`, of which this process knows its rows at least."""
@@ -66,6 +63,14 @@ class Placement:
             self._cut, leaf, (length, *leaf.shape[1:])
         )
         return placed
+
+
+def own_rows(mesh: Mesh, plan: SlotPlan) -> range:
+    """The slots of this process's devices, padding included: all where it is alone."""
+    if is_alone(mesh):
+        return range(plan.padded)
+    first = _first_of_own(mesh)
+    return range(first * plan.per_device, (first + len(mesh.local_devices)) * plan.per_device)
 
 
 def is_alone(mesh: Mesh) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,11 @@ from trainerd.actors.compiled import CompiledStep, compile_step
 from trainerd.actors.data import BatchSource, open_batches
 from trainerd.actors.errors import DataError, PlanError
 from trainerd.actors.executables import ExecutableStore
-from trainerd.actors.feed import Loaded
+from trainerd.actors.feed import Feed, Loaded
 from trainerd.actors.gang_meeting import Meeting
 from trainerd.actors.head_start import HeadStart
-from trainerd.actors.ledger import Entry
-from trainerd.actors.placement import on_mesh
+from trainerd.actors.ledger import Entry, Ledger
+from trainerd.actors.placement import on_mesh, own_rows
 from trainerd.actors.plan import Plan
 from trainerd.actors.program import Program
 from trainerd.actors.reports import Phase, Reporter
@@ -66,13 +67,16 @@ def prepare(
     head_start: HeadStart | None = None,
     meeting: Meeting | None = None,
     meeting_timeout_s: float = MEETING_S,
+    feed: Feed | None = None,
 ) -> Prepared:
     """Read the data's shape, restore or make the state, compile the step; raises typed errors.
 
     `left_out`: what the run is known to leave out, whatever the checkpoints of `directories` say.
-    A state is restored from `snapshots` too, the step loaded from `executable_directory`. With
-    `meeting` all processes that meet there, whose devices `devices` are, begin with the same state,
-    and wait for each other for `meeting_timeout_s` at each turn.
+    A state is restored from `snapshots` too, the step loaded from `executable_directory`. `feed`
+    is started as soon as it is known where the data goes on, and reads the first batch while the
+    step is compiled; the caller closes it, whatever befalls.
+    With `meeting` all processes that meet there, whose devices `devices` are, begin with the same
+    state, and wait for each other for `meeting_timeout_s` at each turn.
     """
     enter(Phase.INIT, 0)
     if head_start is not None and (why := head_start.too_early()):
@@ -114,16 +118,27 @@ def prepare(
         step = 0
         state = states.fresh()
         reporter.restored(0, 0, "init")
+    made: Future[CompiledStep] = Future()
+    if feed is not None:
+        rows = own_rows(mesh, slot_plan)
+        feed.start(loader(program, slot_plan, batches, made.result, rows), ended=batches.close)
+        if step < plan.steps:
+            feed.ahead(_first_fed(restored, left_out))
     enter(Phase.COMPILE, step)
-    compiled = compile_step(
-        program,
-        slot_plan,
-        mesh,
-        on_mesh(states.abstract, mesh),
-        batches.template,
-        arithmetic=plan.arithmetic,
-        kept=kept,
-    )
+    try:
+        compiled = compile_step(
+            program,
+            slot_plan,
+            mesh,
+            on_mesh(states.abstract, mesh),
+            batches.template,
+            arithmetic=plan.arithmetic,
+            kept=kept,
+        )
+    except BaseException as error:
+        made.set_exception(error)
+        raise
+    made.set_result(compiled)
     if meeting is not None:
         # Compiling takes one longer than another; a step must not wait as long.
         meeting.together("compiled", meeting_timeout_s)
@@ -146,32 +161,53 @@ def planned(plan: Plan, *, devices: int) -> SlotPlan | None:
         return None
 
 
-def loader(program: Program, prepared: Prepared) -> Callable[[int], Loaded]:
-    """Make the function that turns a batch's index into slots on the devices."""
-    slot_plan, place = prepared.slot_plan, prepared.step.place
-    place_batch, rows = prepared.step.place_batch, prepared.step.rows
+def loader(
+    program: Program,
+    slot_plan: SlotPlan,
+    batches: BatchSource,
+    step: Callable[[], CompiledStep],
+    rows: range | None = None,
+) -> Callable[[int], Loaded]:
+    """Make the function that turns a batch's index into slots on the devices.
+
+    `step` is called once a batch has been read, and may wait until there is one. `rows`: the slots
+    that this process feeds; all by default.
+    """
+    rows = rows or range(slot_plan.padded)
     part = slot_plan.examples(rows)
-    nothing = slot_plan.empty(prepared.batches.template, rows)
+    nothing = slot_plan.empty(batches.template, rows)
     even = slot_plan.weigh(nothing, None)
-    placed_even = place(even)
+    placed_even: PyTree = None
 
     def load(batch: int) -> Loaded:
+        nonlocal placed_even
         error = None
         try:
-            slots = slot_plan.cut(prepared.batches.read(batch, part), rows)
+            slots = slot_plan.cut(batches.read(batch, part), rows)
             weights = _weights(program, slot_plan, slots, batch, rows) if program.weight else even
         except DataError as raised:
             error, slots = raised, nothing
             weights = even * 0
+        compiled = step()
+        if placed_even is None:
+            # The same for every batch.
+            placed_even = compiled.place(even)
         return Loaded(
             batch=batch,
-            slots=place_batch(slots),
-            placed_weights=placed_even if weights is even else place(weights),
+            slots=compiled.place_batch(slots),
+            placed_weights=placed_even if weights is even else compiled.place(weights),
             weights=weights,
             error=error,
         )
 
     return load
+
+
+def _first_fed(restored: Restored | None, left_out: Sequence[Entry]) -> int:
+    """The batch that the loop asks for first."""
+    if restored is None:
+        return Ledger(left_out).next_fed(0)
+    return Ledger((*left_out, *restored.meta.ledger)).next_fed(restored.meta.batch)
 
 
 def _slot_plan(plan: Plan, devices: int, before: int) -> SlotPlan:

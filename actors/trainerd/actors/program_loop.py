@@ -27,7 +27,7 @@ from trainerd.actors.gang_meeting import Meeting
 from trainerd.actors.hooks import Audience
 from trainerd.actors.ledger import Entry, Ledger
 from trainerd.actors.packing import Packed
-from trainerd.actors.placement import local_view
+from trainerd.actors.placement import local_view, own_rows
 from trainerd.actors.plan import Plan
 from trainerd.actors.preparation import Prepared, loader, planned, prepare
 from trainerd.actors.program import Program
@@ -50,6 +50,7 @@ from trainerd.actors.stage import Stage
 from trainerd.actors.state import TrainState
 from trainerd.actors.step import Outputs, Settings
 from trainerd.actors.surroundings import Ending, Surroundings
+from trainerd.actors.timesheet import Timesheet
 from trainerd.actors.work import Evaluation, Position, Rewind, Work
 
 _FEED_CLOSE_S = 5.0
@@ -73,6 +74,7 @@ def run_loop(
     evidence: Evidence | None = None,
     joining: Joining | None = None,
     incarnation: int = 0,
+    timesheet: Timesheet | None = None,
 ) -> Result:
     """Train `program` as `plan` says, from the newest checkpoint or from the beginning.
 
@@ -88,7 +90,7 @@ def run_loop(
     of which a newer one may save in the same directories; 0: it is another run.
 
     `recovery`: what the next process is to find on this host, and this one looks for. `evidence`
-    keeps the batches of faults that are asked about.
+    keeps the batches of faults that are asked about; `timesheet` is what the time is booked on.
 
     `reporter` stays beside the program's callbacks, not one of them: it answers for faults, which
     a callback cannot, and hears of phases and saves before and after any callback runs.
@@ -108,14 +110,14 @@ def run_loop(
     around = Surroundings(
         reporter=reporter,
         controls=controls or Controls(),
-        stage=Stage(reporter),
+        stage=Stage(reporter, timesheet, reached_step=recovery.reached_step),
         audience=Audience(callbacks=program.callbacks, faulted=reporter.faulted),
         clock=clock,
         rulebook=rulebook or Rulebook(),
         drill=drill,
         evidence=evidence or NoEvidence(),
     )
-    with _snapshot_store(recovery) as snapshots:
+    with _closing(Feed()) as feed, _snapshot_store(recovery) as snapshots:
         known = 0
         try:
             gathered = gather(joining, devices)
@@ -133,6 +135,7 @@ def run_loop(
                 head_start=recovery.head_start,
                 meeting=gathered.meeting,
                 meeting_timeout_s=gathered.timeout_s,
+                feed=feed,
             )
         except Exception as error:
             fault = classify(error, phase=around.stage.phase, step=0, state_intact=True)
@@ -152,6 +155,7 @@ def run_loop(
             recovery=recovery,
             meeting=gathered.meeting,
             incarnation=incarnation,
+            feed=feed,
         )
     if ending.raised is not None:
         raise ending.raised
@@ -170,17 +174,37 @@ def train(
     rollback: bool = False,
     snapshots: SnapshotStore | None = None,
     recovery: Recovery | None = None,
+    feed: Feed | None = None,
     meeting: Meeting | None = None,
     incarnation: int = 0,
 ) -> Ending:
     """Run the loop on a prepared program, whose data is closed at the end.
 
     `rollback`: whether the run may go back to older states, which are found where the first one
-    was. `meeting`: of the processes that train together with this one.
+    was. `feed`: what the program was prepared with, if anything; the caller's. `meeting`: of the
+    processes that train together with this one.
     """
     recovery = recovery or Recovery()
-    feed = Feed()
-    feed.start(loader(program, prepared), ended=prepared.batches.close)
+    if feed is None:
+        with _closing(Feed()) as own:
+            slot_plan, rows = prepared.slot_plan, own_rows(prepared.step.mesh, prepared.slot_plan)
+            load = loader(program, slot_plan, prepared.batches, lambda: prepared.step, rows)
+            own.start(load, ended=prepared.batches.close)
+            return train(
+                program,
+                plan,
+                prepared,
+                around,
+                ledger=ledger,
+                directory=directory,
+                fallback=fallback,
+                rollback=rollback,
+                snapshots=snapshots,
+                recovery=recovery,
+                feed=own,
+                meeting=meeting,
+                incarnation=incarnation,
+            )
     restored, compiled = prepared.restored, prepared.step
     rewind: Rewind | None = None
     if rollback:
@@ -216,19 +240,24 @@ def train(
             crash_every_s=recovery.crash_every_s,
             told=recovery.told,
         )
+    return conduct(
+        work,
+        plan,
+        around,
+        ledger=ledger,
+        directory=directory,
+        fallback=fallback,
+        crash_every_s=recovery.crash_every_s,
+        snapshots=taking,
+        company=None if meeting is None else Members(meeting, clock=around.clock),
+        incarnation=incarnation,
+    )
+
+
+@contextlib.contextmanager
+def _closing(feed: Feed) -> Iterator[Feed]:
     try:
-        return conduct(
-            work,
-            plan,
-            around,
-            ledger=ledger,
-            directory=directory,
-            fallback=fallback,
-            crash_every_s=recovery.crash_every_s,
-            snapshots=taking,
-            company=None if meeting is None else Members(meeting, clock=around.clock),
-            incarnation=incarnation,
-        )
+        yield feed
     finally:
         feed.close(_FEED_CLOSE_S)
 

@@ -21,7 +21,8 @@ class Recovery:
     together at most. `crash_every_s`: mean seconds between the run's crashes, 0: there was none.
     `told(step, every)` hears, from the loop's thread, of the newest snapshot that is whole (-1:
     none) and of the updates between two of them at present (0: none are taken).
-    `head_start` is its owner's to close.
+    `head_start` is its owner's to close. `reached_step`: the most updates that earlier processes of
+    the run are known to have reached.
     """
 
     snapshot_directory: Path | None = None
@@ -29,4 +30,5 @@ class Recovery:
     executable_directory: Path | None = None
     head_start: HeadStart | None = None
     crash_every_s: float = 0.0
+    reached_step: int = 0
     told: Callable[[int, int], None] = _nobody

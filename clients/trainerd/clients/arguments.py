@@ -110,9 +110,12 @@ def _global_options() -> Parser:
         metavar="SECONDS",
         help="deadline of a call (default: 30, and 300 where training has to do something)",
     )
-    group.add_argument("--tls-ca", type=Path, metavar="FILE", help="trusted certificates (PEM)")
-    group.add_argument("--tls-cert", type=Path, metavar="FILE", help="own certificate (PEM)")
-    group.add_argument("--tls-key", type=Path, metavar="FILE", help="its key (PEM)")
+    for name, text in (
+        ("ca", "trusted certificates (PEM; default: TRAINERD_TLS_CA)"),
+        ("cert", "own certificate (PEM; default: TRAINERD_TLS_CERT)"),
+        ("key", "its key (PEM; default: TRAINERD_TLS_KEY)"),
+    ):
+        group.add_argument(f"--tls-{name}", type=Path, metavar="FILE", help=text)
     return shared
 
 

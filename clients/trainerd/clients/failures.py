@@ -78,12 +78,31 @@ def _unavailable(error: grpc.Call, said: str, address: str) -> TrainerdError:
             f"you may not open {address.removeprefix('unix:')}; "
             f"ask to be made a member of the group that owns it"
         )
+    if not is_unix(address) and (refused := _certificate_refused(said)):
+        return PermissionDenied(f"no connection to {address}: {refused}")
     # On a network there is more than one reason; a Unix socket is served or not.
     why = "" if is_unix(address) else f" ({said.rpartition('last error: ')[2]})"
     return Unreachable(
         f"no daemon answers at {address}{why}: "
         f"start one with 'trainerd serve', or use 'trainerctl run'"
     )
+
+
+def _certificate_refused(said: str) -> str:
+    """What is wrong between two certificates; empty: something else is.
+
+    Who refuses a client's certificate says nothing but closes the connection.
+    """
+    if "CERTIFICATE_VERIFY_FAILED" in said:
+        return "its certificate is not of the authority in --tls-ca, or has expired"
+    if "Hostname Verification" in said or "Peer name" in said:
+        return "its certificate is for another name; 'trainerd certs --host' gives it one"
+    if "Socket closed" in said or "handshake" in said.lower():
+        return (
+            "it ended the handshake; it takes certificates of its own authority only, within "
+            "their validity: give --tls-ca, --tls-cert and --tls-key"
+        )
+    return ""
 
 
 def _details(call: grpc.Call) -> list[object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import io
 import json
@@ -10,6 +11,7 @@ import signal
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from trainerd.clients.arguments import Globals, global_options, parser
@@ -109,10 +111,11 @@ def _session(options: Globals, daemon_command: tuple[str, ...]) -> Session:
     from trainerd.clients.session import Session  # noqa: PLC0415 - imports gRPC
 
     plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+    address = options.address or os.environ.get("TRAINERD_ADDRESS") or None
     return Session(
-        address=options.address or os.environ.get("TRAINERD_ADDRESS") or None,
+        address=address,
         timeout_s=options.timeout_s,
-        tls=_tls(options),
+        tls=_tls(options, address),
         as_json=options.as_json,
         live=sys.stdout.isatty() and not plain,
         out=sys.stdout,
@@ -121,7 +124,19 @@ def _session(options: Globals, daemon_command: tuple[str, ...]) -> Session:
     )
 
 
-def _tls(options: Globals) -> Tls | None:
+def _tls(options: Globals, address: str | None) -> Tls | None:
+    """The files of the options, or where there are none those of the environment, for TCP."""
+    if address is not None and not address.startswith(("unix:", "/")):
+        ca, cert, key = (
+            Path(file) if (file := os.environ.get(f"TRAINERD_TLS_{name}")) else None
+            for name in ("CA", "CERT", "KEY")
+        )
+        options = dataclasses.replace(
+            options,
+            tls_ca=options.tls_ca or ca,
+            tls_cert=options.tls_cert or cert,
+            tls_key=options.tls_key or key,
+        )
     if options.tls_ca is None and options.tls_cert is None and options.tls_key is None:
         return None
     if (options.tls_cert is None) != (options.tls_key is None):

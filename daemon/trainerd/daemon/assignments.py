@@ -33,6 +33,7 @@ def assignment_of(
         ledger=views.ledger(command.run),
         policy_version=run.policy_version,
         mean_time_between_crashes_s=between_crashes_s(run, now),
+        reached_step=views.reached(command.run),
     )
     assignment.spec.policy.CopyFrom(views.policy(run))
     for armed in run.injections:

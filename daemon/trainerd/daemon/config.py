@@ -7,12 +7,20 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
+import types
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trainerd.daemon.api_config import (
+    ApiConfig,
+    AuditConfig,
+    LimitsConfig,
+    api_problems,
+    limit_problems,
+)
 from trainerd.v1.protocol import (
     MAX_SOCKET_PATH,
     default_control_address,
@@ -35,14 +43,16 @@ class ConfigError(Exception):
 class DaemonConfig:
     """`[daemon]`: where the daemon keeps its state and whom it answers.
 
-    state_directory: journal and keys, mode 0700. control_socket: for clients. attach_socket: for
-    trainers, in a directory of its own so that user code cannot reach the control service.
+    state_directory: journal and keys, mode 0700. control_socket: for clients; control_group: the
+    group that may open it (default: the daemon's own). attach_socket: for trainers, in a directory
+    of its own so that user code cannot reach the control service.
     """
 
     state_directory: Path = field(default_factory=lambda: state_directory() / "trainerd")
     control_socket: Path = field(
         default_factory=lambda: Path(default_control_address().removeprefix("unix:"))
     )
+    control_group: str = ""
     attach_socket: Path = field(
         default_factory=lambda: runtime_directory() / "trainerd-link" / "attach.sock"
     )
@@ -96,6 +106,9 @@ class Config:
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     log: LogConfig = field(default_factory=LogConfig)
     injection: InjectionConfig = field(default_factory=InjectionConfig)
+    api: ApiConfig = field(default_factory=ApiConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
+    audit: AuditConfig = field(default_factory=AuditConfig)
 
 
 def load(path: Path | None) -> Config:
@@ -118,7 +131,8 @@ def load(path: Path | None) -> Config:
         elif not isinstance(table, dict):
             problems.append(f"{path}: {name} must be a table, got {_type(table)}")
         else:
-            sections[name] = _section(path, name, table, problems)
+            cls = typing.get_type_hints(Config)[name]
+            sections[name] = _section(cls, path, name, table, problems)
     config = Config(**sections)
     problems += _impossible(config)
     if problems:
@@ -159,26 +173,49 @@ def _impossible(config: Config) -> list[str]:
     levels = ("debug", "info", "warning", "error")
     if config.log.level not in levels:
         problems.append(f'log.level must be one of {", ".join(levels)}, got "{config.log.level}"')
-    return problems
+    return [
+        *problems,
+        *api_problems(config.api),
+        *limit_problems("limits", config.limits),
+        *limit_problems("audit", config.audit),
+    ]
 
 
-def _section(path: Path, name: str, table: dict[str, Any], problems: list[str]) -> Any:  # noqa: ANN401
-    cls = typing.get_type_hints(Config)[name]
+def _section(cls: Any, path: Path, name: str, table: dict[str, Any], problems: list[str]) -> Any:  # noqa: ANN401
     hints = typing.get_type_hints(cls)
     values = {}
     for key, value in table.items():
         if key not in hints:
             problems.append(f"{path}: unknown key {name}.{key}; known: {_names(hints)}")
             continue
-        expected = str if hints[key] is Path else hints[key]
-        if type(value) is not expected:
-            problems.append(
-                f"{path}: {name}.{key} must be a {expected.__name__}, got {_type(value)}"
-            )
-            continue
-        # Relative paths speak of the file's own folder, wherever the daemon was started.
-        values[key] = path.parent.resolve() / value if hints[key] is Path else value
+        kind = hints[key]
+        expected, what = _EXPECTED.get(kind, (kind, f"a {getattr(kind, '__name__', kind)}"))
+        if dataclasses.is_dataclass(kind) and type(value) is dict:
+            values[key] = _section(kind, path, f"{name}.{key}", value, problems)
+        elif kind is float and type(value) is int:
+            values[key] = float(value)
+        elif type(value) is not expected or (
+            expected is list and not all(type(each) is str for each in value)
+        ):
+            what = "a table" if dataclasses.is_dataclass(kind) else what
+            problems.append(f"{path}: {name}.{key} must be {what}, got {_type(value)}")
+        elif expected is list:
+            values[key] = tuple(value)
+        else:
+            # Relative paths speak of the file's own folder, wherever the daemon was started.
+            values[key] = path.parent.resolve() / value if kind in _PATHS else value
     return cls(**values)
+
+
+_PATHS = (Path, Path | None)
+_EXPECTED: typing.Mapping[Any, tuple[type, str]] = types.MappingProxyType(
+    {
+        Path: (str, "a str"),
+        Path | None: (str, "a str"),
+        tuple[str, ...]: (list, "a list of strings"),
+    }
+)
+"""What TOML has for a type, and how to say so; all others are their own."""
 
 
 def _names(names: typing.Iterable[str]) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 import grpc
 
+from trainerd.daemon.api_config import LimitsConfig
 from trainerd.daemon.changes import Changes
 from trainerd.daemon.checking import Checking
 from trainerd.daemon.clock import Clock
@@ -71,6 +72,7 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         clock: Clock,
         metrics_address: str,
         injection: bool,
+        limits: LimitsConfig,
     ) -> None:
         self._runtime = runtime
         self._views = views
@@ -84,7 +86,7 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         self._checking = Checking(launcher, watchers, clock)
         self._injecting = Injecting(runtime, self._changes, allowed=injection)
         self._submitting = Submitting(
-            runtime, views, self._changes, self._checking, self._injecting
+            runtime, views, self._changes, self._checking, self._injecting, limits=limits
         )
         self._policies = Policies(runtime, views, self._changes)
         self._replaying = Replaying(views, launcher)

@@ -27,6 +27,7 @@ from trainerd.daemon.supervision.events import (
     LiveTrainer,
     TrainerExited,
 )
+from trainerd.daemon.timesheets import activity_times
 from trainerd.v1 import control_pb2, launcher_pb2, launcher_pb2_grpc, run_pb2
 from trainerd.v1.mailbox import MailboxOverflow
 from trainerd.v1.protocol import CHANNEL_OPTIONS, protocol, refusal
@@ -253,6 +254,7 @@ class LauncherLink:
                 killed_by_launcher=exited.killed_by_launcher,
                 log_tail=exited.log_tail,
                 stacks=exited.stacks,
+                times=activity_times(exited.times),
             )
         )
         self._acknowledged = max(self._acknowledged, record.sequence)

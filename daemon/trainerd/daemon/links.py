@@ -8,7 +8,7 @@ closed; the trainer attaches again and sends what was not acknowledged.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,8 +32,9 @@ from trainerd.daemon.supervision.commands import (
 from trainerd.daemon.supervision.events import FinishReason, TrainerAttached, TrainerDetached
 from trainerd.daemon.supervision.faults import Decision
 from trainerd.daemon.telemetry import Telemetry
+from trainerd.daemon.timesheets import Timesheets, activity_times
 from trainerd.daemon.tokens import Tokens
-from trainerd.v1 import trainer_pb2, trainer_pb2_grpc
+from trainerd.v1 import timesheet_pb2, trainer_pb2, trainer_pb2_grpc
 from trainerd.v1.mailbox import MAILBOX_LIMIT, MailboxOverflow
 from trainerd.v1.protocol import protocol, refusal
 
@@ -76,13 +77,21 @@ class TrainerLinks(trainer_pb2_grpc.TrainerServiceServicer):
     """Serves `Attach` and sends orders to attached trainers."""
 
     def __init__(
-        self, runtime: Runtime, telemetry: Telemetry, metrics: Metrics, clock: Clock, tokens: Tokens
+        self,
+        runtime: Runtime,
+        telemetry: Telemetry,
+        metrics: Metrics,
+        clock: Clock,
+        tokens: Tokens,
+        *,
+        timesheets: Timesheets | None = None,
     ) -> None:
         self._runtime = runtime
         self._telemetry = telemetry
         self._metrics = metrics
         self._clock = clock
         self._tokens = tokens
+        self._timesheets = timesheets or Timesheets()
         self._streams: dict[str, _Stream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -193,6 +202,7 @@ class TrainerLinks(trainer_pb2_grpc.TrainerServiceServicer):
             step=first.hello.step,
             dropped_reports=first.hello.dropped_reports,
             awaits=first.hello.awaits,
+            times=activity_times(first.hello.times),
         )
         outcome = await self._runtime.post(attached)
         if outcome.ignored is not None:
@@ -208,9 +218,11 @@ class TrainerLinks(trainer_pb2_grpc.TrainerServiceServicer):
             case "event":
                 await self._lifecycle(run, request, stream)
             case "step_report":
+                self._told(run, stream, request.step_report.times)
                 self._step_report(run, request.step_report)
                 await self._progress(run, request.step_report)
             case "heartbeat":
+                self._told(run, stream, request.heartbeat.times)
                 pulse = self._telemetry.of(run)
                 pulse.heard_at = self._clock.now()
                 pulse.resident_bytes = request.heartbeat.resident_bytes
@@ -244,6 +256,9 @@ class TrainerLinks(trainer_pb2_grpc.TrainerServiceServicer):
                 self._metrics.stale.labels(type(event).__name__).inc()
         answer = trainer_pb2.Acknowledged(sequence=sequence)
         stream.put(trainer_pb2.AttachResponse(acknowledged=answer))
+
+    def _told(self, run: str, stream: _Stream, times: Sequence[timesheet_pb2.ActivityTime]) -> None:
+        self._timesheets.told(run, stream.incarnation, times, self._clock.now())
 
     def _step_report(self, run: str, report: trainer_pb2.StepReport) -> None:
         pulse = self._telemetry.of(run)

@@ -18,11 +18,17 @@ from trainerd.v1.protocol import SOFTWARE
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code: 0 ok, 2 bad input, 1 anything else."""
     arguments = _parser().parse_args(argv)
+    if arguments.command == "certs":
+        from trainerd.daemon.making_certificates import certs  # noqa: PLC0415
+
+        return certs(arguments)
     try:
         config = load(arguments.config)
     except ConfigError as error:
         return _bad_configuration(error)
     if arguments.command == "check-config":
+        if problems := _certificate_problems(config):
+            return _bad_configuration(ConfigError(problems))
         print(f"{arguments.config}: ok")
         return 0
     return _serve(config, arguments)
@@ -47,7 +53,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     check = commands.add_parser("check-config", help="validate a configuration file")
     check.add_argument("config", type=Path, help="configuration file (TOML)")
+    certs = commands.add_parser("certs", help="make a development CA and certificates for TLS")
+    certs.add_argument("directory", type=Path, metavar="DIR", help="where; nothing is overwritten")
+    certs.add_argument(
+        "--host", action="append", default=[], help="a name or address that clients reach it by"
+    )
+    certs.add_argument("--daemon", default="daemon", metavar="NAME", help="default: daemon")
+    certs.add_argument("--days", type=int, default=365, help="validity (default: %(default)s)")
     return parser
+
+
+def _certificate_problems(config: Config) -> tuple[str, ...]:
+    from trainerd.daemon.certificates import certificate_problems  # noqa: PLC0415
+
+    return certificate_problems(config.api)
 
 
 def _bad_configuration(error: ConfigError) -> int:

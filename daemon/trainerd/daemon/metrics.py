@@ -8,11 +8,9 @@ daemon's own. The series of a run are removed with the run.
 
 from __future__ import annotations
 
-import collections
 import platform
 import typing
 from collections.abc import Mapping
-from typing import TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -20,77 +18,76 @@ from prometheus_client import (
     Gauge,
     Histogram,
     Info,
+    ProcessCollector,
     disable_created_metrics,
 )
 
 from trainerd.daemon import codec
-from trainerd.daemon.disk_forecast import full_at
+from trainerd.daemon.checkpoint_metrics import CheckpointMetrics
+from trainerd.daemon.ended_runs import EndedRuns
 from trainerd.daemon.journal import Stored
+from trainerd.daemon.metric_families import Families
 from trainerd.daemon.supervision.events import RunState, TrainerEvent
 from trainerd.daemon.supervision.faults import Phase
 from trainerd.daemon.supervision.policy import Action, FaultClass
-from trainerd.daemon.supervision.state import State
+from trainerd.daemon.supervision.state import ON_REQUEST, Run, State
 from trainerd.daemon.telemetry import Pulse
-from trainerd.daemon.views import INIT, MAX_SAVES, disk_samples, is_failed_save
+from trainerd.daemon.time_metrics import Spent, TimeMetrics
+from trainerd.daemon.views import TERMINAL
 from trainerd.v1 import event_pb2, fault_pb2, inject_pb2, trainer_pb2
 from trainerd.v1.protocol import SOFTWARE
 
-CHECKPOINT_REASONS = (
-    "not_found",
-    "permission_denied",
-    "no_space",
-    "read_only",
-    "io_error",
-    "timeout",
-    "digest_mismatch",
-    "serialization",
-    "unknown",
-)
-"""Why a save fails: the label values of `trainerd_checkpoint_failures_total`."""
-
-_Metric = TypeVar("_Metric", Gauge, Counter, Histogram)
 _TRAINER_EVENTS = typing.get_args(TrainerEvent)
-_SKIPPED = {"data_error", "non_finite_step", "non_finite_microbatch", "loss_spike"}
+_SKIPPED = ("data_error", "non_finite_step", "non_finite_microbatch", "loss_spike")
+_RESTARTED = (
+    FaultClass.CRASH,
+    FaultClass.HANG,
+    FaultClass.DEVICE_ERROR,
+    FaultClass.DEVICE_OOM,
+    FaultClass.STEP_EXCEPTION,
+)
+_ROLLED_BACK = (
+    FaultClass.NON_FINITE_MICROBATCH,
+    FaultClass.NON_FINITE_STEP,
+    FaultClass.LOSS_SPIKE,
+)
+"""What is usually answered so: alerts ask how much these counters rise, so they begin at 0."""
 _STEP_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _RECOVERY_BUCKETS = (0.1, 0.2, 0.3, 0.5, 1, 2, 3, 5, 10, 30, 60, 120, 300)
-_SAVE_BUCKETS = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300)
+_CALL_BUCKETS = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300)
 
 
 class Metrics:
     """The daemon's registry and what feeds it."""
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, spent: Spent = lambda _: {}) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._host = host
         self.registry = registry = CollectorRegistry()
         self._known: set[str] = set()
-        # The metrics that have a series for each run, removed with the run.
-        self._of_runs: list[Gauge | Counter | Histogram] = []
-
-        def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return kept(Gauge(f"trainerd_{name}", text, labels, registry=registry), labels)
-
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return kept(Counter(f"trainerd_{name}", text, labels, registry=registry), labels)
-
-        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-            return kept(
-                Histogram(f"trainerd_{name}", text, labels, registry=registry, buckets=buckets),
-                labels,
-            )
-
-        def kept(metric: _Metric, labels: tuple[str, ...]) -> _Metric:
-            if "run" in labels:
-                self._of_runs.append(metric)
-            return metric
-
+        self._ended = EndedRuns()
+        self._families = families = Families(registry)
+        gauge, counter, histogram = families.gauge, families.counter, families.histogram
         info = Info("trainerd_build", "Version of this daemon.", registry=registry)
         info.info({"version": SOFTWARE, "python": platform.python_version()})
-        self.run_state = gauge("run_state", "1 for the state a run is in.", "run", "state")
-        self.run_step = gauge("run_step", "Applied updates of a run.", "run")
-        self.run_loss = gauge("run_loss", "Loss of the newest applied update.", "run")
-        self.steps = counter("steps", "Applied updates, repeated ones included.", "run")
-        self.examples = counter("examples", "Examples trained on.", "run")
+        ProcessCollector(registry=registry)
+        registry.register(TimeMetrics(lambda: sorted(self._known), spent))
+        self.run_info = gauge("run_info", "1; what a run is called.", "run", "name", lasting=True)
+        self.target_steps = gauge(
+            "run_target_steps", "Applied updates that complete a run.", "run", lasting=True
+        )
+        self.paused_by_fault = gauge(
+            "run_paused_by_fault", "1 while a run is held that nobody asked to pause.", "run"
+        )
+        self.run_state = gauge(
+            "run_state", "1 for the state a run is in.", "run", "state", lasting=True
+        )
+        self.run_step = gauge("run_step", "Applied updates of a run.", "run", lasting=True)
+        self.run_loss = gauge("run_loss", "Loss of the newest applied update.", "run", lasting=True)
+        self.steps = counter(
+            "steps", "Applied updates, repeated ones included.", "run", lasting=True
+        )
+        self.examples = counter("examples", "Examples trained on.", "run", lasting=True)
         self.step_s = histogram(
             "step_duration_seconds", "Duration of a step.", _STEP_BUCKETS, "run", "host"
         )
@@ -112,46 +109,7 @@ class Metrics:
             "run",
             "class",
         )
-        self.saves = counter("checkpoint_saves", "Checkpoint saves.", "run", "result")
-        self.save_failures = counter(
-            "checkpoint_failures", "Failed saves by reason.", "run", "reason"
-        )
-        self.save_s = histogram(
-            "checkpoint_save_duration_seconds",
-            "Duration of a save: blocking the step, and in the background.",
-            _SAVE_BUCKETS,
-            "run",
-            "phase",
-        )
-        self.saved_at = gauge(
-            "checkpoint_last_success_timestamp_seconds", "Time of the newest durable save.", "run"
-        )
-        self.durable_step = gauge(
-            "checkpoint_last_durable_step", "Step of the newest durable checkpoint.", "run"
-        )
-        self.save_failures_in_a_row = gauge(
-            "checkpoint_consecutive_failures", "Failed saves since the last good one.", "run"
-        )
-        self.checkpoint_bytes = gauge(
-            "checkpoint_bytes", "Size of the newest durable checkpoint.", "run"
-        )
-        self.on_fallback = gauge(
-            "checkpoint_on_fallback",
-            "1 while checkpoints go to the fallback directory.",
-            "run",
-        )
-        self.disk_bytes = gauge(
-            "checkpoint_disk_bytes", "Size of all durable checkpoints of a run.", "run"
-        )
-        self.disk_free_bytes = gauge(
-            "checkpoint_disk_free_bytes", "Free space beside the newest checkpoint.", "run"
-        )
-        self.disk_full_at = gauge(
-            "checkpoint_disk_full_timestamp_seconds",
-            "When that disk is full if it fills as lately; +Inf: it does not fill.",
-            "run",
-        )
-        self._free: dict[str, collections.deque[Stored]] = {}
+        self._checkpoints = CheckpointMetrics(families)
         self.trainer_up = gauge("trainer_up", "1 while a trainer is attached.", "host")
         self.trainer_state = gauge(
             "trainer_state", "1 for the phase the trainer is in.", "host", "state"
@@ -180,8 +138,10 @@ class Metrics:
         )
         self.journal_writable.set(1)
         self.rpc_s = histogram(
-            "rpc_duration_seconds", "Duration of a control call.", _SAVE_BUCKETS, "method", "code"
+            "rpc_duration_seconds", "Duration of a control call.", _CALL_BUCKETS, "method", "code"
         )
+        for event in _TRAINER_EVENTS:
+            self.stale.labels(event.__name__)
         self.trainer_up.labels(host).set(0)
         self.host_up.labels(host).set(0)
 
@@ -193,17 +153,22 @@ class Metrics:
         match stored.kind:
             case "run_submitted":
                 self._declare(run)
+                spec = message.run_submitted.spec
+                self.run_info.labels(run, spec.name).set(1)
+                self.target_steps.labels(run).set(spec.train.steps)
+            case "run_state_changed" if message.run_state_changed.to in TERMINAL:
+                self._ended.add(run, stored.wall)
             case "run_deleted":
                 self.forget(run)
             case "decision_made" if not message.decision_made.trial and run in state.runs:
                 self._decided(run, message.decision_made)
             case "checkpoint_saved":
-                self._saved(run, message.checkpoint_saved)
+                self._checkpoints.saved(run, message.checkpoint_saved)
             case "fault_injected":
                 fault = inject_pb2.InjectedFault.Name(message.fault_injected.fault)
                 self.injected.labels(run, _name(fault, "INJECTED_FAULT_")).inc()
             case "fault_raised":
-                self._save_failed(run, message.fault_raised.fault)
+                self._checkpoints.failed(run, message.fault_raised.fault)
             case _:
                 pass
 
@@ -215,14 +180,11 @@ class Metrics:
             return
         match stored.kind:
             case "run_state_changed" if run in state.runs:
-                self.set_state(run, state.runs[run].state)
+                self.set_state(state.runs[run])
             case "checkpoint_saved":
-                self._saved_gauges(run, message.checkpoint_saved, stored.wall)
-                self._disk(run, stored)
+                self._checkpoints.show(stored)
             case "rolled_back":
-                # Newer ones are removed; an initial state is not a checkpoint.
-                restored = message.rolled_back.source != INIT
-                self.durable_step.labels(run).set(message.rolled_back.step if restored else -1)
+                self._checkpoints.rolled_back(run, message.rolled_back)
                 self.run_step.labels(run).set(message.rolled_back.step)
             case "launcher_attached":
                 self.host_up.labels(self._host).set(1)
@@ -242,11 +204,10 @@ class Metrics:
         """After a replay: show the runs as they are; `saves`: their newest checkpoint's records."""
         for run in state.runs.values():
             self._declare(run.id)
-            self.set_state(run.id, run.state)
+            self.set_state(run)
             if run.id in saves:
                 save = saves[run.id]
-                self._saved_gauges(run.id, save.message.checkpoint_saved, save.wall)
-                self._disk(run.id, save)
+                self._checkpoints.show(save)
                 self.run_step.labels(run.id).set(save.message.checkpoint_saved.step)
 
     def committed(self, duration_s: float) -> None:
@@ -281,31 +242,44 @@ class Metrics:
         """The age of the newest sign of life of the host's trainer."""
         self.heartbeat_age_s.labels(self._host).set(age_s)
 
-    def set_state(self, run: str, now: RunState) -> None:
+    def set_state(self, run: Run) -> None:
         """Show the state of a run."""
         for state in RunState:
-            self.run_state.labels(run, state.value).set(state is now)
+            self.run_state.labels(run.id, state.value).set(state is run.state)
+        held = run.state is RunState.PAUSED and run.hold != ON_REQUEST
+        self.paused_by_fault.labels(run.id).set(held)
+
+    def expire(self, wall: float) -> None:
+        """Remove the series of runs that ended a while ago."""
+        for run in self._ended.expired(wall):
+            self.forget(run)
+        for run in self._ended.settled(wall):
+            self._families.settle(run)
 
     def forget(self, run: str) -> None:
         """Remove every series of a run."""
         self._known.discard(run)
-        self._free.pop(run, None)
-        for metric in self._of_runs:
-            metric.remove_by_labels({"run": run})
+        self._ended.forget(run)
+        self._checkpoints.forget(run)
+        self._families.forget(run)
 
     def _declare(self, run: str) -> None:
         if run in self._known:
             return
         self._known.add(run)
-        for reason in CHECKPOINT_REASONS:
-            self.save_failures.labels(run, reason)
-        for result in ("ok", "failed", "coalesced"):
-            self.saves.labels(run, result)
-        for metric in (self.steps, self.examples, self.run_step, self.save_failures_in_a_row):
+        self._checkpoints.declare(run)
+        for metric in (self.steps, self.examples, self.run_step):
             metric.labels(run)
-        for fault_class in (FaultClass.CRASH, FaultClass.HANG):
+        corrupt = FaultClass.CHECKPOINT_CORRUPT.value
+        self.faults.labels(run, self._host, corrupt, Action.CONTINUE.value)
+        for fault_class in _RESTARTED:
             self.restarts.labels(run, "process", fault_class.value)
-        self.durable_step.labels(run).set(-1)
+        for fault_class in (FaultClass.CRASH, FaultClass.HANG):
+            self.recovery_s.labels(run, fault_class.value)
+        for fault_class in _ROLLED_BACK:
+            self.restarts.labels(run, "rollback", fault_class.value)
+        for name in _SKIPPED:
+            self.skipped.labels(run, name)
 
     def _decided(self, run: str, made: event_pb2.DecisionMade) -> None:
         fault_class = _name(fault_pb2.FaultClass.Name(getattr(made.fault, "class")), "FAULT_CLASS_")
@@ -320,37 +294,6 @@ class Metrics:
         elif action == Action.ROLLBACK.value:
             # Back to an older state in the same process.
             self.restarts.labels(run, action, fault_class).inc()
-
-    def _saved(self, run: str, saved: event_pb2.CheckpointSaved) -> None:
-        self.saves.labels(run, "ok").inc()
-        self.saves.labels(run, "coalesced").inc(saved.coalesced)
-        self.save_s.labels(run, "blocking").observe(saved.blocked_s)
-        self.save_s.labels(run, "background").observe(saved.duration_s)
-        self.save_failures_in_a_row.labels(run).set(0)
-
-    def _saved_gauges(self, run: str, saved: event_pb2.CheckpointSaved, wall: float) -> None:
-        self.saved_at.labels(run).set(wall)
-        self.durable_step.labels(run).set(saved.step)
-        self.checkpoint_bytes.labels(run).set(saved.bytes)
-
-    def _disk(self, run: str, stored: Stored) -> None:
-        saved = stored.message.checkpoint_saved
-        self.on_fallback.labels(run).set(saved.fallback)
-        if not saved.disk_bytes:
-            return
-        self.disk_bytes.labels(run).set(saved.disk_bytes)
-        self.disk_free_bytes.labels(run).set(saved.disk_free_bytes)
-        known = self._free.setdefault(run, collections.deque(maxlen=MAX_SAVES))
-        known.append(stored)
-        self.disk_full_at.labels(run).set(full_at(disk_samples(known)))
-
-    def _save_failed(self, run: str, fault: fault_pb2.Fault) -> None:
-        if not is_failed_save(fault):
-            return
-        reason = fault.reason if fault.reason in CHECKPOINT_REASONS else "unknown"
-        self.saves.labels(run, "failed").inc()
-        self.save_failures.labels(run, reason).inc()
-        self.save_failures_in_a_row.labels(run).inc()
 
     def _ignored(self, kind: str) -> None:
         event = codec.KINDS[kind]

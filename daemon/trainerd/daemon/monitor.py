@@ -74,4 +74,5 @@ class Monitor:
                     )
                 )
         self._metrics.heard(age_s)
+        self._metrics.expire(self._clock.wall())
         return expired

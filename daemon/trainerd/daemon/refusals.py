@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 import grpc
@@ -16,6 +17,7 @@ from trainerd.v1 import control_pb2
 DOMAIN = "trainerd"
 
 MOST_TEXT = 300
+MOST_MESSAGE = 1500
 MOST_SUMMARY = 400
 MOST_VIOLATIONS = 1800
 MOST_PROBLEMS = 2400
@@ -25,10 +27,20 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 
 
 async def refuse(
-    context: _Context, code: grpc.StatusCode, reason: str, message: str, *details: Message
+    context: _Context,
+    code: grpc.StatusCode,
+    reason: str,
+    message: str,
+    *details: Message,
+    metadata: Mapping[str, str] = MappingProxyType({}),
 ) -> NoReturn:
-    """End the call with a status, a machine-readable reason and further details."""
-    info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN)
+    """End the call with a status, a machine-readable reason and further details.
+
+    `metadata`: the parts of the reason, for programs.
+    """
+    cut = {key: _cut(value, MOST_TEXT) for key, value in metadata.items()}
+    info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=cut)
+    message = _cut(message, MOST_MESSAGE)
     packed = []
     for detail in (info, *details):
         item = any_pb2.Any()

@@ -20,31 +20,34 @@ from typing import Any
 import grpc
 import prometheus_client
 import structlog
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
-from trainerd.daemon.calls import CallTimes
+from trainerd.daemon.api_server import listen
+from trainerd.daemon.calls import defects
 from trainerd.daemon.clock import SystemClock
 from trainerd.daemon.config import Config, checked
 from trainerd.daemon.control import Control
+from trainerd.daemon.control_plane import ControlPlane
 from trainerd.daemon.deadlines import Deadlines
 from trainerd.daemon.effects import Effects
+from trainerd.daemon.guarding import Guard
 from trainerd.daemon.journal import Journal
 from trainerd.daemon.launcher_link import LauncherLink, LauncherStart, launcher_command
 from trainerd.daemon.links import TrainerLinks
 from trainerd.daemon.metrics import Metrics
 from trainerd.daemon.monitor import Monitor
 from trainerd.daemon.notify import sd_notify, tell_parent
+from trainerd.daemon.roles import Peer
 from trainerd.daemon.runtime import JournalFullError, Runtime
 from trainerd.daemon.sockets import prepare_socket, take_state_directory
 from trainerd.daemon.supervision.events import DaemonEnded, DaemonStarted, StopRequested
 from trainerd.daemon.telemetry import Telemetry
+from trainerd.daemon.timesheets import Timesheets
 from trainerd.daemon.tokens import Tokens
 from trainerd.daemon.views import Views
 from trainerd.daemon.watchers import Watchers
-from trainerd.v1 import control_pb2, control_pb2_grpc, trainer_pb2_grpc
+from trainerd.v1 import trainer_pb2_grpc
 from trainerd.v1.mailbox import MailboxOverflow
-from trainerd.v1.protocol import SERVER_OPTIONS, SOFTWARE
+from trainerd.v1.protocol import MAX_MESSAGE_BYTES, SERVER_OPTIONS, SOFTWARE
 
 log = structlog.get_logger()
 
@@ -55,6 +58,9 @@ DRAIN_S = 330.0
 """Seconds a private daemon gives its runs to save and stop."""
 LAUNCHER_S = 60.0
 """Seconds a private daemon gives its launcher to end."""
+TRAINER_STREAMS = 64
+"""Streams at once on the attach socket; a host has one trainer, and the stream it replaces."""
+_TRAINER = Peer(identity="trainer", roles=frozenset(), transport="unix")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,18 +104,27 @@ class Daemon:
         runtime: Runtime,
         launcher: LauncherLink,
         tasks: list[asyncio.Task[None]],
+        *,
         metrics_address: str,
+        api_address: str,
     ) -> None:
         self._config = config
         self._runtime = runtime
         self._launcher = launcher
         self._tasks = tasks
         self.metrics_address = metrics_address
+        self.api_address = api_address
 
     def announce(self, manner: Manner) -> None:
         """Say that the daemon serves."""
         control = f"unix:{self._config.daemon.control_socket}"
-        log.info("daemon_ready", control=control, metrics=self.metrics_address, pid=os.getpid())
+        log.info(
+            "daemon_ready",
+            control=control,
+            api=self.api_address,
+            metrics=self.metrics_address,
+            pid=os.getpid(),
+        )
         sd_notify("READY=1")
         if manner.ready_fd is not None:
             tell_parent(manner.ready_fd, f"READY {control} {self.metrics_address or '-'}")
@@ -140,11 +155,12 @@ class Daemon:
 async def running(config: Config, journal: Journal, stop: asyncio.Event) -> AsyncIterator[Daemon]:
     """Put the parts together; end them in the reverse order. A part that ends by itself: `stop`."""
     clock, telemetry, watchers = SystemClock(), Telemetry(), Watchers()
-    metrics = Metrics(socket.gethostname())
+    timesheets = Timesheets()
+    metrics = Metrics(socket.gethostname(), lambda run: timesheets.seconds(run, clock.now()))
     runtime = Runtime(
         journal, clock, on_commit=metrics.committed, on_refusal=metrics.journal_refused
     )
-    views = Views(telemetry)
+    views = Views(telemetry, timesheets)
     deadlines = Deadlines(telemetry)
     runtime.observe(lambda stored, _: views.apply(stored))
     runtime.observe(deadlines.record)
@@ -152,6 +168,7 @@ async def running(config: Config, journal: Journal, stop: asyncio.Event) -> Asyn
     last = runtime.replay()
     if last is not None:
         clock.rebase(last_now=last.now, last_wall=last.wall)
+    timesheets.replayed()
     metrics.restore(runtime.state, views.saves())
     runtime.observe(metrics.show)
     runtime.observe(watchers.record)
@@ -160,7 +177,7 @@ async def running(config: Config, journal: Journal, stop: asyncio.Event) -> Asyn
     attach_address = prepare_socket(config.daemon.attach_socket, mode=0o750)
     control_address = prepare_socket(config.daemon.control_socket, mode=0o755)
     tokens = Tokens(config.daemon.state_directory / "token.key")
-    links = TrainerLinks(runtime, telemetry, metrics, clock, tokens)
+    links = TrainerLinks(runtime, telemetry, metrics, clock, tokens, timesheets=timesheets)
     launcher = LauncherLink(runtime, config.launcher.socket, _launcher_start(config))
     monitor = Monitor(runtime, telemetry, deadlines, metrics, clock)
     effects = Effects(
@@ -193,6 +210,7 @@ async def running(config: Config, journal: Journal, stop: asyncio.Event) -> Asyn
             clock=clock,
             metrics_address=metrics_address,
             injection=config.injection.allowed,
+            limits=config.limits,
         )
         begin(runtime.run(effects), "runtime")
         stack.push_async_callback(runtime.close)
@@ -202,10 +220,20 @@ async def running(config: Config, journal: Journal, stop: asyncio.Event) -> Asyn
         await runtime.post(DaemonStarted(version=SOFTWARE, pid=os.getpid()))
         effects.rearm(clock.now())
         await _serve_trainers(attach_address, links, stack)
-        await _serve_control(control_address, control, metrics, stack)
+        plane = ControlPlane(config, control, metrics, clock)
+        stack.push_async_callback(plane.close, CLOSE_S)
+        api_address = await plane.serve(control_address)
+        runtime.observe(plane.record)
         for work, name in ((launcher.run(), "launcher link"), (monitor.run(), "monitor")):
             stack.push_async_callback(_cancel, begin(work, name))
-        yield Daemon(config, runtime, launcher, tasks, metrics_address)
+        yield Daemon(
+            config,
+            runtime,
+            launcher,
+            tasks,
+            metrics_address=metrics_address,
+            api_address=api_address,
+        )
 
 
 def _end_in_order(runtime: Runtime) -> Callable[..., Coroutine[Any, Any, None]]:
@@ -265,45 +293,18 @@ def _serve_metrics(config: Config, metrics: Metrics, stack: contextlib.AsyncExit
 async def _serve_trainers(
     address: str, links: TrainerLinks, stack: contextlib.AsyncExitStack
 ) -> None:
-    server = grpc.aio.server(options=SERVER_OPTIONS)
+    # A trainer runs the user's code: what it sends is not trusted to be a message.
+    guard = Guard(lambda _: _TRAINER, (defects,), request_bytes=MAX_MESSAGE_BYTES)
+    server = grpc.aio.server(
+        interceptors=[guard], options=SERVER_OPTIONS, maximum_concurrent_rpcs=TRAINER_STREAMS
+    )
     trainer_pb2_grpc.add_TrainerServiceServicer_to_server(links, server)
-    _listen(server, address)
+    listen(server, address)
     await server.start()
     stack.push_async_callback(links.settled)
     stack.push_async_callback(server.stop, CLOSE_S)
     # No await between the two: no trainer can attach again.
     stack.callback(links.close)
-
-
-async def _serve_control(
-    address: str, control: Control, metrics: Metrics, stack: contextlib.AsyncExitStack
-) -> None:
-    server = grpc.aio.server(interceptors=[CallTimes(metrics.rpc_s)], options=SERVER_OPTIONS)
-    control_pb2_grpc.add_ControlServiceServicer_to_server(control, server)
-    servicer = health.aio.HealthServicer()  # type: ignore[attr-defined]
-    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
-    name = control_pb2.DESCRIPTOR.services_by_name["ControlService"].full_name
-    reflection.enable_server_reflection(  # type: ignore[no-untyped-call]
-        (name, health.SERVICE_NAME, reflection.SERVICE_NAME), server
-    )
-    _listen(server, address)
-    await server.start()
-    stack.push_async_callback(server.stop, CLOSE_S)
-    await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
-    stack.push_async_callback(servicer.enter_graceful_shutdown)
-
-
-def _listen(server: grpc.aio.Server, address: str) -> None:
-    """Bind a Unix socket that its owner and its group may open."""
-    # It appears with the process's umask: nobody else may connect before its mode is set.
-    mask = os.umask(0o177)
-    try:
-        server.add_insecure_port(address)
-    except RuntimeError as error:
-        raise OSError(f"cannot listen at {address}: {error}") from error
-    finally:
-        os.umask(mask)
-    Path(address.removeprefix("unix:")).chmod(0o660)
 
 
 def _stop_at_end_of_input(

@@ -10,19 +10,19 @@ from typing import Any
 import grpc
 
 from trainerd.daemon import codec
+from trainerd.daemon.api_config import LimitsConfig
 from trainerd.daemon.changes import Changes
 from trainerd.daemon.checking import Checking
 from trainerd.daemon.finding import find_run
 from trainerd.daemon.injecting import Injecting
 from trainerd.daemon.refusals import refuse, refuse_invalid
 from trainerd.daemon.runtime import Runtime
+from trainerd.daemon.supervision.events import RunState
 from trainerd.daemon.supervision.state import Run
 from trainerd.daemon.terms import with_defaults
 from trainerd.daemon.views import Views
 from trainerd.v1 import control_pb2, run_pb2
 
-MAX_RUNS = 1000
-"""Runs the daemon keeps; more are refused until old ones are deleted."""
 MAX_REQUEST_ID = 128
 
 _Context = grpc.aio.ServicerContext[Any, Any]
@@ -38,7 +38,10 @@ class Submitting:
         changes: Changes,
         checking: Checking,
         injecting: Injecting,
+        *,
+        limits: LimitsConfig,
     ) -> None:
+        self._limits = limits
         self._runtime = runtime
         self._views = views
         self._changes = changes
@@ -67,18 +70,13 @@ class Submitting:
             async with self._one_by_one:
                 run = self._by_request_id(request.request_id)
                 if run is None:
-                    run = await self._submit(context, request)
+                    return await self._submit(context, request)
+        await self._refuse_another(context, run, request)
         return run
 
     async def _submit(self, context: _Context, request: control_pb2.SubmitRunRequest) -> Run:
         runs = self._runtime.state.runs
-        if len(runs) >= MAX_RUNS:
-            await refuse(
-                context,
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                "TOO_MANY_RUNS",
-                f"the daemon keeps {MAX_RUNS} runs already: delete ended ones first",
-            )
+        await self._refuse_if_full(context)
         spec = with_defaults(request.spec)
         resumed: str = ""
         places: tuple[str, ...] = ()
@@ -92,6 +90,44 @@ class Submitting:
         )
         await self._changes.post(context, event)
         return self._runtime.state.runs[run]
+
+    async def _refuse_another(
+        self, context: _Context, run: Run, request: control_pb2.SubmitRunRequest
+    ) -> None:
+        """A request id that stands for something else is a mistake: do not answer with that."""
+        was, now = self._views.spec(run.id), with_defaults(request.spec)
+        # Whatever else of a specification may change in the life of its run.
+        differing = [
+            name
+            for name in ("name", "entry", "args", "trainer", "checkpoint", "hosts")
+            if getattr(was, name) != getattr(now, name)
+        ]
+        differing += [
+            f"train.{name}"
+            for name in ("steps", "global_batch", "seed")
+            if getattr(was.train, name) != getattr(now.train, name)
+        ]
+        if differing:
+            await refuse(
+                context,
+                grpc.StatusCode.ALREADY_EXISTS,
+                "REQUEST_ID_REUSED",
+                f"request_id {request.request_id} is that of {run.id}, which has another "
+                f"{', '.join(differing)}: use a new id for a new run",
+            )
+
+    async def _refuse_if_full(self, context: _Context) -> None:
+        runs, limits = self._runtime.state.runs, self._limits
+        queued = sum(run.state is RunState.QUEUED for run in runs.values())
+        reason = problem = ""
+        if len(runs) >= limits.runs:
+            reason = "TOO_MANY_RUNS"
+            problem = f"the daemon keeps {len(runs)} runs, limits.runs = {limits.runs}: delete some"
+        elif queued >= limits.queued:
+            reason = "TOO_MANY_QUEUED"
+            problem = f"{queued} runs wait, limits.queued = {limits.queued}: stop some, or wait"
+        if problem:
+            await refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, reason, problem)
 
     async def _resumption(
         self, context: _Context, spec: run_pb2.RunSpec, text: str

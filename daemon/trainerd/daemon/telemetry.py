@@ -27,12 +27,13 @@ class Pulse:
     """The newest telemetry of one run. Times are monotonic seconds of the daemon's clock.
 
     `told`: whether a report of a step came. `advance`: updates applied since the report before the
-    newest, repeated ones included. `snapshot_step`, `snapshot_every`: as reported; 0: there are no
-    snapshots. `longest_step_s`: the longest step, or wait for one, so far. `host`, `versions`: as
-    the trainer greeted.
+    newest, repeated ones included. `reached`: the highest `step` so far. `snapshot_step`,
+    `snapshot_every`: as reported; 0: there are no snapshots. `longest_step_s`: the longest step, or
+    wait for one, so far. `host`, `versions`: as the trainer greeted.
     """
 
     step: int = 0
+    reached: int = 0
     loss: float = 0.0
     told: bool = False
     gradient_norm: float = 0.0
@@ -68,6 +69,7 @@ class Pulse:
         self.advance = max(count, report.step - self.step) if self.told else count
         self.told = True
         self.step, self.loss = report.step, report.loss
+        self.reached = max(self.reached, report.step)
         self.gradient_norm, self.metrics = report.gradient_norm, dict(report.metrics)
         self.skipped_batches = report.skipped_batches
         self.masked_slots = report.masked_slots

@@ -16,11 +16,11 @@ from trainerd.daemon.problem import problem
 from trainerd.daemon.supervision.policy import ALLOWED_ACTIONS, MAX_LIMIT
 from trainerd.daemon.terms import RULED, action_of
 from trainerd.v1 import control_pb2, fault_pb2, run_pb2
+from trainerd.v1.variables import refusal
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _ENTRY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _ENVIRONMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_REFUSED_ENVIRONMENT = ("LD_", "PYTHON")
 _MAX_FINAL_SAVE_S = 600.0
 _MAX_STEPS = 2**31 - 1
 
@@ -92,10 +92,10 @@ def _trainer(trainer: run_pb2.TrainerSpec) -> _Problems:
     for name in sorted(trainer.env):
         if not _ENVIRONMENT.fullmatch(name):
             yield problem(f"trainer.env.{name}", "is not a name for an environment variable")
-        elif name.startswith(_REFUSED_ENVIRONMENT):
+        elif why := refusal(name, trainer.env[name]):
             yield problem(
                 f"trainer.env.{name}",
-                "may not be set: LD_* and PYTHON* change what the interpreter itself loads",
+                why,
                 "use trainer.path for import paths and trainer.python for the interpreter",
             )
     if trainer.workdir and not PurePosixPath(trainer.workdir).is_absolute():

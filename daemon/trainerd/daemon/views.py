@@ -12,16 +12,18 @@ from trainerd.daemon.journal import Stored
 from trainerd.daemon.left_out import LeftOut
 from trainerd.daemon.supervision import state as supervision
 from trainerd.daemon.supervision.events import RunState
-from trainerd.daemon.supervision.state import TERMINAL
+from trainerd.daemon.supervision.state import TERMINAL as _TERMINAL
 from trainerd.daemon.telemetry import Telemetry
 from trainerd.daemon.terms import policy_with_defaults
-from trainerd.v1 import event_pb2, fault_pb2, incident_pb2, run_pb2
+from trainerd.daemon.timesheets import ACTIVITY_NUMBERS, Timesheets
+from trainerd.v1 import event_pb2, fault_pb2, incident_pb2, run_pb2, timesheet_pb2
 from trainerd.v1.protocol import SNAPSHOT_SUFFIX
 
 _RUN = run_pb2.Run.DESCRIPTOR.fields_by_name
 MILD = frozenset({fault_pb2.ACTION_CONTINUE, fault_pb2.ACTION_MASK, fault_pb2.ACTION_SKIP})
 """Decisions after which the run goes on as before."""
-_TERMINAL = {codec.enum_value(_RUN["state"], state) for state in TERMINAL}
+TERMINAL = frozenset(codec.enum_value(_RUN["state"], state) for state in _TERMINAL)
+"""Numbers of the states that a run does not leave."""
 
 
 INIT = "init"
@@ -49,6 +51,7 @@ class RunFacts:
     left_out: LeftOut = field(default_factory=LeftOut)
     restored: tuple[int, str] = (-1, "")
     restore_directories: tuple[str, ...] = ()
+    reached: int = 0
     cause: int = 0
     expired: int = 0
     story: int = 0
@@ -57,12 +60,14 @@ class RunFacts:
 class Views:
     """All runs as the API shows them. Fold the journal through `apply` to build it again."""
 
-    def __init__(self, telemetry: Telemetry) -> None:
+    def __init__(self, telemetry: Telemetry, timesheets: Timesheets | None = None) -> None:
         self._telemetry = telemetry
+        self._timesheets = timesheets or Timesheets()
         self._runs: dict[str, RunFacts] = {}
 
     def apply(self, stored: Stored) -> None:
         """Take one journal record, derived ones included."""
+        self._timesheets.record(stored)
         message = stored.message
         if stored.ignored:
             return
@@ -94,6 +99,10 @@ class Views:
         """Sequence of the record with which the run's present story begins; 0: with the run."""
         known = self._runs.get(run)
         return known.story if known is not None else 0
+
+    def reached(self, run: str) -> int:
+        """The most applied updates that the run is known to have had."""
+        return max(self._runs[run].reached, self._telemetry.of(run).reached)
 
     def saves(self) -> Mapping[str, Stored]:
         """The record of each run's newest durable checkpoint."""
@@ -151,6 +160,11 @@ class Views:
         if not run.terminal:
             view.snapshot_step = pulse.snapshot_step
             view.snapshot_every = pulse.snapshot_every
+        view.times.extend(
+            timesheet_pb2.ActivityTime(activity=ACTIVITY_NUMBERS[activity], seconds=seconds)  # type: ignore[arg-type]
+            for activity, seconds in self._timesheets.seconds(run.id, now).items()
+            if seconds
+        )
         if run.trainer is not None:
             view.pid = run.trainer.pid
             view.attached = run.trainer.attached
@@ -181,6 +195,7 @@ def _fold(known: RunFacts, stored: Stored) -> None:
             known.saves.append(stored)
             _saved(known, stored)
             facts.step = max(facts.step, message.checkpoint_saved.step)
+            known.reached = max(known.reached, message.checkpoint_saved.step)
         case "fault_raised":
             fault = message.fault_raised.fault
             if is_failed_save(fault):
@@ -201,8 +216,9 @@ def _fold(known: RunFacts, stored: Stored) -> None:
             _went_back(known, message.state_restored.step, message.state_restored.source)
         case "trainer_attached":
             facts.step = max(facts.step, message.trainer_attached.step)
+            known.reached = max(known.reached, message.trainer_attached.step)
         case "run_state_changed":
-            if message.run_state_changed.to in _TERMINAL:
+            if message.run_state_changed.to in TERMINAL:
                 facts.ended_at.CopyFrom(message.time)
         case _:
             pass  # The other kinds add nothing to what the supervisor's state shows.
@@ -257,6 +273,7 @@ def _decided(known: RunFacts, made: event_pb2.DecisionMade) -> None:
 
 
 def _rolled_back(known: RunFacts, event: event_pb2.RolledBack) -> None:
+    known.reached = max(known.reached, event.from_step)
     known.facts.rollbacks += 1
     known.left_out.rolled_back(event)
     _went_back(known, event.step, event.source)

@@ -4,6 +4,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from trainerd.v1 import fault_pb2 as _fault_pb2
 from trainerd.v1 import inject_pb2 as _inject_pb2
 from trainerd.v1 import run_pb2 as _run_pb2
+from trainerd.v1 import timesheet_pb2 as _timesheet_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -249,16 +250,18 @@ class TrainerSpawnFailed(_message.Message):
     def __init__(self, message: _Optional[str] = ..., permanent: _Optional[bool] = ..., devices_busy: _Optional[bool] = ...) -> None: ...
 
 class TrainerAttached(_message.Message):
-    __slots__ = ("phase", "step", "dropped_reports", "awaits")
+    __slots__ = ("phase", "step", "dropped_reports", "awaits", "times")
     PHASE_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     DROPPED_REPORTS_FIELD_NUMBER: _ClassVar[int]
     AWAITS_FIELD_NUMBER: _ClassVar[int]
+    TIMES_FIELD_NUMBER: _ClassVar[int]
     phase: _fault_pb2.Phase
     step: int
     dropped_reports: int
     awaits: int
-    def __init__(self, phase: _Optional[_Union[_fault_pb2.Phase, str]] = ..., step: _Optional[int] = ..., dropped_reports: _Optional[int] = ..., awaits: _Optional[int] = ...) -> None: ...
+    times: _containers.RepeatedCompositeFieldContainer[_timesheet_pb2.ActivityTime]
+    def __init__(self, phase: _Optional[_Union[_fault_pb2.Phase, str]] = ..., step: _Optional[int] = ..., dropped_reports: _Optional[int] = ..., awaits: _Optional[int] = ..., times: _Optional[_Iterable[_Union[_timesheet_pb2.ActivityTime, _Mapping]]] = ...) -> None: ...
 
 class TrainerDetached(_message.Message):
     __slots__ = ("reason",)
@@ -267,18 +270,20 @@ class TrainerDetached(_message.Message):
     def __init__(self, reason: _Optional[str] = ...) -> None: ...
 
 class TrainerExited(_message.Message):
-    __slots__ = ("exit_code", "signal", "killed_by_launcher", "log_tail", "stacks")
+    __slots__ = ("exit_code", "signal", "killed_by_launcher", "log_tail", "stacks", "times")
     EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
     SIGNAL_FIELD_NUMBER: _ClassVar[int]
     KILLED_BY_LAUNCHER_FIELD_NUMBER: _ClassVar[int]
     LOG_TAIL_FIELD_NUMBER: _ClassVar[int]
     STACKS_FIELD_NUMBER: _ClassVar[int]
+    TIMES_FIELD_NUMBER: _ClassVar[int]
     exit_code: int
     signal: int
     killed_by_launcher: bool
     log_tail: str
     stacks: str
-    def __init__(self, exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., killed_by_launcher: _Optional[bool] = ..., log_tail: _Optional[str] = ..., stacks: _Optional[str] = ...) -> None: ...
+    times: _containers.RepeatedCompositeFieldContainer[_timesheet_pb2.ActivityTime]
+    def __init__(self, exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., killed_by_launcher: _Optional[bool] = ..., log_tail: _Optional[str] = ..., stacks: _Optional[str] = ..., times: _Optional[_Iterable[_Union[_timesheet_pb2.ActivityTime, _Mapping]]] = ...) -> None: ...
 
 class PhaseEntered(_message.Message):
     __slots__ = ("phase", "step")

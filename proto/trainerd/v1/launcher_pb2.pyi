@@ -55,7 +55,7 @@ class LauncherHello(_message.Message):
     def __init__(self, protocol: _Optional[_Union[_link_pb2.ProtocolVersion, _Mapping]] = ..., instance: _Optional[str] = ..., pid: _Optional[int] = ..., trainers: _Optional[_Iterable[_Union[_event_pb2.LiveTrainer, _Mapping]]] = ...) -> None: ...
 
 class Assignment(_message.Message):
-    __slots__ = ("run", "incarnation", "spec", "slots", "attach_address", "token", "run_directory", "checkpoint_directory", "restore_directories", "launcher_pid", "orphan_grace_s", "ledger", "host", "policy_version", "slot_parts", "injections", "snapshot_directory", "snapshot_bytes", "executable_directory", "mean_time_between_crashes_s", "gang")
+    __slots__ = ("run", "incarnation", "spec", "slots", "attach_address", "token", "run_directory", "checkpoint_directory", "restore_directories", "launcher_pid", "orphan_grace_s", "ledger", "host", "policy_version", "slot_parts", "injections", "snapshot_directory", "snapshot_bytes", "executable_directory", "mean_time_between_crashes_s", "reached_step", "gang")
     RUN_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
@@ -76,6 +76,7 @@ class Assignment(_message.Message):
     SNAPSHOT_BYTES_FIELD_NUMBER: _ClassVar[int]
     EXECUTABLE_DIRECTORY_FIELD_NUMBER: _ClassVar[int]
     MEAN_TIME_BETWEEN_CRASHES_S_FIELD_NUMBER: _ClassVar[int]
+    REACHED_STEP_FIELD_NUMBER: _ClassVar[int]
     GANG_FIELD_NUMBER: _ClassVar[int]
     run: str
     incarnation: int
@@ -97,8 +98,9 @@ class Assignment(_message.Message):
     snapshot_bytes: int
     executable_directory: str
     mean_time_between_crashes_s: float
+    reached_step: int
     gang: Gang
-    def __init__(self, run: _Optional[str] = ..., incarnation: _Optional[int] = ..., spec: _Optional[_Union[_run_pb2.RunSpec, _Mapping]] = ..., slots: _Optional[int] = ..., attach_address: _Optional[str] = ..., token: _Optional[str] = ..., run_directory: _Optional[str] = ..., checkpoint_directory: _Optional[str] = ..., restore_directories: _Optional[_Iterable[str]] = ..., launcher_pid: _Optional[int] = ..., orphan_grace_s: _Optional[float] = ..., ledger: _Optional[_Iterable[_Union[_incident_pb2.LedgerEntry, _Mapping]]] = ..., host: _Optional[str] = ..., policy_version: _Optional[int] = ..., slot_parts: _Optional[int] = ..., injections: _Optional[_Iterable[_Union[_inject_pb2.ArmedInjection, _Mapping]]] = ..., snapshot_directory: _Optional[str] = ..., snapshot_bytes: _Optional[int] = ..., executable_directory: _Optional[str] = ..., mean_time_between_crashes_s: _Optional[float] = ..., gang: _Optional[_Union[Gang, _Mapping]] = ...) -> None: ...
+    def __init__(self, run: _Optional[str] = ..., incarnation: _Optional[int] = ..., spec: _Optional[_Union[_run_pb2.RunSpec, _Mapping]] = ..., slots: _Optional[int] = ..., attach_address: _Optional[str] = ..., token: _Optional[str] = ..., run_directory: _Optional[str] = ..., checkpoint_directory: _Optional[str] = ..., restore_directories: _Optional[_Iterable[str]] = ..., launcher_pid: _Optional[int] = ..., orphan_grace_s: _Optional[float] = ..., ledger: _Optional[_Iterable[_Union[_incident_pb2.LedgerEntry, _Mapping]]] = ..., host: _Optional[str] = ..., policy_version: _Optional[int] = ..., slot_parts: _Optional[int] = ..., injections: _Optional[_Iterable[_Union[_inject_pb2.ArmedInjection, _Mapping]]] = ..., snapshot_directory: _Optional[str] = ..., snapshot_bytes: _Optional[int] = ..., executable_directory: _Optional[str] = ..., mean_time_between_crashes_s: _Optional[float] = ..., reached_step: _Optional[int] = ..., gang: _Optional[_Union[Gang, _Mapping]] = ...) -> None: ...
 
 class Gang(_message.Message):
     __slots__ = ("coordinator_address", "process_id", "process_count", "collective_timeout_s", "barrier_timeout_s", "own_address")

@@ -3,6 +3,7 @@ import datetime
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from trainerd.v1 import fault_pb2 as _fault_pb2
 from trainerd.v1 import inject_pb2 as _inject_pb2
+from trainerd.v1 import timesheet_pb2 as _timesheet_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -273,7 +274,7 @@ class CheckpointStatus(_message.Message):
     def __init__(self, path: _Optional[str] = ..., fallback: _Optional[bool] = ..., bytes: _Optional[int] = ..., saved_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., every_steps: _Optional[int] = ..., disk_bytes: _Optional[int] = ..., disk_free_bytes: _Optional[int] = ..., disk_full_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., failure: _Optional[str] = ...) -> None: ...
 
 class Run(_message.Message):
-    __slots__ = ("id", "spec", "state", "reason", "incarnation", "restarts", "step", "loss", "first_loss", "steps_per_second", "examples_per_second", "eta_s", "skipped_batches", "masked_slots", "durable_step", "checkpoint_failures", "phase", "pid", "slots", "last_fault", "first_evaluation", "last_evaluation", "result", "submitted_at", "ended_at", "last_recovery_s", "attached", "resumed_run", "rollbacks", "slot_parts", "policy_version", "snapshot_step", "snapshot_every", "checkpoint")
+    __slots__ = ("id", "spec", "state", "reason", "incarnation", "restarts", "step", "loss", "first_loss", "steps_per_second", "examples_per_second", "eta_s", "skipped_batches", "masked_slots", "durable_step", "checkpoint_failures", "phase", "pid", "slots", "last_fault", "first_evaluation", "last_evaluation", "result", "submitted_at", "ended_at", "last_recovery_s", "attached", "resumed_run", "rollbacks", "slot_parts", "policy_version", "snapshot_step", "snapshot_every", "checkpoint", "times")
     ID_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -308,6 +309,7 @@ class Run(_message.Message):
     SNAPSHOT_STEP_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_EVERY_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    TIMES_FIELD_NUMBER: _ClassVar[int]
     id: str
     spec: RunSpec
     state: RunState
@@ -342,4 +344,5 @@ class Run(_message.Message):
     snapshot_step: int
     snapshot_every: int
     checkpoint: CheckpointStatus
-    def __init__(self, id: _Optional[str] = ..., spec: _Optional[_Union[RunSpec, _Mapping]] = ..., state: _Optional[_Union[RunState, str]] = ..., reason: _Optional[str] = ..., incarnation: _Optional[int] = ..., restarts: _Optional[int] = ..., step: _Optional[int] = ..., loss: _Optional[float] = ..., first_loss: _Optional[float] = ..., steps_per_second: _Optional[float] = ..., examples_per_second: _Optional[float] = ..., eta_s: _Optional[float] = ..., skipped_batches: _Optional[int] = ..., masked_slots: _Optional[int] = ..., durable_step: _Optional[int] = ..., checkpoint_failures: _Optional[int] = ..., phase: _Optional[_Union[_fault_pb2.Phase, str]] = ..., pid: _Optional[int] = ..., slots: _Optional[int] = ..., last_fault: _Optional[_Union[_fault_pb2.Fault, _Mapping]] = ..., first_evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., last_evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., result: _Optional[_Union[RunResult, _Mapping]] = ..., submitted_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_recovery_s: _Optional[float] = ..., attached: _Optional[bool] = ..., resumed_run: _Optional[str] = ..., rollbacks: _Optional[int] = ..., slot_parts: _Optional[int] = ..., policy_version: _Optional[int] = ..., snapshot_step: _Optional[int] = ..., snapshot_every: _Optional[int] = ..., checkpoint: _Optional[_Union[CheckpointStatus, _Mapping]] = ...) -> None: ...
+    times: _containers.RepeatedCompositeFieldContainer[_timesheet_pb2.ActivityTime]
+    def __init__(self, id: _Optional[str] = ..., spec: _Optional[_Union[RunSpec, _Mapping]] = ..., state: _Optional[_Union[RunState, str]] = ..., reason: _Optional[str] = ..., incarnation: _Optional[int] = ..., restarts: _Optional[int] = ..., step: _Optional[int] = ..., loss: _Optional[float] = ..., first_loss: _Optional[float] = ..., steps_per_second: _Optional[float] = ..., examples_per_second: _Optional[float] = ..., eta_s: _Optional[float] = ..., skipped_batches: _Optional[int] = ..., masked_slots: _Optional[int] = ..., durable_step: _Optional[int] = ..., checkpoint_failures: _Optional[int] = ..., phase: _Optional[_Union[_fault_pb2.Phase, str]] = ..., pid: _Optional[int] = ..., slots: _Optional[int] = ..., last_fault: _Optional[_Union[_fault_pb2.Fault, _Mapping]] = ..., first_evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., last_evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., result: _Optional[_Union[RunResult, _Mapping]] = ..., submitted_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_recovery_s: _Optional[float] = ..., attached: _Optional[bool] = ..., resumed_run: _Optional[str] = ..., rollbacks: _Optional[int] = ..., slot_parts: _Optional[int] = ..., policy_version: _Optional[int] = ..., snapshot_step: _Optional[int] = ..., snapshot_every: _Optional[int] = ..., checkpoint: _Optional[_Union[CheckpointStatus, _Mapping]] = ..., times: _Optional[_Iterable[_Union[_timesheet_pb2.ActivityTime, _Mapping]]] = ...) -> None: ...

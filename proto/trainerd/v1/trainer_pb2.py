@@ -26,9 +26,10 @@ from trainerd.v1 import event_pb2 as trainerd_dot_v1_dot_event__pb2
 from trainerd.v1 import fault_pb2 as trainerd_dot_v1_dot_fault__pb2
 from trainerd.v1 import inject_pb2 as trainerd_dot_v1_dot_inject__pb2
 from trainerd.v1 import link_pb2 as trainerd_dot_v1_dot_link__pb2
+from trainerd.v1 import timesheet_pb2 as trainerd_dot_v1_dot_timesheet__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19trainerd/v1/trainer.proto\x12\x0btrainerd.v1\x1a\x17trainerd/v1/event.proto\x1a\x17trainerd/v1/fault.proto\x1a\x18trainerd/v1/inject.proto\x1a\x16trainerd/v1/link.proto\"\xf1\x01\n\rAttachRequest\x12\'\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x15.trainerd.v1.Envelope\x12*\n\x05hello\x18\x02 \x01(\x0b\x32\x19.trainerd.v1.TrainerHelloH\x00\x12.\n\x0bstep_report\x18\x03 \x01(\x0b\x32\x17.trainerd.v1.StepReportH\x00\x12+\n\theartbeat\x18\x04 \x01(\x0b\x32\x16.trainerd.v1.HeartbeatH\x00\x12#\n\x05\x65vent\x18\x05 \x01(\x0b\x32\x12.trainerd.v1.EventH\x00\x42\t\n\x07payload\"\xa0\x02\n\x0cTrainerHello\x12.\n\x08protocol\x18\x01 \x01(\x0b\x32\x1c.trainerd.v1.ProtocolVersion\x12\r\n\x05token\x18\x02 \x01(\t\x12!\n\x05phase\x18\x03 \x01(\x0e\x32\x12.trainerd.v1.Phase\x12\x0c\n\x04step\x18\x04 \x01(\x03\x12\x0b\n\x03pid\x18\x05 \x01(\x03\x12\x17\n\x0f\x64ropped_reports\x18\x06 \x01(\x03\x12\x39\n\x08versions\x18\x07 \x03(\x0b\x32\'.trainerd.v1.TrainerHello.VersionsEntry\x12\x0e\n\x06\x61waits\x18\x08 \x01(\x03\x1a/\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xce\x03\n\nStepReport\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\r\n\x05\x62\x61tch\x18\x02 \x01(\x03\x12\x0c\n\x04loss\x18\x03 \x01(\x01\x12\x15\n\rgradient_norm\x18\x04 \x01(\x01\x12\x35\n\x07metrics\x18\x05 \x03(\x0b\x32$.trainerd.v1.StepReport.MetricsEntry\x12\x13\n\x0b\x64urations_s\x18\x06 \x03(\x01\x12\x10\n\x08\x65xamples\x18\x07 \x01(\x03\x12\x17\n\x0fskipped_batches\x18\x08 \x01(\x03\x12\x14\n\x0cmasked_slots\x18\t \x01(\x03\x12\x13\n\x0b\x64\x61ta_wait_s\x18\n \x01(\x01\x12\x45\n\x0fhyperparameters\x18\x0b \x03(\x0b\x32,.trainerd.v1.StepReport.HyperparametersEntry\x12\x15\n\rsnapshot_step\x18\x0c \x01(\x03\x12\x16\n\x0esnapshot_every\x18\r \x01(\x03\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x36\n\x14HyperparametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"j\n\tHeartbeat\x12!\n\x05phase\x18\x01 \x01(\x0e\x32\x12.trainerd.v1.Phase\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\x16\n\x0eresident_bytes\x18\x03 \x01(\x03\x12\x14\n\x0c\x64\x65vice_bytes\x18\x04 \x01(\x03\"\xeb\x03\n\x0e\x41ttachResponse\x12\'\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x15.trainerd.v1.Envelope\x12.\n\x07welcome\x18\x02 \x01(\x0b\x32\x1b.trainerd.v1.TrainerWelcomeH\x00\x12\x31\n\x0c\x61\x63knowledged\x18\x03 \x01(\x0b\x32\x19.trainerd.v1.AcknowledgedH\x00\x12*\n\x05pause\x18\x04 \x01(\x0b\x32\x19.trainerd.v1.PauseTrainerH\x00\x12,\n\x06resume\x18\x05 \x01(\x0b\x32\x1a.trainerd.v1.ResumeTrainerH\x00\x12\x36\n\x0fsave_checkpoint\x18\x06 \x01(\x0b\x32\x1b.trainerd.v1.SaveCheckpointH\x00\x12(\n\x04stop\x18\x07 \x01(\x0b\x32\x18.trainerd.v1.StopTrainerH\x00\x12)\n\x08\x64\x65\x63ision\x18\x08 \x01(\x0b\x32\x15.trainerd.v1.DecisionH\x00\x12,\n\nset_policy\x18\t \x01(\x0b\x32\x16.trainerd.v1.SetPolicyH\x00\x12-\n\x06inject\x18\n \x01(\x0b\x32\x1b.trainerd.v1.ArmedInjectionH\x00\x42\t\n\x07payload\"_\n\x0eTrainerWelcome\x12.\n\x08protocol\x18\x01 \x01(\x0b\x32\x1c.trainerd.v1.ProtocolVersion\x12\x1d\n\x15\x61\x63knowledged_sequence\x18\x02 \x01(\x03\" \n\x0c\x41\x63knowledged\x12\x10\n\x08sequence\x18\x01 \x01(\x03\"\x0e\n\x0cPauseTrainer\"\x0f\n\rResumeTrainer\"$\n\x0eSaveCheckpoint\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"A\n\tSetPolicy\x12#\n\x06policy\x18\x01 \x01(\x0b\x32\x13.trainerd.v1.Policy\x12\x0f\n\x07version\x18\x02 \x01(\x03\"F\n\x0bStopTrainer\x12\x0c\n\x04save\x18\x01 \x01(\x08\x12)\n\x06reason\x18\x02 \x01(\x0e\x32\x19.trainerd.v1.FinishReason2W\n\x0eTrainerService\x12\x45\n\x06\x41ttach\x12\x1a.trainerd.v1.AttachRequest\x1a\x1b.trainerd.v1.AttachResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19trainerd/v1/trainer.proto\x12\x0btrainerd.v1\x1a\x17trainerd/v1/event.proto\x1a\x17trainerd/v1/fault.proto\x1a\x18trainerd/v1/inject.proto\x1a\x16trainerd/v1/link.proto\x1a\x1btrainerd/v1/timesheet.proto\"\xf1\x01\n\rAttachRequest\x12\'\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x15.trainerd.v1.Envelope\x12*\n\x05hello\x18\x02 \x01(\x0b\x32\x19.trainerd.v1.TrainerHelloH\x00\x12.\n\x0bstep_report\x18\x03 \x01(\x0b\x32\x17.trainerd.v1.StepReportH\x00\x12+\n\theartbeat\x18\x04 \x01(\x0b\x32\x16.trainerd.v1.HeartbeatH\x00\x12#\n\x05\x65vent\x18\x05 \x01(\x0b\x32\x12.trainerd.v1.EventH\x00\x42\t\n\x07payload\"\xca\x02\n\x0cTrainerHello\x12.\n\x08protocol\x18\x01 \x01(\x0b\x32\x1c.trainerd.v1.ProtocolVersion\x12\r\n\x05token\x18\x02 \x01(\t\x12!\n\x05phase\x18\x03 \x01(\x0e\x32\x12.trainerd.v1.Phase\x12\x0c\n\x04step\x18\x04 \x01(\x03\x12\x0b\n\x03pid\x18\x05 \x01(\x03\x12\x17\n\x0f\x64ropped_reports\x18\x06 \x01(\x03\x12\x39\n\x08versions\x18\x07 \x03(\x0b\x32\'.trainerd.v1.TrainerHello.VersionsEntry\x12\x0e\n\x06\x61waits\x18\x08 \x01(\x03\x12(\n\x05times\x18\t \x03(\x0b\x32\x19.trainerd.v1.ActivityTime\x1a/\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xf8\x03\n\nStepReport\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\r\n\x05\x62\x61tch\x18\x02 \x01(\x03\x12\x0c\n\x04loss\x18\x03 \x01(\x01\x12\x15\n\rgradient_norm\x18\x04 \x01(\x01\x12\x35\n\x07metrics\x18\x05 \x03(\x0b\x32$.trainerd.v1.StepReport.MetricsEntry\x12\x13\n\x0b\x64urations_s\x18\x06 \x03(\x01\x12\x10\n\x08\x65xamples\x18\x07 \x01(\x03\x12\x17\n\x0fskipped_batches\x18\x08 \x01(\x03\x12\x14\n\x0cmasked_slots\x18\t \x01(\x03\x12\x13\n\x0b\x64\x61ta_wait_s\x18\n \x01(\x01\x12\x45\n\x0fhyperparameters\x18\x0b \x03(\x0b\x32,.trainerd.v1.StepReport.HyperparametersEntry\x12\x15\n\rsnapshot_step\x18\x0c \x01(\x03\x12\x16\n\x0esnapshot_every\x18\r \x01(\x03\x12(\n\x05times\x18\x0e \x03(\x0b\x32\x19.trainerd.v1.ActivityTime\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x36\n\x14HyperparametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x94\x01\n\tHeartbeat\x12!\n\x05phase\x18\x01 \x01(\x0e\x32\x12.trainerd.v1.Phase\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\x16\n\x0eresident_bytes\x18\x03 \x01(\x03\x12\x14\n\x0c\x64\x65vice_bytes\x18\x04 \x01(\x03\x12(\n\x05times\x18\x05 \x03(\x0b\x32\x19.trainerd.v1.ActivityTime\"\xeb\x03\n\x0e\x41ttachResponse\x12\'\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x15.trainerd.v1.Envelope\x12.\n\x07welcome\x18\x02 \x01(\x0b\x32\x1b.trainerd.v1.TrainerWelcomeH\x00\x12\x31\n\x0c\x61\x63knowledged\x18\x03 \x01(\x0b\x32\x19.trainerd.v1.AcknowledgedH\x00\x12*\n\x05pause\x18\x04 \x01(\x0b\x32\x19.trainerd.v1.PauseTrainerH\x00\x12,\n\x06resume\x18\x05 \x01(\x0b\x32\x1a.trainerd.v1.ResumeTrainerH\x00\x12\x36\n\x0fsave_checkpoint\x18\x06 \x01(\x0b\x32\x1b.trainerd.v1.SaveCheckpointH\x00\x12(\n\x04stop\x18\x07 \x01(\x0b\x32\x18.trainerd.v1.StopTrainerH\x00\x12)\n\x08\x64\x65\x63ision\x18\x08 \x01(\x0b\x32\x15.trainerd.v1.DecisionH\x00\x12,\n\nset_policy\x18\t \x01(\x0b\x32\x16.trainerd.v1.SetPolicyH\x00\x12-\n\x06inject\x18\n \x01(\x0b\x32\x1b.trainerd.v1.ArmedInjectionH\x00\x42\t\n\x07payload\"_\n\x0eTrainerWelcome\x12.\n\x08protocol\x18\x01 \x01(\x0b\x32\x1c.trainerd.v1.ProtocolVersion\x12\x1d\n\x15\x61\x63knowledged_sequence\x18\x02 \x01(\x03\" \n\x0c\x41\x63knowledged\x12\x10\n\x08sequence\x18\x01 \x01(\x03\"\x0e\n\x0cPauseTrainer\"\x0f\n\rResumeTrainer\"$\n\x0eSaveCheckpoint\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"A\n\tSetPolicy\x12#\n\x06policy\x18\x01 \x01(\x0b\x32\x13.trainerd.v1.Policy\x12\x0f\n\x07version\x18\x02 \x01(\x03\"F\n\x0bStopTrainer\x12\x0c\n\x04save\x18\x01 \x01(\x08\x12)\n\x06reason\x18\x02 \x01(\x0e\x32\x19.trainerd.v1.FinishReason2W\n\x0eTrainerService\x12\x45\n\x06\x41ttach\x12\x1a.trainerd.v1.AttachRequest\x1a\x1b.trainerd.v1.AttachResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,36 +42,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STEPREPORT_METRICSENTRY']._serialized_options = b'8\001'
   _globals['_STEPREPORT_HYPERPARAMETERSENTRY']._loaded_options = None
   _globals['_STEPREPORT_HYPERPARAMETERSENTRY']._serialized_options = b'8\001'
-  _globals['_ATTACHREQUEST']._serialized_start=143
-  _globals['_ATTACHREQUEST']._serialized_end=384
-  _globals['_TRAINERHELLO']._serialized_start=387
-  _globals['_TRAINERHELLO']._serialized_end=675
-  _globals['_TRAINERHELLO_VERSIONSENTRY']._serialized_start=628
-  _globals['_TRAINERHELLO_VERSIONSENTRY']._serialized_end=675
-  _globals['_STEPREPORT']._serialized_start=678
-  _globals['_STEPREPORT']._serialized_end=1140
-  _globals['_STEPREPORT_METRICSENTRY']._serialized_start=1038
-  _globals['_STEPREPORT_METRICSENTRY']._serialized_end=1084
-  _globals['_STEPREPORT_HYPERPARAMETERSENTRY']._serialized_start=1086
-  _globals['_STEPREPORT_HYPERPARAMETERSENTRY']._serialized_end=1140
-  _globals['_HEARTBEAT']._serialized_start=1142
-  _globals['_HEARTBEAT']._serialized_end=1248
-  _globals['_ATTACHRESPONSE']._serialized_start=1251
-  _globals['_ATTACHRESPONSE']._serialized_end=1742
-  _globals['_TRAINERWELCOME']._serialized_start=1744
-  _globals['_TRAINERWELCOME']._serialized_end=1839
-  _globals['_ACKNOWLEDGED']._serialized_start=1841
-  _globals['_ACKNOWLEDGED']._serialized_end=1873
-  _globals['_PAUSETRAINER']._serialized_start=1875
-  _globals['_PAUSETRAINER']._serialized_end=1889
-  _globals['_RESUMETRAINER']._serialized_start=1891
-  _globals['_RESUMETRAINER']._serialized_end=1906
-  _globals['_SAVECHECKPOINT']._serialized_start=1908
-  _globals['_SAVECHECKPOINT']._serialized_end=1944
-  _globals['_SETPOLICY']._serialized_start=1946
-  _globals['_SETPOLICY']._serialized_end=2011
-  _globals['_STOPTRAINER']._serialized_start=2013
-  _globals['_STOPTRAINER']._serialized_end=2083
-  _globals['_TRAINERSERVICE']._serialized_start=2085
-  _globals['_TRAINERSERVICE']._serialized_end=2172
+  _globals['_ATTACHREQUEST']._serialized_start=172
+  _globals['_ATTACHREQUEST']._serialized_end=413
+  _globals['_TRAINERHELLO']._serialized_start=416
+  _globals['_TRAINERHELLO']._serialized_end=746
+  _globals['_TRAINERHELLO_VERSIONSENTRY']._serialized_start=699
+  _globals['_TRAINERHELLO_VERSIONSENTRY']._serialized_end=746
+  _globals['_STEPREPORT']._serialized_start=749
+  _globals['_STEPREPORT']._serialized_end=1253
+  _globals['_STEPREPORT_METRICSENTRY']._serialized_start=1151
+  _globals['_STEPREPORT_METRICSENTRY']._serialized_end=1197
+  _globals['_STEPREPORT_HYPERPARAMETERSENTRY']._serialized_start=1199
+  _globals['_STEPREPORT_HYPERPARAMETERSENTRY']._serialized_end=1253
+  _globals['_HEARTBEAT']._serialized_start=1256
+  _globals['_HEARTBEAT']._serialized_end=1404
+  _globals['_ATTACHRESPONSE']._serialized_start=1407
+  _globals['_ATTACHRESPONSE']._serialized_end=1898
+  _globals['_TRAINERWELCOME']._serialized_start=1900
+  _globals['_TRAINERWELCOME']._serialized_end=1995
+  _globals['_ACKNOWLEDGED']._serialized_start=1997
+  _globals['_ACKNOWLEDGED']._serialized_end=2029
+  _globals['_PAUSETRAINER']._serialized_start=2031
+  _globals['_PAUSETRAINER']._serialized_end=2045
+  _globals['_RESUMETRAINER']._serialized_start=2047
+  _globals['_RESUMETRAINER']._serialized_end=2062
+  _globals['_SAVECHECKPOINT']._serialized_start=2064
+  _globals['_SAVECHECKPOINT']._serialized_end=2100
+  _globals['_SETPOLICY']._serialized_start=2102
+  _globals['_SETPOLICY']._serialized_end=2167
+  _globals['_STOPTRAINER']._serialized_start=2169
+  _globals['_STOPTRAINER']._serialized_end=2239
+  _globals['_TRAINERSERVICE']._serialized_start=2241
+  _globals['_TRAINERSERVICE']._serialized_end=2328
 # @@protoc_insertion_point(module_scope)

@@ -2,6 +2,7 @@ from trainerd.v1 import event_pb2 as _event_pb2
 from trainerd.v1 import fault_pb2 as _fault_pb2
 from trainerd.v1 import inject_pb2 as _inject_pb2
 from trainerd.v1 import link_pb2 as _link_pb2
+from trainerd.v1 import timesheet_pb2 as _timesheet_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -25,7 +26,7 @@ class AttachRequest(_message.Message):
     def __init__(self, envelope: _Optional[_Union[_link_pb2.Envelope, _Mapping]] = ..., hello: _Optional[_Union[TrainerHello, _Mapping]] = ..., step_report: _Optional[_Union[StepReport, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., event: _Optional[_Union[_event_pb2.Event, _Mapping]] = ...) -> None: ...
 
 class TrainerHello(_message.Message):
-    __slots__ = ("protocol", "token", "phase", "step", "pid", "dropped_reports", "versions", "awaits")
+    __slots__ = ("protocol", "token", "phase", "step", "pid", "dropped_reports", "versions", "awaits", "times")
     class VersionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -41,6 +42,7 @@ class TrainerHello(_message.Message):
     DROPPED_REPORTS_FIELD_NUMBER: _ClassVar[int]
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
     AWAITS_FIELD_NUMBER: _ClassVar[int]
+    TIMES_FIELD_NUMBER: _ClassVar[int]
     protocol: _link_pb2.ProtocolVersion
     token: str
     phase: _fault_pb2.Phase
@@ -49,10 +51,11 @@ class TrainerHello(_message.Message):
     dropped_reports: int
     versions: _containers.ScalarMap[str, str]
     awaits: int
-    def __init__(self, protocol: _Optional[_Union[_link_pb2.ProtocolVersion, _Mapping]] = ..., token: _Optional[str] = ..., phase: _Optional[_Union[_fault_pb2.Phase, str]] = ..., step: _Optional[int] = ..., pid: _Optional[int] = ..., dropped_reports: _Optional[int] = ..., versions: _Optional[_Mapping[str, str]] = ..., awaits: _Optional[int] = ...) -> None: ...
+    times: _containers.RepeatedCompositeFieldContainer[_timesheet_pb2.ActivityTime]
+    def __init__(self, protocol: _Optional[_Union[_link_pb2.ProtocolVersion, _Mapping]] = ..., token: _Optional[str] = ..., phase: _Optional[_Union[_fault_pb2.Phase, str]] = ..., step: _Optional[int] = ..., pid: _Optional[int] = ..., dropped_reports: _Optional[int] = ..., versions: _Optional[_Mapping[str, str]] = ..., awaits: _Optional[int] = ..., times: _Optional[_Iterable[_Union[_timesheet_pb2.ActivityTime, _Mapping]]] = ...) -> None: ...
 
 class StepReport(_message.Message):
-    __slots__ = ("step", "batch", "loss", "gradient_norm", "metrics", "durations_s", "examples", "skipped_batches", "masked_slots", "data_wait_s", "hyperparameters", "snapshot_step", "snapshot_every")
+    __slots__ = ("step", "batch", "loss", "gradient_norm", "metrics", "durations_s", "examples", "skipped_batches", "masked_slots", "data_wait_s", "hyperparameters", "snapshot_step", "snapshot_every", "times")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -80,6 +83,7 @@ class StepReport(_message.Message):
     HYPERPARAMETERS_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_STEP_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_EVERY_FIELD_NUMBER: _ClassVar[int]
+    TIMES_FIELD_NUMBER: _ClassVar[int]
     step: int
     batch: int
     loss: float
@@ -93,19 +97,22 @@ class StepReport(_message.Message):
     hyperparameters: _containers.ScalarMap[str, float]
     snapshot_step: int
     snapshot_every: int
-    def __init__(self, step: _Optional[int] = ..., batch: _Optional[int] = ..., loss: _Optional[float] = ..., gradient_norm: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., durations_s: _Optional[_Iterable[float]] = ..., examples: _Optional[int] = ..., skipped_batches: _Optional[int] = ..., masked_slots: _Optional[int] = ..., data_wait_s: _Optional[float] = ..., hyperparameters: _Optional[_Mapping[str, float]] = ..., snapshot_step: _Optional[int] = ..., snapshot_every: _Optional[int] = ...) -> None: ...
+    times: _containers.RepeatedCompositeFieldContainer[_timesheet_pb2.ActivityTime]
+    def __init__(self, step: _Optional[int] = ..., batch: _Optional[int] = ..., loss: _Optional[float] = ..., gradient_norm: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., durations_s: _Optional[_Iterable[float]] = ..., examples: _Optional[int] = ..., skipped_batches: _Optional[int] = ..., masked_slots: _Optional[int] = ..., data_wait_s: _Optional[float] = ..., hyperparameters: _Optional[_Mapping[str, float]] = ..., snapshot_step: _Optional[int] = ..., snapshot_every: _Optional[int] = ..., times: _Optional[_Iterable[_Union[_timesheet_pb2.ActivityTime, _Mapping]]] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
-    __slots__ = ("phase", "step", "resident_bytes", "device_bytes")
+    __slots__ = ("phase", "step", "resident_bytes", "device_bytes", "times")
     PHASE_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     RESIDENT_BYTES_FIELD_NUMBER: _ClassVar[int]
     DEVICE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TIMES_FIELD_NUMBER: _ClassVar[int]
     phase: _fault_pb2.Phase
     step: int
     resident_bytes: int
     device_bytes: int
-    def __init__(self, phase: _Optional[_Union[_fault_pb2.Phase, str]] = ..., step: _Optional[int] = ..., resident_bytes: _Optional[int] = ..., device_bytes: _Optional[int] = ...) -> None: ...
+    times: _containers.RepeatedCompositeFieldContainer[_timesheet_pb2.ActivityTime]
+    def __init__(self, phase: _Optional[_Union[_fault_pb2.Phase, str]] = ..., step: _Optional[int] = ..., resident_bytes: _Optional[int] = ..., device_bytes: _Optional[int] = ..., times: _Optional[_Iterable[_Union[_timesheet_pb2.ActivityTime, _Mapping]]] = ...) -> None: ...
 
 class AttachResponse(_message.Message):
     __slots__ = ("envelope", "welcome", "acknowledged", "pause", "resume", "save_checkpoint", "stop", "decision", "set_policy", "inject")

@@ -11,7 +11,7 @@ import pytest
 from trainerd.actors.checkpoint_failure import REASONS, save_failure
 from trainerd.actors.checkpoint_manifest import DigestMismatch
 from trainerd.actors.reports import Fault, FaultClass
-from trainerd.daemon.metrics import CHECKPOINT_REASONS
+from trainerd.daemon.checkpoint_metrics import CHECKPOINT_REASONS
 
 PLACE = Path("/data/checkpoints/r-1")
 

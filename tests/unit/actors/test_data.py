@@ -289,13 +289,10 @@ def test_one_batch_is_ready_on_the_devices_before_it_is_asked_for() -> None:
         made.append((len(made), threading.current_thread().name))
         return jax.device_put(tree)
 
-    prepared: Any = SimpleNamespace(
-        slot_plan=plan,
-        step=SimpleNamespace(place=place, place_batch=place, rows=range(plan.padded)),
-        batches=batches(training.Data()),
-    )
-    load = loader(training.program(), prepared)
-    made.clear()  # Even weights are the same for every batch: they are placed once, before.
+    step: Any = SimpleNamespace(place=place, place_batch=place)
+    load = loader(training.program(), plan, batches(training.Data()), lambda: step)
+    load(0)
+    made.clear()  # Even weights are the same for every batch: they are placed once.
 
     def make(batch: int) -> Loaded:
         came = load(batch)

@@ -60,7 +60,10 @@ def short_directory() -> Iterator[Path]:
         shutil.rmtree(root)
 
 
-def configuration(root: Path, *, metrics: str = "", injection: bool = False) -> Config:
+def configuration(
+    root: Path, *, metrics: str = "", injection: bool = False, **sections: Any
+) -> Config:
+    """`sections`: whole sections by their names, such as `limits`."""
     return Config(
         daemon=DaemonConfig(
             state_directory=root / "state",
@@ -70,6 +73,7 @@ def configuration(root: Path, *, metrics: str = "", injection: bool = False) -> 
         launcher=LauncherConfig(socket=root / "launcher" / "l.sock", start=False),
         metrics=MetricsConfig(address=metrics),
         injection=InjectionConfig(allowed=injection),
+        **sections,
     )
 
 
@@ -89,6 +93,7 @@ class House:
     control: control_pb2_grpc.ControlServiceAsyncStub
     channel: grpc.aio.Channel
     metrics_address: str
+    api_address: str = ""
     stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
 
     async def submit(self, name: str = "a", **train: int) -> str:
@@ -252,9 +257,10 @@ async def house(
     *,
     metrics: str = "",
     injection: bool = False,
+    **sections: Any,
 ) -> AsyncIterator[House]:
     """A daemon on this directory, linked to a launcher; the trainers' streams end before it."""
-    config = configuration(root, metrics=metrics, injection=injection)
+    config = configuration(root, metrics=metrics, injection=injection, **sections)
     fake = launcher or FakeLauncher()
     stop = asyncio.Event()
     async with contextlib.AsyncExitStack() as stack:
@@ -269,7 +275,9 @@ async def house(
             )
         )
         control: Any = control_pb2_grpc.ControlServiceStub(channel)
-        mine = House(root, config, fake, control, channel, daemon.metrics_address)
+        mine = House(
+            root, config, fake, control, channel, daemon.metrics_address, daemon.api_address
+        )
         async with mine.stack:
             while not (await control.GetDaemon(control_pb2.GetDaemonRequest())).launcher_pid:
                 await asyncio.sleep(0.005)

@@ -17,7 +17,9 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from fakes.launcher import FakeLauncher
-from trainerd.daemon.metrics import CHECKPOINT_REASONS, Metrics
+from trainerd.daemon.checkpoint_metrics import CHECKPOINT_REASONS
+from trainerd.daemon.ended_runs import KEEP_S, SETTLE_S
+from trainerd.daemon.metrics import Metrics
 from trainerd.daemon.runtime import JournalFullError
 from trainerd.daemon.supervision.drills import InjectedFault, Injection
 from trainerd.daemon.supervision.events import (
@@ -27,10 +29,13 @@ from trainerd.daemon.supervision.events import (
     InjectionRequested,
     PauseRequested,
     PhaseEntered,
+    ResumeRequested,
     RolledBack,
     RunDeleted,
     StopRequested,
     TrainerExited,
+    TrainerPaused,
+    TrainerResumed,
 )
 from trainerd.daemon.supervision.faults import Fault, Phase
 from trainerd.daemon.supervision.policy import Action, FaultClass
@@ -42,6 +47,10 @@ from unit.daemon.parts import FillingJournal, Parts, parts
 # contract.md; what a later part of the project feeds is not here yet.
 PROMISED = {
     "trainerd_build_info": set(),
+    "trainerd_run_info": {"run", "name"},
+    "trainerd_run_target_steps": {"run"},
+    "trainerd_run_paused_by_fault": {"run"},
+    "trainerd_time_seconds_total": {"run", "activity"},
     "trainerd_run_state": {"run", "state"},
     "trainerd_run_step": {"run"},
     "trainerd_run_loss": {"run"},
@@ -94,6 +103,7 @@ def series(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
+        if sample.name.startswith("trainerd_")
     }
 
 
@@ -109,7 +119,7 @@ def observed(at: Parts) -> None:
 
 def test_every_promised_name_is_there_with_its_labels() -> None:
     text = generate_latest(Metrics("host").registry).decode()
-    kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
+    kinds = dict(re.findall(r"^# TYPE (trainerd_\S+) (\S+)$", text, re.MULTILINE))
 
     assert PROMISED.keys() == kinds.keys()
     for name in PROMISED:
@@ -193,7 +203,7 @@ def test_counters_follow_what_was_journalled(tmp_path: Path) -> None:
             assert told[key("trainer_state", host="host", state="save")] == 0
             assert told[key("host_up", host="host")] == 1
             # The second exit is late news; a client's refused request is not.
-            stale = {labels: value for (name, labels), value in told.items() if "stale" in name}
+            stale = {labels: n for (name, labels), n in told.items() if "stale" in name and n}
             assert stale == {(("kind", "TrainerExited"),): 1}
 
     play(scene)
@@ -552,5 +562,64 @@ def test_rollbacks_and_faults_on_purpose_are_counted(tmp_path: Path) -> None:
             assert told[key("recovery_duration_seconds_sum", **labels)] == 3
             # Three updates were applied after it, not one.
             assert told[key("steps_total", run=run)] == 3
+
+    play(scene)
+
+
+def test_of_a_run_that_has_ended_what_became_of_it_stays_for_a_day(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with parts(tmp_path) as at:
+            observed(at)
+            kept, run = await at.starting_run("b-1"), await at.starting_run("a-1")
+            await at.runtime.post(StopRequested(run=run))
+            ended = at.clock.wall()
+
+            def names(run: str) -> set[str]:
+                return {name for name, labels in samples(at.metrics) if ("run", run) in labels}
+
+            at.metrics.expire(ended + SETTLE_S)
+            assert names(run) == names(kept) - {"trainerd_time_seconds_total"}
+            at.metrics.expire(ended + SETTLE_S + 1)
+            assert names(run) == {
+                f"trainerd_{name}"
+                for name in (
+                    "run_info",
+                    "run_state",
+                    "run_step",
+                    "run_target_steps",
+                    "steps_total",
+                    "examples_total",
+                    "checkpoint_last_durable_step",
+                )
+            }
+            at.metrics.expire(ended + KEEP_S + 1)
+            assert names(run) == set()
+            assert samples(at.metrics)[key("run_state", run=kept, state="starting")] == 1
+
+    play(scene)
+
+
+def test_a_run_that_its_policy_holds_is_told_from_one_that_somebody_paused(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with parts(tmp_path) as at:
+            observed(at)
+            run = await at.running_run()
+            held = key("run_paused_by_fault", run=run)
+            await at.runtime.post(PauseRequested(run=run))
+            await at.runtime.post(TrainerPaused(run=run, incarnation=1, step=4))
+            assert samples(at.metrics)[key("run_state", run=run, state="paused")] == 1
+            assert samples(at.metrics)[held] == 0
+            await at.runtime.post(ResumeRequested(run=run))
+            await at.runtime.post(TrainerResumed(run=run, incarnation=1, step=4))
+            unsaved = Fault(
+                fault_class=FaultClass.CHECKPOINT_SAVE_FAILED,
+                message="the last state is not durable",
+                phase=Phase.SAVE,
+                awaits_decision=True,
+            )
+            await at.runtime.post(FaultRaised(run=run, incarnation=1, fault=unsaved, question=9))
+            await at.runtime.post(PhaseEntered(run=run, incarnation=1, phase=Phase.PAUSED))
+            assert samples(at.metrics)[key("run_state", run=run, state="paused")] == 1
+            assert samples(at.metrics)[held] == 1
 
     play(scene)

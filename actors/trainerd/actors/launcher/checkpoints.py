@@ -18,6 +18,7 @@ from trainerd.actors.launcher.checkpoint_listing import stored
 from trainerd.actors.launcher.config import LauncherConfig
 from trainerd.actors.launcher.errands import Errand, Errands
 from trainerd.actors.launcher.processes import Children
+from trainerd.actors.launcher.programs import Programs
 from trainerd.actors.launcher.refusals import Refused, refuse_problems
 from trainerd.actors.launcher.runs import RunFiles, checkpoint_places
 from trainerd.v1 import checkpoint_pb2, launcher_pb2, run_pb2
@@ -35,6 +36,7 @@ class Checkpoints:
     def __init__(self, config: LauncherConfig, children: Children) -> None:
         self._config = config
         self._children = children
+        self._programs = Programs(config.programs, config.state)
         self._errands = Errands(children)
         self._free = asyncio.Lock()
 
@@ -80,10 +82,11 @@ class Checkpoints:
         told = launcher_pb2.ExportParametersRequest(
             run=request.run, step=chosen.step, directory=str(target), path=chosen.path
         )
-        python = interpreter.resolved_python(request.spec.trainer)
-        variables = self._environment(request.spec, python)
-        problems = environment.environment_problems(request.spec.trainer.env)
-        problems += interpreter.place_problems(request.spec.trainer)
+        spec = self._programs.resolved(request.spec)
+        python = interpreter.resolved_python(spec.trainer)
+        variables = self._environment(spec, python)
+        problems = self._programs.problems(spec)
+        problems += self._programs.export_problems(request.directory)
         refuse_problems(
             problems or await interpreter.probe_problems(python, variables, self._children)
         )

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import signal
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import structlog
@@ -16,9 +16,12 @@ from trainerd.actors.launcher import devices, environment, interpreter
 from trainerd.actors.launcher.config import LauncherConfig
 from trainerd.actors.launcher.errands import Errands
 from trainerd.actors.launcher.processes import Children, Ended
+from trainerd.actors.launcher.programs import Programs
 from trainerd.v1 import control_pb2, launcher_pb2, run_pb2
 
 CONCURRENT_CHECKS = 2
+_BEFORE = frozenset({"entry", "trainer.python", "trainer.path", "trainer.workdir"})
+"""What must be in order before the program is loaded."""
 
 _log = structlog.get_logger("trainerd.launcher")
 
@@ -29,22 +32,22 @@ class Checks:
     def __init__(self, config: LauncherConfig, children: Children) -> None:
         self._config = config
         self._children = children
+        self._programs = Programs(config.programs, config.state)
         self._free = asyncio.Semaphore(CONCURRENT_CHECKS)
         self._errands = Errands(children)
 
     async def check(self, spec: run_pb2.RunSpec) -> list[control_pb2.Problem]:
         """Every problem found. A check that does not end in time claims nothing."""
-        problems = environment.environment_problems(spec.trainer.env)
-        places = interpreter.place_problems(spec.trainer)
-        problems += places
+        spec = self._programs.resolved(spec)
+        problems = self._programs.problems(spec)
         for field in ("directory", "fallback_directory"):
             directory = getattr(spec.checkpoint, field)
-            if directory:
+            if directory and f"checkpoint.{field}" not in {p.field for p in problems}:
                 problems += interpreter.directory_problems(f"checkpoint.{field}", Path(directory))
-        if any(p.field in ("trainer.python", "trainer.workdir") for p in places):
+        if any(p.field in _BEFORE for p in problems):
             return problems
         python = interpreter.resolved_python(spec.trainer)
-        variables = self._environment(spec, python)
+        variables = self._environment(spec, python, {problem.field for problem in problems})
         foreign = await interpreter.probe_problems(python, variables, self._children)
         if foreign:
             return problems + foreign
@@ -55,13 +58,15 @@ class Checks:
         """End the checks that run; each claims nothing."""
         self._errands.kill()
 
-    def _environment(self, spec: run_pb2.RunSpec, python: str) -> dict[str, str]:
+    def _environment(
+        self, spec: run_pb2.RunSpec, python: str, refused: Collection[str]
+    ) -> dict[str, str]:
         """The trainer's environment, but with the CPU alone: a check touches no device."""
         on_cpu = dataclasses.replace(self._config.devices, platform="cpu", visible="all")
         allowed = {
             name: value
             for name, value in spec.trainer.env.items()
-            if not environment.environment_problems({name: value})
+            if f"trainer.env.{name}" not in refused
         }
         return environment.build_environment(
             python=python,

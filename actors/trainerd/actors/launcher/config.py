@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trainerd.actors.launcher.programs_config import ProgramsSection, programs_problems
 from trainerd.v1 import protocol
 
 PLATFORMS = ("auto", "cpu", "cuda", "rocm", "tpu")
@@ -70,6 +71,7 @@ class LauncherConfig:
 
     launcher: LauncherSection = field(default_factory=LauncherSection)
     devices: DevicesSection = field(default_factory=DevicesSection)
+    programs: ProgramsSection = field(default_factory=ProgramsSection)
 
     @property
     def state(self) -> Path:
@@ -144,6 +146,11 @@ def _build(
                 problems.append(f"{where} must be a table, got {value!r}")
         elif wanted is float and type(value) is int:
             values[key] = float(value)
+        elif wanted == _LIST:
+            if type(value) is list and all(type(each) is str for each in value):
+                values[key] = tuple(value)
+            else:
+                problems.append(f"{where} must be a list of strings, got {value!r}")
         elif type(value) is not wanted:
             problems.append(f"{where} must be {_NAMES[wanted]}, got {value!r}")
         else:
@@ -151,6 +158,7 @@ def _build(
     return section(**values)
 
 
+_LIST = tuple[str, ...] | None
 _NAMES: Mapping[type, str] = types.MappingProxyType(
     {str: "a string", int: "an integer", float: "a number", bool: "true or false"}
 )
@@ -213,4 +221,4 @@ def _violations(config: LauncherConfig) -> list[str]:
             'devices.visible must be "all" where devices.platform is "cpu", got '
             f"{devices.visible!r}; use devices.cpu_count"
         )
-    return found
+    return [*found, *programs_problems(config.programs)]

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from trainerd.actors.launcher.devices import OWNED_VARIABLES
 from trainerd.v1 import control_pb2
+from trainerd.v1 import variables as v1_variables
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-REFUSED_PREFIXES = ("LD_", "PYTHON")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +45,11 @@ def environment_problems(variables: Mapping[str, str]) -> list[control_pb2.Probl
                     suggestion="rename or remove it",
                 )
             )
-        elif name.startswith(REFUSED_PREFIXES):
+        elif why := v1_variables.refusal(name, variables[name]):
             problems.append(
                 control_pb2.Problem(
                     field=field,
-                    message=f"{name} must not be set: LD_* and PYTHON* change which code runs",
+                    message=f"{name} {why}",
                     suggestion="use trainer.path for modules and trainer.python for the "
                     "interpreter",
                 )
@@ -62,6 +62,15 @@ def environment_problems(variables: Mapping[str, str]) -> list[control_pb2.Probl
                     suggestion="set [devices] in the launcher's configuration",
                 )
             )
+    total = sum(len(os.fsencode(name)) + len(os.fsencode(variables[name])) for name in variables)
+    if total > v1_variables.MOST_BYTES:
+        problems.append(
+            control_pb2.Problem(
+                field="trainer.env",
+                message=f"has {total} bytes, at most {v1_variables.MOST_BYTES} are possible",
+                suggestion="put what is large into a file",
+            )
+        )
     return problems
 
 

@@ -6,13 +6,14 @@ import asyncio
 import collections
 import dataclasses
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
 
 from trainerd.actors.launcher.files import append_durably, write_durably
-from trainerd.v1 import event_pb2, launcher_pb2
+from trainerd.v1 import event_pb2, launcher_pb2, timesheet_pb2
 
 LIMIT = 1024
 """Most unacknowledged records; beyond it the oldest are dropped, and the log says so."""
@@ -22,7 +23,10 @@ _log = structlog.get_logger("trainerd.launcher")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exit:
-    """How one trainer process ended. `exit_code` is -1 and `signal` set if a signal ended it."""
+    """How one trainer process ended. `exit_code` is -1 and `signal` set if a signal ended it.
+
+    `times_s`: how it spent its time, by the names of `trainerd.v1.Activity`.
+    """
 
     run: str
     incarnation: int
@@ -32,6 +36,7 @@ class Exit:
     killed_by_launcher: bool
     log_tail: str
     stacks: str = ""
+    times_s: Mapping[str, float] = field(default_factory=dict)
     sequence: int = 0
 
     def to_proto(self) -> launcher_pb2.ExitRecord:
@@ -46,6 +51,10 @@ class Exit:
                 killed_by_launcher=self.killed_by_launcher,
                 log_tail=self.log_tail,
                 stacks=self.stacks,
+                times=[
+                    timesheet_pb2.ActivityTime(activity=activity, seconds=seconds)
+                    for activity, seconds in self.times_s.items()
+                ],
             ),
         )
 

@@ -14,6 +14,7 @@ from trainerd.actors.launcher.exits import Exit, ExitStore
 from trainerd.actors.launcher.files import write_durably
 from trainerd.actors.launcher.logs import tail
 from trainerd.actors.launcher.runs import RunFiles
+from trainerd.actors.launcher.times import taken
 
 SURVIVOR_TIMEOUT_S = 10.0
 
@@ -59,7 +60,7 @@ def bury_the_dead(path: Path, exits: ExitStore, state_directory: Path) -> None:
             record.pid, record.started, timeout_s=SURVIVOR_TIMEOUT_S
         )
         if exits.find(record.run, record.incarnation) is None:
-            log = RunFiles.of(state_directory, record.run).log(record.incarnation)
+            files = RunFiles.of(state_directory, record.run)
             note = "trainerd: the launcher of this trainer died; the trainer ended with it"
             exits.add(
                 Exit(
@@ -69,7 +70,8 @@ def bury_the_dead(path: Path, exits: ExitStore, state_directory: Path) -> None:
                     exit_code=-1,
                     signal=9,
                     killed_by_launcher=False,
-                    log_tail="\n".join(filter(None, (tail(log), note))),
+                    log_tail="\n".join(filter(None, (tail(files.log(record.incarnation)), note))),
+                    times_s=taken(files.times(record.incarnation)),
                 )
             )
         _log.warning(

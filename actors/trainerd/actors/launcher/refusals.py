@@ -63,6 +63,15 @@ def devices_busy(message: str) -> Refused:
     return Refused(code=grpc.StatusCode.FAILED_PRECONDITION, reason="DEVICES_BUSY", message=message)
 
 
+def changed_meanwhile() -> Refused:
+    """A symlink was turned elsewhere between the check and the start."""
+    return Refused(
+        code=grpc.StatusCode.UNAVAILABLE,
+        reason="PATHS_CHANGED",
+        message="the paths of the run changed between the check and the start",
+    )
+
+
 def draining() -> Refused:
     """The launcher ends."""
     return Refused(

@@ -18,6 +18,7 @@ from trainerd.actors.launcher import devices, environment, incidents, interprete
 from trainerd.actors.launcher.config import LauncherConfig
 from trainerd.actors.launcher.errands import Errand, Errands
 from trainerd.actors.launcher.processes import Children
+from trainerd.actors.launcher.programs import Programs
 from trainerd.actors.launcher.refusals import Refused, refuse_problems
 from trainerd.actors.launcher.runs import RunFiles, checkpoint_places
 from trainerd.v1 import fault_pb2, incident_pb2, launcher_pb2
@@ -51,6 +52,7 @@ class Replays:
     ) -> None:
         self._config = config
         self._children = children
+        self._programs = Programs(config.programs, config.state)
         self._errands = Errands(children)
         self._trainers_alive = trainers_alive
         self._has_gpu = has_gpu
@@ -64,10 +66,10 @@ class Replays:
         """Train from the incident's checkpoint to its batch; say what happened. Raise `Refused`."""
         incident, place = _replayable(files, request.number)
         with self._alone():
+            request = self._programs.resolved_in(request)
             python = interpreter.resolved_python(request.spec.trainer)
             variables = self._environment(request, python)
-            problems = environment.environment_problems(request.spec.trainer.env)
-            problems += interpreter.place_problems(request.spec.trainer)
+            problems = self._programs.problems(request.spec)
             refuse_problems(
                 problems or await interpreter.probe_problems(python, variables, self._children)
             )

@@ -38,6 +38,10 @@ class RunFiles:
         """Standard output and error of an incarnation."""
         return self.logs / f"{incarnation}.log"
 
+    def times(self, incarnation: int) -> Path:
+        """How an incarnation has spent its time so far."""
+        return self.root / f"times-{incarnation}"
+
     @property
     def standby_log(self) -> Path:
         """Standard output and error of the run's standby."""

@@ -27,8 +27,10 @@ from trainerd.actors.launcher.fencing import raise_fence
 from trainerd.actors.launcher.live import LiveRecord, write_live
 from trainerd.actors.launcher.logs import tail
 from trainerd.actors.launcher.processes import Child, Children, Ended
+from trainerd.actors.launcher.programs import Programs
 from trainerd.actors.launcher.refusals import (
     Refused,
+    changed_meanwhile,
     devices_busy,
     draining,
     not_started,
@@ -38,6 +40,7 @@ from trainerd.actors.launcher.runs import RunFiles
 from trainerd.actors.launcher.snapshot_places import SnapshotPlaces
 from trainerd.actors.launcher.standby_key import Wanted
 from trainerd.actors.launcher.standbys import Standbys
+from trainerd.actors.launcher.times import taken
 from trainerd.actors.trainer import codes
 from trainerd.v1 import control_pb2, event_pb2, launcher_pb2
 
@@ -96,6 +99,7 @@ class Trainers:
         snapshots: SnapshotPlaces | None = None,
     ) -> None:
         self._config = config
+        self._programs = Programs(config.programs, config.state)
         self._children = children
         self._exits = exits
         self._command = command
@@ -138,6 +142,7 @@ class Trainers:
             if newest == incarnation and started is not None:
                 return started
             self._refuse_if_unfit(run, incarnation, newest)
+            assignment = self._programs.resolved_in(assignment)
             python = interpreter.resolved_python(assignment.spec.trainer)
             variables = self._environment(assignment, python)
             wanted = Wanted.of(
@@ -147,6 +152,8 @@ class Trainers:
             await raise_fence(assignment, files)
             if self._draining:
                 raise draining()
+            if not self._programs.unchanged(assignment.spec):
+                raise changed_meanwhile()
             try:
                 return await self._spawn(assignment, files, wanted)
             except devices.DevicesBusy as error:
@@ -257,9 +264,7 @@ class Trainers:
     async def _problems(
         self, assignment: launcher_pb2.Assignment, wanted: Wanted
     ) -> list[control_pb2.Problem]:
-        spec = assignment.spec.trainer
-        problems = environment.environment_problems(spec.env)
-        problems += interpreter.place_problems(spec)
+        problems = self._programs.problems(assignment.spec)
         if problems or self._standbys.fits(wanted):
             return problems  # A standby has shown what there is to know of its interpreter.
         return await interpreter.probe_problems(
@@ -340,6 +345,7 @@ class Trainers:
 
     def _leave(self, trainer: Trainer, ended: Ended) -> None:
         live = trainer.live
+        files = self.files(live.run)
         record = self._exits.add(
             Exit(
                 run=live.run,
@@ -348,8 +354,9 @@ class Trainers:
                 exit_code=ended.exit_code,
                 signal=ended.signal,
                 killed_by_launcher=ended.signal in trainer.child.signals_sent,
-                log_tail=tail(RunFiles.of(self._config.state, live.run).log(live.incarnation)),
+                log_tail=tail(files.log(live.incarnation)),
                 stacks=trainer.stacks,
+                times_s=taken(files.times(live.incarnation)),
             )
         )
         del self._live[live.run]

@@ -10,13 +10,13 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from trainerd.actors.trainer.connection import Connection, Ending
 from trainerd.actors.trainer.messages import phase_name
 from trainerd.actors.trainer.situation import Situation, resident_bytes
-from trainerd.v1 import link_pb2, protocol, trainer_pb2
+from trainerd.v1 import link_pb2, protocol, timesheet_pb2, trainer_pb2
 from trainerd.v1.mailbox import Numbered, Outbox
 
 HEARTBEAT_S = 1.0
@@ -55,6 +55,8 @@ class Link:
 
     `awaited`: the question that waits for a decision now, or 0; the greeting says it. `telemetry`:
     asked ten times a second and before each report for what there is to tell beside the outbox.
+    `times`: how the process has spent its time. `look` is called at least every few seconds,
+    linked or not; from the link's thread, as the others.
     """
 
     def __init__(
@@ -67,6 +69,8 @@ class Link:
         orphan_grace_s: float,
         awaited: Callable[[], int] = lambda: 0,
         telemetry: Callable[[], trainer_pb2.AttachRequest | None] = lambda: None,
+        times: Callable[[], Sequence[timesheet_pb2.ActivityTime]] = lambda: (),
+        look: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._identity = identity
@@ -76,6 +80,8 @@ class Link:
         self._orphan_grace_s = orphan_grace_s
         self._awaited = awaited
         self._telemetry = telemetry
+        self._times = times
+        self._look = look
         self._clock = clock
         self._closing = threading.Event()
         self._reset = threading.Event()
@@ -112,6 +118,7 @@ class Link:
         backoff_s = BACKOFF_S
         while not self._closing.is_set():
             self._reset.clear()
+            self._look()
             try:
                 welcomed, refusal = self._connect()
             except Exception:
@@ -155,6 +162,7 @@ class Link:
             lifecycle, telemetry = self._outbox.take(_SLICE_S)
             if (latest := self._telemetry()) is not None:
                 telemetry.append(latest)
+            self._look()
             # Steps first: a fault or an end comes after the steps before it.
             messages = [self._enveloped(message, 0) for message in telemetry]
             messages += [self._numbered(report) for report in lifecycle]
@@ -192,13 +200,17 @@ class Link:
             dropped_reports=dropped,
             versions=self._identity.versions,
             awaits=self._awaited(),
+            times=self._times(),
         )
         return self._enveloped(trainer_pb2.AttachRequest(hello=hello), 0)
 
     def _heartbeat(self) -> trainer_pb2.AttachRequest:
         phase, step = self._situation.now()
         beat = trainer_pb2.Heartbeat(
-            phase=phase_name(phase), step=step, resident_bytes=resident_bytes()
+            phase=phase_name(phase),
+            step=step,
+            resident_bytes=resident_bytes(),
+            times=self._times(),
         )
         return self._enveloped(trainer_pb2.AttachRequest(heartbeat=beat), 0)
 

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, NoReturn
 from trainerd.actors.reports import Controls, FinishReason, Phase, Result
 from trainerd.actors.rules import Rulebook
 from trainerd.actors.run_lock import RunBusy, RunLock
-from trainerd.actors.trainer import birth, codes
+from trainerd.actors.timesheet import Timesheet
+from trainerd.actors.timesheet_file import TimesheetFile
+from trainerd.actors.trainer import birth, codes, messages
 from trainerd.actors.trainer.commands import Commands
 from trainerd.actors.trainer.decisions import DecisionSlot
 from trainerd.actors.trainer.drilling import TrainerDrill
@@ -113,6 +115,7 @@ class TrainerProcess:
         self._refused = threading.Event()
         self._decisions = DecisionSlot()
         self._situation = Situation()
+        self._timesheet = timesheet = Timesheet()
         outbox: Outbox[trainer_pb2.AttachRequest] = Outbox()
         self._reporter = LinkReporter(
             outbox=outbox,
@@ -120,6 +123,7 @@ class TrainerProcess:
             controls=self.controls,
             decisions=self._decisions,
             reset_link=self._reset_link,
+            timesheet=timesheet,
         )
         self._rulebook = Rulebook(version=assignment.policy_version)
         self._drill = TrainerDrill(self._reporter.announced)
@@ -150,6 +154,8 @@ class TrainerProcess:
             orphan_grace_s=assignment.orphan_grace_s,
             awaited=lambda: self._decisions.awaited,
             telemetry=self._reporter.take_steps,
+            times=lambda: messages.activity_times(timesheet.spent_s()),
+            look=TimesheetFile.of(assignment, timesheet).write,
         )
 
     def begin_early(self) -> None:
@@ -177,6 +183,7 @@ class TrainerProcess:
                 self.assignment, self._reporter.snapshotted, head_start=self._head_start
             ),
             joining=self._joining,
+            timesheet=self._timesheet,
         )
         if self._refused.is_set():
             return codes.REFUSED

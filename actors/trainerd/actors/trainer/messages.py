@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trainerd.actors.drills import Injection
 from trainerd.actors.reports import Fault, Phase, Result, RollbackRecord, SaveRecord, StepRecord
-from trainerd.v1 import event_pb2, fault_pb2, run_pb2, trainer_pb2
+from trainerd.actors.timesheet import Activity
+from trainerd.v1 import event_pb2, fault_pb2, run_pb2, timesheet_pb2, trainer_pb2
 
 MAX_DURATIONS = 256
 MAX_TEXT = 64 * 1024
@@ -120,6 +121,14 @@ def trainer_finished(result: Result) -> event_pb2.Event:
             ),
         )
     )
+
+
+def activity_times(spent_s: Mapping[Activity, float]) -> list[timesheet_pb2.ActivityTime]:
+    """How time was spent."""
+    return [
+        timesheet_pb2.ActivityTime(activity=f"ACTIVITY_{activity.name}", seconds=seconds)
+        for activity, seconds in spent_s.items()
+    ]
 
 
 def step_report(

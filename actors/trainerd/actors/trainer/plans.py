@@ -118,6 +118,7 @@ def build_recovery(
         snapshot_bytes=assignment.snapshot_bytes,
         executable_directory=Path(executables) if executables else None,
         crash_every_s=assignment.mean_time_between_crashes_s,
+        reached_step=assignment.reached_step,
         told=told,
         head_start=head_start,
     )

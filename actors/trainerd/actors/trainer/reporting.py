@@ -19,6 +19,7 @@ from trainerd.actors.reports import (
     StepRecord,
     Verdict,
 )
+from trainerd.actors.timesheet import Activity, Timesheet
 from trainerd.actors.trainer import messages
 from trainerd.actors.trainer.decisions import DecisionSlot
 from trainerd.actors.trainer.situation import Situation
@@ -55,6 +56,7 @@ class LinkReporter:
         decision_timeout_s: float = DECISION_TIMEOUT_S,
         injection_timeout_s: float = INJECTION_TIMEOUT_S,
         clock: Callable[[], float] = time.monotonic,
+        timesheet: Timesheet | None = None,
     ) -> None:
         self._outbox = outbox
         self._situation = situation
@@ -64,7 +66,8 @@ class LinkReporter:
         self._decision_timeout_s = decision_timeout_s
         self._injection_timeout_s = injection_timeout_s
         self._clock = clock
-        self._tally = Tally()
+        self._timesheet = timesheet or Timesheet(clock)
+        self._tally = Tally(self._timesheet)
         self._steps_due_s = clock()
         self.outcome = Outcome.NONE
 
@@ -132,7 +135,8 @@ class LinkReporter:
                 messages.fault_raised(fault, awaits_decision=True, question=question)
             )
         )
-        decision = self._decisions.wait(self._decision_timeout_s)
+        with self._timesheet.within(Activity.DECISION_WAIT):
+            decision = self._decisions.wait(self._decision_timeout_s)
         if decision is None:
             print(f"trainerd: no decision came for: {fault.message}", file=sys.stderr)
             self.outcome = Outcome.PENDING

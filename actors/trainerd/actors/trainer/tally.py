@@ -6,6 +6,7 @@ import collections
 import threading
 
 from trainerd.actors.reports import StepRecord
+from trainerd.actors.timesheet import Timesheet
 from trainerd.actors.trainer import messages
 from trainerd.v1 import trainer_pb2
 
@@ -17,7 +18,8 @@ class Tally:
     Before the first applied update there is nothing to tell.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, timesheet: Timesheet) -> None:
+        self._timesheet = timesheet
         self._lock = threading.Lock()
         self._newest: StepRecord | None = None
         self._applied: StepRecord | None = None
@@ -59,4 +61,5 @@ class Tally:
             newest, applied, durations_s=durations, examples=examples, data_wait_s=data_wait_s
         )
         report.snapshot_step, report.snapshot_every = snapshot
+        report.times.extend(messages.activity_times(self._timesheet.spent_s()))
         return trainer_pb2.AttachRequest(step_report=report)

@@ -29,6 +29,7 @@ from trainerd.actors.reports import (
     Result,
 )
 from trainerd.actors.rules import Rulebook
+from trainerd.actors.timesheet import Timesheet
 from trainerd.actors.traceback_text import user_traceback
 from trainerd.actors.trainer import module_path
 from trainerd.actors.trainer.plans import build_plan, ledger_entries
@@ -47,6 +48,7 @@ def train(
     drill: Drill | None = None,
     recovery: Recovery | None = None,
     joining: Joining | None = None,
+    timesheet: Timesheet | None = None,
 ) -> Result:
     """Train as assigned. The user's mistakes are faults that the supervisor decides on.
 
@@ -56,7 +58,14 @@ def train(
     try:
         joining = joining or join(assignment)
         result = _train(
-            assignment, reporter, controls, rulebook, drill, recovery or Recovery(), joining
+            assignment,
+            reporter,
+            controls,
+            rulebook,
+            drill,
+            recovery or Recovery(),
+            timesheet,
+            joining,
         )
         if result.reason is not FinishReason.DATA_ENDED:
             return result
@@ -88,6 +97,7 @@ def _train(  # noqa: PLR0917
     rulebook: Rulebook | None,
     drill: Drill | None,
     recovery: Recovery,
+    timesheet: Timesheet | None,
     joining: Joining | None,
 ) -> Result:
     spec = assignment.spec
@@ -119,6 +129,7 @@ def _train(  # noqa: PLR0917
             evidence=_evidence(assignment.run_directory),
             joining=joining,
             incarnation=assignment.incarnation if assignment.HasField("gang") else 0,
+            timesheet=timesheet,
         )
     finally:
         if recovery.head_start is not None:

@@ -32,7 +32,7 @@ from trainerd.daemon.supervision.events import (
     StopRequested,
 )
 from trainerd.daemon.supervision.policy import Action, FaultClass, Policy
-from trainerd.daemon.supervision.state import Run, Trial
+from trainerd.daemon.supervision.state import ON_REQUEST, Run, Trial
 from trainerd.daemon.supervision.turn import STOP_NOW_S, STOP_S, Turn
 from trainerd.daemon.supervision.verdicts import uncharged
 
@@ -109,7 +109,7 @@ def _pause(turn: Turn, run: Run, event: PauseRequested) -> None:
     elif run.state is RunState.QUEUED:
         turn.ignore(run.id, event, f"run {run.id} is queued: there is nothing to pause yet")
     elif not run.pausing:
-        run = turn.put(run._replace(pausing=True, hold="on request"))
+        run = turn.put(run._replace(pausing=True, hold=ON_REQUEST))
         turn.tell(run, Pause())
 
 

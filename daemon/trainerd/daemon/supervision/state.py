@@ -41,6 +41,8 @@ EDGES: Mapping[RunState, frozenset[RunState]] = MappingProxyType(
     }
 )
 
+ON_REQUEST = "on request"
+"""Why a run holds that somebody asked to pause."""
 TERMINAL = frozenset(state for state, after in EDGES.items() if not after)
 _NO_BUDGETS = Budgets()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trainerd.daemon.supervision.activities import ActivityTime
 from trainerd.daemon.supervision.faults import Phase
 
 
@@ -33,7 +34,10 @@ class TrainerSpawnFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerAttached:
-    """A trainer attached; its whole situation. `awaits`: the question it waits with, or 0."""
+    """A trainer attached; its whole situation. `awaits`: the question it waits with, or 0.
+
+    `times`: how its process has spent its time so far.
+    """
 
     run: str
     incarnation: int
@@ -41,6 +45,7 @@ class TrainerAttached:
     step: int = 0
     dropped_reports: int = 0
     awaits: int = 0
+    times: tuple[ActivityTime, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +59,10 @@ class TrainerDetached:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerExited:
-    """A trainer process ended: `exit_code`, or -1 and the `signal`."""
+    """A trainer process ended: `exit_code`, or -1 and the `signal`.
+
+    `times`: how it spent its time, as far as it is known.
+    """
 
     run: str
     incarnation: int
@@ -63,6 +71,7 @@ class TrainerExited:
     killed_by_launcher: bool = False
     log_tail: str = ""
     stacks: str = ""
+    times: tuple[ActivityTime, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
