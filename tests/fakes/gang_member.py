@@ -21,7 +21,7 @@ from trainerd.actors.batch_files import NoEvidence
 from trainerd.actors.gang import Gang, Joining
 from trainerd.actors.recovery import Recovery
 from trainerd.actors.reports import FinishReason, Phase, StepRecord
-from trainerd.actors.rules import Rule, Rulebook
+from trainerd.actors.rules import Rule, Rulebook, Rules
 
 Told = dict[str, Any]
 
@@ -62,12 +62,20 @@ def trained(process_id: int, joining: Joining | None, told: Told) -> Told:
             controls.save("asked")
         if record.step == pause_at:
             controls.pause()
+        if record.step == told.get("masks_until"):
+            # As a daemon's order, which comes to one process only.
+            skips = Rule(action=training.Verdict.SKIP, limit=99, window_s=600.0)
+            rulebook.change(Rules(version=1, non_finite_microbatch=skips))
         if record.step == told.get("say_at"):
             print(json.dumps({"at": record.step}), flush=True)
 
-    spoil = {int(index): OSError("disk") for index in told.get("broken", ())}
+    spoil: dict[int, Any] = {index: OSError("disk") for index in told.get("broken", ())}
+    spoil |= {index: "nan" for index in told.get("nan", ())}
     data = training.Data(spoil=spoil)
-    recorder = training.Recorder(on_step=on_step, verdict=lambda fault: training.Verdict.SKIP)
+    verdict = training.Verdict(told.get("verdict", "skip"))
+    recorder = training.Recorder(
+        on_step=on_step, verdict=lambda fault: verdict, rollback_steps=told.get("back", 0)
+    )
     heard = recorder._note
 
     def note(what: str, value: Any) -> None:
@@ -116,6 +124,7 @@ def trained(process_id: int, joining: Joining | None, told: Told) -> Told:
         "asked_classes": [fault.fault_class.value for fault in recorder.all("decide")],
         "saved": [record.step for record in recorder.all("saved")],
         "save_ids": [list(record.request_ids) for record in recorder.all("saved")],
+        "rolled_back": [record.step for record in recorder.all("rolled_back")],
         "paused": len(recorder.all("paused")),
         "processes": jax.process_count(),
     }

@@ -111,6 +111,51 @@ def test_a_fault_beyond_the_allowance_is_asked_about_once(pair: Members, tmp_pat
     assert said[1]["asked"] == []
 
 
+def test_rules_that_one_process_is_told_of_hold_for_all_from_the_same_step(
+    pair: Members, tmp_path: Path
+) -> None:
+    said = pair.train(
+        plan={**PLAN, "steps": 16},
+        nan=[3, 40, 77],
+        checkpoints=str(tmp_path),
+        only={"0": {"masks_until": 6}},
+    )
+    result = equal(said)
+    assert result["masked"] > 0
+    assert result["skipped"] > 0
+    assert set(said[0]["faults"]) == {"non_finite_microbatch"}
+    assert said[1]["faults"] == []
+
+
+def test_weights_that_only_one_process_knows_count_for_all(
+    one: Members, pair: Members, tmp_path: Path
+) -> None:
+    told: dict[str, Any] = {"plan": PLAN, "nan": [3], "weighed": True}
+    alone = one.train(**told, checkpoints=str(tmp_path / "alone"))[0]
+    result = equal(pair.train(**told, checkpoints=str(tmp_path / "pair")))
+    assert (result["masked"], result["digest"]) == (alone["masked"], alone["digest"])
+    assert result["masked"] > 0
+
+
+def test_all_go_back_together_to_the_state_that_one_process_would_go_back_to(
+    one: Members, pair: Members, tmp_path: Path
+) -> None:
+    told: dict[str, Any] = {
+        "plan": {**PLAN, "steps": 12, "checkpoint_every_steps": 2, "checkpoint_keep": 20},
+        "rules": {"data_error": {"action": "restart", "limit": 0, "window_s": 60.0}},
+        "broken": [3],
+        "verdict": "rollback",
+        "back": 2,
+    }
+    alone = one.train(**told, checkpoints=str(tmp_path / "alone"))[0]
+    said = pair.train(**told, checkpoints=str(tmp_path / "pair"))
+    result = equal(said)
+    assert result["digest"] == alone["digest"]
+    assert said[0]["rolled_back"] == alone["rolled_back"] != []
+    # What all do one says.
+    assert said[1]["rolled_back"] == []
+
+
 @pytest.mark.parametrize("member", ["0", "1"])
 def test_what_one_process_is_asked_for_all_do_at_the_same_step(
     pair: Members, tmp_path: Path, member: str
