@@ -85,10 +85,10 @@ class Member:
 
 
 class Members:
-    """A gang that trains one run after the other."""
+    """A gang that trains one run after the other; what it compiles is kept in `executables`."""
 
-    def __init__(self, members: list[Member]) -> None:
-        self.members = members
+    def __init__(self, members: list[Member], executables: Path | None) -> None:
+        self.members, self._executables = members, executables
 
     def train(self, **told: Any) -> list[dict[str, Any]]:
         """Let all train the same; return what each says."""
@@ -96,12 +96,19 @@ class Members:
         return [member.hear() for member in self.members]
 
     def begin(self, **told: Any) -> None:
+        kept = {} if self._executables is None else {"executables": str(self._executables)}
         for member in self.members:
-            member.tell(told)
+            member.tell({**kept, **told})
 
 
 @contextlib.contextmanager
-def gang(count: int, *, devices: int = 1, collective_timeout_s: float = 60.0) -> Iterator[Members]:
+def gang(
+    count: int,
+    *,
+    devices: int = 1,
+    collective_timeout_s: float = 60.0,
+    executables: Path | None = None,
+) -> Iterator[Members]:
     """`count` processes of `devices` devices each, which have met; gone afterwards."""
     environment = {
         **os.environ,
@@ -116,7 +123,7 @@ def gang(count: int, *, devices: int = 1, collective_timeout_s: float = 60.0) ->
         for number in range(count):
             members.append(Member(number, count, address, environment))
             stack.callback(members[-1].close)
-        yield Members(members)
+        yield Members(members, executables)
 
 
 @contextlib.contextmanager

@@ -23,20 +23,26 @@ PLAN: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def one() -> Iterator[Members]:
-    with gangs.gang(1) as members:
+def steps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where compiled steps are kept, for all processes of this file: no run compiles another's."""
+    return tmp_path_factory.mktemp("steps")
+
+
+@pytest.fixture(scope="module")
+def one(steps: Path) -> Iterator[Members]:
+    with gangs.gang(1, executables=steps) as members:
         yield members
 
 
 @pytest.fixture(scope="module")
-def pair() -> Iterator[Members]:
-    with gangs.gang(2) as members:
+def pair(steps: Path) -> Iterator[Members]:
+    with gangs.gang(2, executables=steps) as members:
         yield members
 
 
 @pytest.fixture(scope="module")
-def trio() -> Iterator[Members]:
-    with gangs.gang(3) as members:
+def trio(steps: Path) -> Iterator[Members]:
+    with gangs.gang(3, executables=steps) as members:
         yield members
 
 
@@ -232,10 +238,11 @@ def test_compiled_steps_are_kept_for_each_number_of_processes_and_serve_all(
 
 
 def test_survivors_of_a_lost_process_end_in_time_and_say_whose_fault_it_is(
+    steps: Path,
     tmp_path: Path,
 ) -> None:
     """Whatever the others are doing just then: a collective gives up after its timeout."""
-    with gangs.gang(3, collective_timeout_s=3.0) as members:
+    with gangs.gang(3, collective_timeout_s=3.0, executables=steps) as members:
         members.begin(plan={**PLAN, "steps": 100_000}, checkpoints=str(tmp_path), say_at=3)
         first, second, third = members.members
         for member in members.members:
