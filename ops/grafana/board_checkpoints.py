@@ -89,6 +89,33 @@ BOARD = Board(
                     runbook="checkpoint-failing",
                 ),
                 Panel(
+                    title="Checkpoints that cannot be used",
+                    about="Found by a restore, a verification or a scrub: digest_mismatch is "
+                    "damage, the other reasons say why one could not be read.",
+                    stacked=True,
+                    queries=(
+                        Query(
+                            expr="sum by (reason) (increase(trainerd_checkpoint_rejected_total"
+                            '{run=~"$run"}[$__rate_interval]))',
+                            legend="{{reason}}",
+                        ),
+                    ),
+                    runbook="checkpoint-damaged",
+                ),
+                Panel(
+                    title="Since all were read and compared",
+                    about="By a scrub or by `trainerctl checkpoints RUN --verify`; nothing: never.",
+                    unit="s",
+                    queries=(
+                        Query(
+                            expr="time() - trainerd_checkpoint_last_verification_timestamp_seconds"
+                            '{run=~"$run"}',
+                            legend="{{run}}",
+                        ),
+                    ),
+                    runbook="checkpoint-damaged",
+                ),
+                Panel(
                     title="In the fallback directory",
                     about="1 while the run's own directory fails and the other one is used.",
                     most=1,

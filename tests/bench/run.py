@@ -52,8 +52,7 @@ GROUPS: Mapping[str, Callable[[int], list[Figure]]] = {
     "healthy": lambda pairs: healthy.figures(transformer(), "transformer", pairs=pairs),
     "restore": lambda pairs: checkpoints.figures(transformer(), pairs=pairs),
     "blocked": lambda pairs: saves.blocked(transformer(), pairs=pairs),
-    # Half a minute a window.
-    "saving": lambda pairs: saves.rate(transformer(), pairs=max(1, pairs // 8)),
+    "saving": lambda pairs: saves.rate(transformer(), pairs=pairs),
     "accumulation-mlp": lambda pairs: accumulation.figures(mlp(), pairs=pairs, steps=50),
     "accumulation": lambda pairs: accumulation.figures(transformer(), pairs=pairs, steps=1),
     "guard-mlp": lambda pairs: guard.cost(mlp(), pairs=pairs, steps=200),

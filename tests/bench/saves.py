@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from trainerd.actors.step import data_mesh, fresh_state
 
 BLOCKED_BOUND, RATE_BOUND = 1.2, 0.97
 EVERY_STEPS = 50
+WINDOW_STEPS = 5
 NEVER = 10**9
 DRAIN_S = 120.0
 
@@ -93,9 +95,16 @@ def blocked(model: Model, *, pairs: int) -> list[Figure]:
 
 
 def rate(model: Model, *, pairs: int) -> list[Figure]:
-    """Steps a second with a save every 50 steps over those without, in turns in one run."""
-    windows = _Windows(pairs + 1)
-    recorder = Recorder(on_step=windows.stepped)
+    """Steps a second with a save every 50 steps over those without, in turns in one run.
+
+    A save costs what it costs within the few steps after it; the others of the 50 are alike, and
+    half a minute of them drifts by more than a save costs. So a window with a save lasts until that
+    is durable, and at least a few steps; one without lasts as long as a few steps; and what the
+    save has cost is counted on 50 of the other window's.
+    """
+    recorder = Recorder()
+    windows = _Windows(pairs + 1, saved=lambda: len(recorder.all("saved")))
+    recorder.on_step = windows.stepped
     with tempfile.TemporaryDirectory() as folder:
         run_loop(
             model.program,
@@ -109,8 +118,8 @@ def rate(model: Model, *, pairs: int) -> list[Figure]:
             reporter=recorder,
             controls=windows.controls,
         )
-    if len(recorder.all("saved")) < pairs or recorder.faults:
-        raise RuntimeError("not every save is durable: this measured something else")
+    if recorder.faults:
+        raise RuntimeError(f"not every save is durable: {recorder.faults[0].message}")
     return [
         figure(
             f"step rate with a save every {EVERY_STEPS} steps, digests on, {model.name}",
@@ -134,34 +143,52 @@ class _Listening:
 
 
 class _Windows:
-    """Times windows of 50 steps in turn, with a save from the first step on and without."""
+    """Times short windows of steps in turn, with a save and without: A B B A …
 
-    def __init__(self, pairs: int) -> None:
+    `saved`: how many saves are durable by now.
+    """
+
+    def __init__(self, pairs: int, *, saved: Callable[[], int]) -> None:
         self.controls = Controls()
         self.ratios: list[float] = []
-        self._pairs = pairs
-        self._seconds: list[float] = []
-        self._begun_s = 0.0
+        self._pairs, self._saved = pairs, saved
+        self._number = -1
+        self._begun_s, self._steps, self._before = 0.0, 0, 0
+        # Seconds a window took and its steps, by whether there was a save in it.
+        self._pair: dict[bool, tuple[float, int]] = {}
 
     def stepped(self, record: StepRecord) -> None:
         """A step has landed."""
-        if record.step % EVERY_STEPS:
-            return
         now_s = time.perf_counter()
-        if self._begun_s:
-            self._seconds.append(now_s - self._begun_s)
-        self._begun_s = now_s
-        # Pairs of windows: with and without, without and with.
-        windows = len(self._seconds)
-        if windows and windows % 2 == 0:
-            first_s, second_s = self._seconds[-2:]
-            turned = len(self.ratios) % 2
-            self.ratios.append(first_s / second_s if turned else second_s / first_s)
+        self._steps += 1
+        begun = self._number >= 0
+        open_yet = begun and self._saving and self._saved() == self._before
+        if self._steps < WINDOW_STEPS or open_yet:
+            return
+        if begun:
+            self._pair[self._saving] = (now_s - self._begun_s, self._steps)
+        if len(self._pair) == 2:
+            self.ratios.append(_slower(self._pair[True], self._pair[False]))
+            self._pair = {}
             if len(self.ratios) == self._pairs:
                 self.controls.stop(FinishReason.STOPPED, save=False)
                 return
-        if windows % 4 in (0, 3):
+        self._number += 1
+        self._begun_s, self._steps, self._before = now_s, 0, self._saved()
+        if self._saving:
             self.controls.save()
+
+    @property
+    def _saving(self) -> bool:
+        return self._number % 4 in (0, 3)
+
+
+def _slower(saving: tuple[float, int], plain: tuple[float, int]) -> float:
+    """The rate of 50 steps with what a save has cost over that of 50 without it."""
+    (saving_s, saving_steps), (plain_s, plain_steps) = saving, plain
+    step_s = plain_s / plain_steps
+    cost_s = saving_s - saving_steps * step_s
+    return EVERY_STEPS * step_s / (EVERY_STEPS * step_s + cost_s)
 
 
 def _meta(model: Model) -> CheckpointMeta:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
+import tempfile
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
@@ -22,14 +23,14 @@ from trainerd.v1 import event_pb2, fault_pb2, run_pb2
 pytestmark = pytest.mark.e2e
 
 SMALL_BYTES = 2 * 1024 * 1024
+STEPS = 400
 FAILURES = "checkpoint_failures_total"
 
 
 @pytest.fixture
-def disk(host: Host) -> Iterator[Path]:
+def disk(shared: Host) -> Iterator[Path]:
     """A small file system of its own; whatever lies upon it is taken off at the end."""
-    place = host.folder / "disk"
-    place.mkdir()
+    place = Path(tempfile.mkdtemp(prefix="disk-", dir=shared.folder))
     if not _mounted("-t", "tmpfs", "-o", f"size={SMALL_BYTES}", "tmpfs", str(place)):
         pytest.skip("mount(2) is not permitted: run as root to try real file systems")
     try:
@@ -67,6 +68,16 @@ def read_only(disk: Path) -> Iterator[None]:
         subprocess.run(["umount", str(disk)], check=True)
 
 
+@contextlib.contextmanager
+def gone(disk: Path) -> Iterator[None]:
+    """Another, empty one is in its place, as where it was not mounted."""
+    assert _mounted("-t", "tmpfs", "-o", f"size={SMALL_BYTES}", "tmpfs", str(disk))
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
 def counted(host: Host, run: str, name: str) -> dict[str, float]:
     """The series of a run's metric, by their other label."""
     with urllib.request.urlopen(f"http://{host.metrics_address}/metrics", timeout=10) as page:
@@ -88,35 +99,39 @@ def failures(host: Host, run: str) -> list[fault_pb2.Fault]:
     ]
 
 
+def unreadable(host: Host, run: str) -> list[fault_pb2.Fault]:
+    """What the run asked about, as it could read no checkpoint."""
+    raised = [event.fault_raised.fault for event in host.events(run, "fault_raised")]
+    return [fault for fault in raised if fault.reason == "none_readable"]
+
+
 def saves(host: Host, run: str) -> list[event_pb2.CheckpointSaved]:
     return [event.checkpoint_saved for event in host.events(run, "checkpoint_saved")]
 
 
-def undisturbed(spec: run_pb2.RunSpec) -> str:
-    """The digest of the same run at full speed."""
-    fast = run_pb2.RunSpec()
-    fast.CopyFrom(spec)
-    del fast.args["pace_s"]
-    return oracle.digest(fast, [])
+@pytest.fixture(name="undisturbed", scope="module")
+def _undisturbed(shared: Host) -> str:
+    """The digest of a run of so many steps, at full speed."""
+    return oracle.digest(shared.spec("undisturbed", steps=STEPS, every_steps=STEPS), [])
 
 
 def test_while_saves_fail_training_goes_on_and_afterwards_the_next_is_durable(
-    host: Host, disk: Path
+    shared: Host, disk: Path, undisturbed: str
 ) -> None:
-    spec = host.spec("faults", steps=600, every_steps=20, args={"pace_s": 0.001})
+    host = shared
+    spec = host.spec("faults", steps=STEPS, every_steps=20, args={"pace_s": 0.0005})
     spec.checkpoint.directory = str(disk)
     run = host.submit(spec)
     host.until(run, lambda now: now.durable_step >= 20)
-    for fault, reason in ((full, "no_space"), (read_only, "read_only")):
+    for fault, told in ((full, "no space left"), (read_only, "read-only file system")):
         with fault(disk):
-            eventually(reason, lambda reason=reason: counted(host, run, FAILURES)[reason] >= 1)
-            failing = host.run(run)
+            failing = host.until(run, lambda now, told=told: told in now.checkpoint.failure)
             host.until(run, lambda now, at=failing.step: now.step >= at + 20)
         host.until(run, lambda now, at=failing.step: now.durable_step > at)
     done = host.completed(run)
 
-    assert (done.incarnation, done.restarts, done.durable_step) == (1, 0, 600)
-    assert done.result.state_digest == undisturbed(spec)
+    assert (done.incarnation, done.restarts, done.durable_step) == (1, 0, STEPS)
+    assert done.result.state_digest == undisturbed
     told = Counter(fault.reason for fault in failures(host, run))
     assert told.keys() == {"no_space", "read_only"}
     by_reason = counted(host, run, FAILURES)
@@ -127,11 +142,14 @@ def test_while_saves_fail_training_goes_on_and_afterwards_the_next_is_durable(
     # Nothing of what failed is left, and three are kept.
     left = sorted(path.name for path in (disk / run).iterdir())
     assert len(left) == 3
-    assert "600" in left
+    assert str(STEPS) in left
 
 
-def test_with_a_fallback_nothing_is_lost_and_a_restart_finds_it(host: Host, disk: Path) -> None:
-    spec = host.spec("spare", steps=600, every_steps=20, args={"pace_s": 0.001})
+def test_with_a_fallback_nothing_is_lost_and_a_restart_finds_it(
+    shared: Host, disk: Path, undisturbed: str
+) -> None:
+    host = shared
+    spec = host.spec("spare", steps=STEPS, every_steps=20, args={"pace_s": 0.0005})
     spec.checkpoint.directory = str(disk)
     spec.checkpoint.fallback_directory = str(host.folder / "spare")
     run = host.submit(spec)
@@ -146,22 +164,35 @@ def test_with_a_fallback_nothing_is_lost_and_a_restart_finds_it(host: Host, disk
     assert restored.source.startswith(str(host.folder / "spare" / run))
     done = host.completed(run)
     assert done.state == run_pb2.RUN_STATE_COMPLETED
-    assert done.result.state_digest == undisturbed(spec)
+    assert done.result.state_digest == undisturbed
 
 
-def test_a_run_whose_last_state_cannot_be_saved_is_paused_and_completes_once_it_can(
-    host: Host, disk: Path
+def test_a_last_state_that_cannot_be_saved_is_waited_for_and_one_that_is_gone_never_made_anew(
+    shared: Host, disk: Path
 ) -> None:
-    spec = host.spec("last", steps=60, every_steps=20, args={"pace_s": 0.005})
+    host = shared
+    spec = host.spec("last", steps=40, every_steps=10, args={"pace_s": 0.002})
     spec.checkpoint.directory = str(disk)
     spec.checkpoint.final_save_timeout_s = 1.0
     run = host.submit(spec)
-    host.until(run, lambda now: now.durable_step >= 20)
+    host.until(run, lambda now: now.durable_step >= 10)
     with read_only(disk):
         paused = host.until(run, lambda now: now.state == run_pb2.RUN_STATE_PAUSED)
-        assert "the last state, of step 60, is not durable after 1 s" in paused.reason
+        assert "the last state, of step 40, is not durable after 1 s" in paused.reason
         assert "read-only file system" in paused.reason
     with host.client() as client:
         client.resume_run(run)
     done = host.completed(run)
-    assert (done.incarnation, done.durable_step) == (1, 60)
+    assert (done.incarnation, done.durable_step) == (1, 40)
+
+    spec.name, spec.train.steps = "more", 50
+    with gone(disk):
+        with host.client() as client:
+            more = client.submit_run(spec, skip_program_check=True, resume_run=run).run.id
+        eventually("it is not there", lambda: unreadable(host, more))
+        with host.client() as client:
+            client.stop_run(more, no_checkpoint=True)
+    (first, *_) = unreadable(host, more)
+    assert str(disk / run / "40") in first.message
+    assert ("checkpoint_corrupt", "restart") in [each[:2] for each in host.decided(more)]
+    assert host.events(more, "state_restored") == []

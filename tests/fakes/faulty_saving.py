@@ -23,6 +23,8 @@ EVERY_STEPS, STEPS = 5, 80
 BUSY_UNTIL = 11
 """The lock is given back between the saves of step 10 and of step 15."""
 DELETED_AT = 65
+LATE_AT = 75
+"""The disk takes longer for this one than a save may take; then it is done after all."""
 _PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 24, 1, 2
 
 
@@ -66,6 +68,7 @@ def main(place: Path, aside: Path) -> None:
 
     from fakes import training
     from trainerd.actors import checkpoint_files, checkpoint_manifest
+    from trainerd.actors.checkpoints import SAVE_TIMEOUT_S
     from trainerd.actors.plan import Plan
     from trainerd.actors.program_loop import run_loop
     from trainerd.actors.reports import Fault, SaveRecord, StepRecord
@@ -74,6 +77,8 @@ def main(place: Path, aside: Path) -> None:
     answered: set[int] = set()
     mends: dict[int, Callable[[], None]] = {}
     writable, seal = checkpoint_files.make_writable, checkpoint_manifest.write
+    answers = threading.Event()
+    now_s = [time.monotonic()]
 
     def say(what: str, *values: Any) -> None:
         print(json.dumps([what, *values]), flush=True)
@@ -93,10 +98,15 @@ def main(place: Path, aside: Path) -> None:
 
     def stepped(record: StepRecord) -> None:
         step, due = record.step, record.step - 1
-        if due > 0 and due % EVERY_STEPS == 0:
+        if due == LATE_AT:
+            now_s[0] += 2 * SAVE_TIMEOUT_S
+        elif due > 0 and due % EVERY_STEPS == 0:
             # What was due is over before anything else happens.
             with heard:
                 assert heard.wait_for(lambda: due in answered, 30.0), f"save of {due} is not over"
+        if step == LATE_AT + 3:
+            say("late", LATE_AT in answered)
+            answers.set()
         if step == BUSY_UNTIL:
             say("busy")
             assert sys.stdin.readline()
@@ -115,17 +125,18 @@ def main(place: Path, aside: Path) -> None:
     def deleted(path: Path, **more: Any) -> Any:
         if path.name == str(DELETED_AT):
             shutil.rmtree(path.parent)
+        if path.name == str(LATE_AT):
+            assert answers.wait(30.0)
         return seal(path, **more)
 
     checkpoint_files.make_writable, checkpoint_manifest.write = tried, deleted
     # A clock that stands still: what failed is tried again when it is due anyway.
-    now_s = time.monotonic()
     result = run_loop(
         training.program(),
         Plan(steps=STEPS, global_batch=12, microbatch=3, checkpoint_every_steps=EVERY_STEPS),
         checkpoint_directory=place,
         reporter=Told(on_step=stepped),
-        clock=lambda: now_s,
+        clock=lambda: now_s[0],
         devices=jax.devices()[:1],
     )
     say("result", result.reason.value, result.step, result.durable)

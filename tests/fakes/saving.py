@@ -1,4 +1,4 @@
-"""`python -m fakes.saving DIRECTORY CACHE STEPS`: a run that saves nearly all the time.
+"""`python -m fakes.saving DIRECTORY CACHE STEPS PACE_S`: a run that saves nearly all the time.
 
 Says `restored STEP SOURCE`, `saving STEP` where a save begins, `saved STEP` once it is durable and
 told, and `ended DIGEST`; whoever listens kills it meanwhile.
@@ -20,10 +20,10 @@ from trainerd.actors.program_loop import run_loop
 from trainerd.actors.recovery import Recovery
 from trainerd.actors.reports import SaveRecord, StepRecord
 
-EVERY_STEPS, PACE_S = 4, 0.02
+EVERY_STEPS = 4
 
 
-def train(directory: Path, cache: Path, steps: int, *, pace_s: float = PACE_S) -> str:
+def train(directory: Path, cache: Path, steps: int, *, pace_s: float) -> str:
     """Train to the end, saying what happens; return the digest of the last state."""
 
     class Told(training.Recorder):
@@ -53,7 +53,7 @@ def say(*words: object) -> None:
     print(*words, flush=True)
 
 
-def main(directory: str, cache: str, steps: str) -> None:
+def main(directory: str, cache: str, steps: str, pace_s: str) -> None:
     """Train, and tell where each save begins."""
     begin = CheckpointStore.save
 
@@ -62,7 +62,7 @@ def main(directory: str, cache: str, steps: str) -> None:
         begin(self, step, *args, **named)
 
     CheckpointStore.save = told  # type: ignore[method-assign]
-    say("ended", train(Path(directory), Path(cache), int(steps)))
+    say("ended", train(Path(directory), Path(cache), int(steps), pace_s=float(pace_s)))
 
 
 if __name__ == "__main__":

@@ -169,7 +169,7 @@ class Holds:
                     known = mine or (command.run, command.incarnation) in self._listed
                     demand(known, "a kill of an unknown actor", command)
                 case StartTimer():
-                    demand(0 < command.delay_s <= 300, "an odd timer", command)
+                    demand(0 < command.delay_s <= 500, "an odd timer", command)
                     demand(command.key in after.timers, "a timer nobody knows of", command)
                 case RemoveFiles(memory_only=True):
                     run = after.runs.get(command.run)
@@ -268,7 +268,8 @@ def _timers(state: State) -> None:
 
 def _somebody_moves_each(alive: Sequence[Run], state: State, *, taken: bool) -> None:
     """A timer, a living trainer, or the wait for the devices; without a launcher all wait."""
-    timed = {key.split(":", 2)[1] for key in state.timers}
+    # That a run has not saved for long moves it nowhere while it trains.
+    timed = {key.split(":", 2)[1] for key in state.timers if not key.startswith("age:")}
     for run in alive:
         if run.id in timed:
             continue

@@ -29,6 +29,8 @@ MOST_SAVES = 3
 """Of a process, the save that it is killed in is one of so many."""
 LATEST_S = 0.18
 """After so long a save has ended, on most machines."""
+PACE_S = 0.02
+"""Of a process that is killed, seconds a step takes: one that saves most of the time."""
 STEPS_A_LIFE = 24
 LIFE_S = 120.0
 TESTS = Path(__file__).resolve().parents[1]
@@ -54,7 +56,7 @@ def campaign(*, seed: int, kills: int = KILLS) -> Tally:
     with tempfile.TemporaryDirectory(prefix="td-saves-") as folder:
         root = Path(folder)
         steps = STEPS_A_LIFE * (kills + 2)
-        calm = _Life(root / "calm", root / "cache", steps).to_the_end()
+        calm = _Life(root / "calm", root / "cache", steps, pace_s=0.0).to_the_end()
         told = -1
         for _ in range(kills):
             newest = _newest(root / "killed")
@@ -66,7 +68,7 @@ def campaign(*, seed: int, kills: int = KILLS) -> Tally:
             tally.moments[_moment(root / "killed", life)] += 1
             _judge_disk(root / "killed", told, tally)
         newest = _newest(root / "killed")
-        last = _Life(root / "killed", root / "cache", steps)
+        last = _Life(root / "killed", root / "cache", steps, pace_s=0.0)
         digest = last.to_the_end()
         _judge_restored(last, newest, tally)
         if digest != calm:
@@ -77,12 +79,15 @@ def campaign(*, seed: int, kills: int = KILLS) -> Tally:
 class _Life:
     """One process, from its start to its end. Kills it where it says nothing for too long."""
 
-    def __init__(self, directory: Path, cache: Path, steps: int) -> None:
+    def __init__(self, directory: Path, cache: Path, steps: int, *, pace_s: float = PACE_S) -> None:
         self.restored = -1
         self.saved: list[int] = []
         self.saving = -1
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "fakes.saving", str(directory), str(cache), str(steps)],
+            [
+                *(sys.executable, "-m", "fakes.saving"),
+                *(str(directory), str(cache), str(steps), str(pace_s)),
+            ],
             stdout=subprocess.PIPE,
             text=True,
             env=os.environ | {"PYTHONPATH": str(TESTS), "JAX_PLATFORMS": "cpu"},

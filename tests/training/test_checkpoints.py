@@ -29,6 +29,7 @@ from trainerd.actors.errors import (
     CheckpointError,
     CheckpointMismatchError,
     CheckpointsDamagedError,
+    CheckpointsUnreadableError,
 )
 from trainerd.actors.reports import FaultClass
 from trainerd.actors.state import TrainState
@@ -429,8 +430,8 @@ def test_a_directory_that_cannot_be_listed_is_not_taken_for_an_empty_one(
     def refuse(directory: Path) -> Any:
         raise PermissionError(errno.EACCES, "Permission denied", str(directory))
 
-    monkeypatch.setattr(files, "committed", refuse)
-    with pytest.raises(CheckpointError, match="cannot be listed: Permission denied; let the"):
+    monkeypatch.setattr(files, "look", refuse)
+    with pytest.raises(CheckpointsUnreadableError, match="PermissionError: Permission denied"):
         restore(tmp_path)
     assert store.newest() is None
 

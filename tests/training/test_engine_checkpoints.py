@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from trainerd.actors import (
     EngineError,
     Plan,
     TrainState,
+    checkpoint_manifest,
     create_gradient_accumulation_step_fn,
 )
 from trainerd.actors.digest import state_digest
@@ -196,6 +198,70 @@ def test_x06_after_so_many_failed_saves_the_run_ends(tmp_path: Path) -> None:
     assert limited.result.reason is EndReason.FAILED
 
 
+def test_x06_a_save_that_does_not_end_is_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not fail either: how long nothing has been durable is judged by the clock."""
+    gate = threading.Event()
+    real = checkpoint_manifest.write
+
+    def slow(path: Path) -> Any:
+        assert gate.wait(30.0)
+        return real(path)
+
+    monkeypatch.setattr(checkpoint_manifest, "write", slow)
+    kept = {"every_steps": 1, "max_age_s": 0.2, "final_save_timeout_s": 0.1}
+    hanging = engine(tmp_path, kept=kept, epochs=None)
+    try:
+        with (
+            capture_logs(),
+            pytest.raises(CheckpointError, match=r"saving was given up at step .*: no durable"),
+        ):
+            hanging.fit(STEP, Stream(5), state=fitting.state(), steps=10**6)
+    finally:
+        gate.set()
+    assert hanging.result.reason is EndReason.FAILED
+
+
+def test_while_the_directory_fails_saves_go_to_the_fallback_and_both_are_resumed_from(
+    tmp_path: Path,
+) -> None:
+    own, spare = tmp_path / "own", tmp_path / "spare"
+    whole = engine(tmp_path / "whole").fit(STEP, Stream(8), state=fitting.state())
+    own.write_text("in the way")
+    both = {"fallback_directory": spare}
+    with capture_logs():
+        engine(own, kept=both).fit(STEP, Stream(8), state=fitting.state(), steps=4)
+    assert steps_in(spare) == [2, 4]
+    own.unlink()
+    again = engine(own, kept=both)
+    ended = again.fit(STEP, Stream(8), state=fitting.state(), steps=8, resume_from=own)
+    assert state_digest(ended) == state_digest(whole)
+    with pytest.raises(CheckpointError, match="spare holds a checkpoint of step"):
+        engine(tmp_path / "new", kept=both).fit(STEP, Stream(8), state=fitting.state())
+
+
+def test_what_is_kept_is_what_any_of_the_rules_wants(tmp_path: Path) -> None:
+    """The settings mean what they mean in a run file."""
+    kept = {
+        "every_steps": 1,
+        "keep": 1,
+        "keep_every_steps": 4,
+        "keep_best": 1,
+        "best_metric": "loss",
+        "best_mode": "highest",
+    }
+    log = fitting.Log()
+    fitted = engine(tmp_path, kept=kept, loggers=[log])
+    fitted.fit(STEP, Stream(9), state=fitting.state())
+    stayed = steps_in(tmp_path)
+    # A save that falls due during another one is left out.
+    saved = [step for step, _ in log.named("training/checkpoint_saved")]
+    assert stayed[-1] == saved[-1] == 9
+    assert {step for step in saved if step % 4 == 0} <= set(stayed)
+    assert len(stayed) <= 2 + sum(step % 4 == 0 for step in saved)
+
+
 def test_saves_are_counted_and_logged(tmp_path: Path) -> None:
     log = fitting.Log()
     slow = engine(tmp_path, loggers=[log], kept={"every_steps": 100})
@@ -205,12 +271,38 @@ def test_saves_are_counted_and_logged(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "every_steps", "every_s", "auto"),
+    [
+        ({}, 50, 0.0, False),
+        ({"every_s": 5.0}, 0, 5.0, False),
+        ({"every_s": 5.0, "every_steps": 7}, 7, 5.0, False),
+        ({"auto_interval": True}, 0, 0.0, True),
+    ],
+)
+def test_when_to_save_is_said_as_in_a_run_file(
+    given: Any, every_steps: int, every_s: float, auto: bool
+) -> None:
+    plan = Plan(steps=1, global_batch=1, **CheckpointSettings(directory="x", **given).in_plan())
+    assert plan.checkpoint_every_steps == every_steps
+    assert (plan.checkpoint_every_s, plan.checkpoint_auto) == (every_s, auto)
+
+
+@pytest.mark.parametrize(
     ("numbers", "expected"),
     [
         ({"every_steps": 0}, "checkpoint.every_steps must be ≥ 1, got 0"),
         ({"keep": 1.5}, "checkpoint.keep must be an integer, got 1.5"),
         ({"max_failures": 0}, "checkpoint.max_failures must be ≥ 1, got 0"),
-        ({"final_save_timeout_s": 0.0}, "final_save_timeout_s must be > 0, got 0.0"),
+        ({"final_save_timeout_s": 0.0}, "final_save_timeout_s must be > 0 and finite, got 0.0"),
+        ({"keep_every_steps": 0}, "checkpoint.keep_every_steps must be ≥ 1, got 0"),
+        ({"keep_best": -1}, "checkpoint.keep_best must be ≥ 1, got -1"),
+        ({"every_s": 0}, "checkpoint.every_s must be > 0 and finite, got 0"),
+        ({"max_age_s": float("inf")}, "checkpoint.max_age_s must be > 0 and finite, got inf"),
+        ({"auto_interval": True, "every_s": 5}, "auto_interval cannot be given together with"),
+        ({"auto_interval": True, "every_steps": 5}, "both say when to save; keep one"),
+        ({"best_mode": "best", "keep_best": 1}, 'must be "lowest" or "highest", got .best.'),
+        ({"best_metric": "val_loss"}, "nothing is kept by it; say how many"),
+        ({"fallback_directory": "x"}, "is checkpoint.directory itself"),
     ],
 )
 def test_w32_x14_impossible_checkpoint_settings_are_refused(numbers: Any, expected: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,14 +12,14 @@ import jax
 import pytest
 
 from fakes import training
-from trainerd.actors import snapshot_interval
+from trainerd.actors import checkpoint_manifest, snapshot_interval
 from trainerd.actors.data import Batches
 from trainerd.actors.ledger import Entry, Omission
 from trainerd.actors.plan import Plan, Rule
 from trainerd.actors.program_loop import run_loop
 from trainerd.actors.recovery import Recovery
 from trainerd.actors.reports import Controls, FaultClass, FinishReason, Result, StepRecord, Verdict
-from trainerd.actors.snapshots import NAMES
+from trainerd.actors.snapshots import NAMES, SnapshotStore
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -150,6 +151,30 @@ def test_a_checkpoint_that_is_newer_wins(host: Host, undisturbed: str) -> None:
     done = host.train(checkpoint_every_steps=STEPS // 2)
     assert host.restored[0] == STEPS // 2
     assert host.restored[2].startswith(str(host.checkpoints))
+    assert done.state_digest == undisturbed
+
+
+def test_a_snapshot_is_used_while_a_newer_checkpoint_cannot_be_read(
+    host: Host, undisturbed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.train(
+        stop_when=lambda record: record.step == STEPS // 2 + 2, checkpoint_every_steps=STEPS // 2
+    )
+
+    snapshots = SnapshotStore(host.memory, most_bytes=ROOMY)
+    snapshots.discard_after(STEPS // 2 - 1)
+    snapshots.close()
+
+    def torn(path: Path) -> Any:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint_manifest, "verify_structure", torn)
+        done = host.train(checkpoint_every_steps=STEPS // 2)
+    assert 0 < host.restored[0] < STEPS // 2
+    assert host.restored[2].startswith(str(host.memory))
+    (fault,) = host.recorder.faults
+    assert (fault.step, fault.reason) == (STEPS // 2, "io_error")
     assert done.state_digest == undisturbed
 
 

@@ -408,7 +408,7 @@ def test_where_nothing_can_be_restored_another_decision_is_asked_for(
 ) -> None:
     from trainerd.actors.states import States
 
-    def broken(_self: States, _left_out: Any, at_most_step: int | None = None) -> None:
+    def broken(_self: States, _left_out: Any, at_most_step: int | None = None, **_: Any) -> None:
         if at_most_step is not None:
             raise OSError("no disk")
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from trainerd.actors.callbacks import ModelCheckpoint as ModelCheckpoint
     from trainerd.actors.callbacks import TrainingState as TrainingState
     from trainerd.actors.check import check_program as check_program
+    from trainerd.actors.checkpoint_settings import CheckpointSettings as CheckpointSettings
     from trainerd.actors.engine import Engine as Engine
     from trainerd.actors.errors import CheckpointError as CheckpointError
     from trainerd.actors.errors import DataError as DataError
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from trainerd.actors.reports import Reporter as Reporter
     from trainerd.actors.reports import Result as Result
     from trainerd.actors.rules import Rule as Rule
-    from trainerd.actors.settings import CheckpointSettings as CheckpointSettings
     from trainerd.actors.settings import FaultBudget as FaultBudget
     from trainerd.actors.settings import Validation as Validation
     from trainerd.actors.state import TrainState as TrainState
@@ -67,6 +67,7 @@ _NAMES = {
         "TrainingState",
     ),
     "check": ("check_program",),
+    "checkpoint_settings": ("CheckpointSettings",),
     "engine": ("Engine",),
     "errors": (
         "CheckpointError",
@@ -91,7 +92,7 @@ _NAMES = {
     "program_loop": ("run_loop",),
     "reports": ("Controls", "Reporter", "Result"),
     "rules": ("Rule",),
-    "settings": ("CheckpointSettings", "FaultBudget", "Validation"),
+    "settings": ("FaultBudget", "Validation"),
     "state": ("TrainState",),
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}

@@ -31,8 +31,18 @@ class Checkpoint:
     path: Path
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unreadable:
+    """A directory of checkpoints, or one checkpoint (`step` ≥ 0), that cannot be looked at."""
+
+    path: Path
+    error: OSError
+    step: int = -1
+
+
 def is_committed(path: Path) -> bool:
-    """Whether a step directory is complete, as far as its files' names can tell."""
+    """Whether a step directory is complete, as far as its files' names can tell. Raises OSError
+    if nobody can look into it."""
     return all((path / name).is_file() for name in _COMMITTED)
 
 
@@ -41,21 +51,33 @@ def is_durable(path: Path) -> bool:
     return (path / MANIFEST).is_file() and is_committed(path)
 
 
-def committed(directory: Path) -> list[Checkpoint]:
-    """The committed checkpoints of a directory, newest first; none if it does not exist.
+def look(directory: Path) -> tuple[list[Checkpoint], list[Unreadable]]:
+    """The committed checkpoints of a directory, newest first, and those nobody can look into.
 
-    Not all of them are durable; see `durable`.
+    Not all of the former are durable; see `durable`. Nothing if the directory does not exist.
+    Raises OSError if it cannot be listed.
     """
     try:
         names = os.listdir(directory)
     except (FileNotFoundError, NotADirectoryError):
-        return []
-    found = [
-        Checkpoint(step=int(name), path=directory / name)
-        for name in names
-        if name.isascii() and name.isdecimal() and is_committed(directory / name)
-    ]
-    return sorted(found, key=lambda checkpoint: checkpoint.step, reverse=True)
+        return [], []
+    found: list[Checkpoint] = []
+    unreadable: list[Unreadable] = []
+    for name in names:
+        if not (name.isascii() and name.isdecimal()):
+            continue
+        path = directory / name
+        try:
+            if is_committed(path):
+                found.append(Checkpoint(step=int(name), path=path))
+        except OSError as error:
+            unreadable.append(Unreadable(step=int(name), path=path, error=error))
+    return sorted(found, key=lambda checkpoint: checkpoint.step, reverse=True), unreadable
+
+
+def committed(directory: Path) -> list[Checkpoint]:
+    """The committed checkpoints of a directory, newest first: the first of what `look` returns."""
+    return look(directory)[0]
 
 
 def durable(directory: Path) -> list[Checkpoint]:

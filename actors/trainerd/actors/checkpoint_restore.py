@@ -13,20 +13,21 @@ from pathlib import Path
 import jax
 import orbax.checkpoint as ocp
 
-from trainerd.actors import checkpoint_damage, checkpoint_manifest, fence
 from trainerd.actors import checkpoint_files as files
+from trainerd.actors import checkpoint_manifest
 from trainerd.actors.checkpoint_comparison import compare
 from trainerd.actors.checkpoint_files import Checkpoint
-from trainerd.actors.checkpoint_manifest import DigestMismatch, Manifest, Unverified
+from trainerd.actors.checkpoint_finding import Found, find
+from trainerd.actors.checkpoint_manifest import Manifest, Unverified
 from trainerd.actors.checkpoint_meta import CheckpointMeta, read_meta
 from trainerd.actors.checkpoint_noise import hushed
 from trainerd.actors.checkpoint_past import trained_on
+from trainerd.actors.checkpoint_rejection import Rejections
 from trainerd.actors.checkpoint_retention import rollback_order
 from trainerd.actors.checkpoint_tree import Nested, from_nested, leaf_kinds, to_nested
 from trainerd.actors.checkpointer import by_itself
-from trainerd.actors.errors import CheckpointError, CheckpointsDamagedError
 from trainerd.actors.ledger import Entry
-from trainerd.actors.reports import Fault, FaultClass, Phase
+from trainerd.actors.reports import Fault
 from trainerd.actors.state import TrainState
 
 _log = logging.getLogger(__name__)
@@ -34,12 +35,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
-    """A state that was loaded, and where the run stood. `durable`: it is not of a snapshot."""
+    """A state that was loaded, and where the run stood. `durable`: it is not of a snapshot.
+
+    `passed_over`: paths of newer checkpoints that nobody could read; they may be good.
+    """
 
     state: TrainState
     meta: CheckpointMeta
     checkpoint: Checkpoint
     durable: bool = True
+    passed_over: frozenset[Path] = frozenset()
 
 
 def restore_newest(
@@ -49,6 +54,7 @@ def restore_newest(
     *,
     left_out: Sequence[Entry] = (),
     at_most_step: int | None = None,
+    known: Checkpoint | None = None,
 ) -> Restored | None:
     """Load the newest durable checkpoint of all `directories` that is sound; None: there is none.
 
@@ -56,113 +62,76 @@ def restore_newest(
     is none, the oldest of the others. A directory may be a checkpoint itself: it then need not be
     durable. `abstract` gives shapes, dtypes and shardings; the devices need not be as many as those
     that saved. Every file is compared with the manifest, large ones while they are being loaded. A
-    damaged checkpoint is reported, renamed and passed over; one that is superseded, as its state
-    was trained on a batch that `left_out` leaves out, is logged and passed over.
+    damaged checkpoint is reported, renamed and passed over; what cannot be read, a directory too,
+    is reported, left as it is and passed over; a checkpoint that is superseded, as its state was
+    trained on a batch that `left_out` leaves out, is logged and passed over.
 
-    Raises `CheckpointsDamagedError` if there were damaged ones and no sound one is left,
-    `CheckpointMismatchError` if a sound one holds another state than the program's, and
-    `CheckpointError` if a directory cannot be listed.
+    `known`: the newest durable one that the run is known to have; if it is not there, that is
+    reported, and nothing instead of it is an error.
+
+    Raises `CheckpointsUnreadableError` if no sound one is left and something could not be read, or
+    is not there that should be; `CheckpointsDamagedError` if all there were are damaged; and
+    `CheckpointMismatchError` if a sound one holds another state than the program's.
     """
-    found = [checkpoint for directory in directories for checkpoint in listed(directory)]
+    found = find(directories)
+    rejections = Rejections(found, faulted, known=known)
+    restored = load_newest(
+        found, abstract, rejections, left_out=left_out, at_most_step=at_most_step
+    )
+    rejections.conclude(anything=restored is not None)
+    return restored
+
+
+def load_newest(
+    found: Found,
+    abstract: TrainState,
+    rejections: Rejections,
+    *,
+    left_out: Sequence[Entry] = (),
+    at_most_step: int | None = None,
+) -> Restored | None:
+    """Load the newest of `found` that can be used; None: there is none, and `rejections` knows why.
+
+    See `restore_newest`; the caller concludes the rejections.
+    """
     target = to_nested(abstract)
     kinds = leaf_kinds(target)
-    tried: list[str] = []
-    for checkpoint in rollback_order(found, sys.maxsize if at_most_step is None else at_most_step):
+    most = sys.maxsize if at_most_step is None else at_most_step
+    for checkpoint in rollback_order(found.checkpoints, most):
         try:
             with hushed():
-                manifest = _structure(checkpoint.path)
+                manifest = _structure(checkpoint.path, named=checkpoint.path in found.named)
                 held, meta = _held(checkpoint.path)
         except Exception as error:
-            tried.append(_damaged(checkpoint, error, faulted))
+            rejections.add(checkpoint, error)
             continue
         if (batch := trained_on(meta, left_out)) is not None:
-            _log.warning(
-                "checkpoint %s is passed over: it was trained on batch %d, which is left out "
-                "by now",
-                checkpoint.path,
-                batch,
-            )
+            rejections.superseded(checkpoint, batch)
             continue
         compare(checkpoint.step, held, kinds)
         try:
             with hushed(), _verified_meanwhile(checkpoint.path, manifest):
                 nested = _load(checkpoint, target)
         except Exception as error:
-            tried.append(_damaged(checkpoint, error, faulted))
+            rejections.add(checkpoint, error)
             continue
-        return Restored(state=from_nested(nested, abstract), meta=meta, checkpoint=checkpoint)
-    if tried:
-        raise CheckpointsDamagedError(
-            f"no sound checkpoint is left; tried {'; '.join(tried)}",
-            suggestion="restore one from a backup, or begin a new run",
+        return Restored(
+            state=from_nested(nested, abstract),
+            meta=meta,
+            checkpoint=checkpoint,
+            passed_over=rejections.kept,
         )
     return None
 
 
-def listed(directory: Path) -> list[Checkpoint]:
-    """The durable checkpoints of a directory, or the one that it is. Raises `CheckpointError`.
-
-    What is committed only is logged: its save was cut short, or something else wrote it.
-    """
-    try:
-        if directory.name.isdecimal() and files.is_committed(directory):
-            return [Checkpoint(step=int(directory.name), path=directory)]
-        committed = files.committed(directory)
-        durable = [each for each in committed if files.is_durable(each.path)]
-        sound = fence.accepted(durable, fence.read(directory))
-        for each in durable:
-            if each not in sound:
-                _log.warning(
-                    "checkpoint %s is passed over: an incarnation wrote it that was over by then",
-                    each.path,
-                )
-        for each in committed:
-            if each not in durable:
-                _log.warning(
-                    "checkpoint %s is passed over: it has no %s, so nothing vouches for it; name "
-                    "its own path to restore it all the same",
-                    each.path,
-                    checkpoint_manifest.MANIFEST,
-                )
-        return sound
-    except OSError as error:
-        # Never taken for an empty one: the run would begin anew and bury what is there.
-        raise CheckpointError(
-            f"the checkpoints in {directory} cannot be listed: {error.strerror or error}",
-            suggestion="let the trainer's user read the directory",
-        ) from error
-
-
-def _damaged(checkpoint: Checkpoint, error: Exception, faulted: Callable[[Fault], None]) -> str:
-    """Report and rename a damaged checkpoint; say what was tried. Not its fault: raise again."""
-    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-        raise error
-    lines = str(error).strip().splitlines() or ["no message"]
-    mismatch = isinstance(error, DigestMismatch)
-    why = lines[0] if mismatch else f"{type(error).__name__}: {lines[0]}"
-    reason = "digest_mismatch" if mismatch else "serialization"
-    try:
-        kept = f"kept as {checkpoint_damage.mark(checkpoint.path, reason=reason, problem=why)}"
-    except OSError as refused:
-        kept = f"and could not be renamed: {refused}"
-    faulted(
-        Fault(
-            fault_class=FaultClass.CHECKPOINT_CORRUPT,
-            message=f"checkpoint of step {checkpoint.step} cannot be used ({why}); {kept}",
-            suggestion="the next older one is used",
-            step=checkpoint.step,
-            phase=Phase.RESTORE,
-            reason=reason,
-        )
-    )
-    return f"{checkpoint.path} ({why})"
-
-
-def _structure(path: Path) -> Manifest | None:
+def _structure(path: Path, *, named: bool) -> Manifest | None:
     """Verify all that Orbax is to read but the arrays; None: a user wants it unverified."""
     try:
         return checkpoint_manifest.verify_structure(path)
     except Unverified as error:
+        if not named:
+            # It had one a moment ago: it is being removed, or its file system is.
+            raise
         _log.warning("%s; it is restored unverified, as it was named itself", error)
         return None
 

@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from trainerd.actors import checkpoint_files as files
@@ -15,23 +15,33 @@ from trainerd.actors import checkpoint_manifest as manifest
 from trainerd.actors import fence
 from trainerd.actors.checkpoint_files import Checkpoint
 from trainerd.actors.checkpoint_meta import read_meta
+from trainerd.actors.checkpoint_past import superseded
 from trainerd.actors.checkpoint_retention import Retention
+from trainerd.actors.ledger import Entry
 
 _log = logging.getLogger(__name__)
 
 
 class Shelf:
-    """What is durable in `directories`, but for what was to go and could not. Safe for threads."""
+    """What is durable in `directories`, but for what was to go and could not. Safe for threads.
+
+    `distrusted`: paths that could not be read: not taken for checkpoints either, and left alone.
+    `incarnation`: of the gang that saves here; 0: there is none.
+    """
 
     def __init__(
-        self, directories: Sequence[Path], retention: Retention, *, incarnation: int = 0
+        self,
+        directories: Sequence[Path],
+        retention: Retention,
+        *,
+        distrusted: Iterable[Path] = (),
+        incarnation: int = 0,
     ) -> None:
-        """`incarnation`: of the gang that saves here; 0: there is none."""
         self._directories, self._retention = directories, retention
         self._incarnation = incarnation
         self._lock = threading.Lock()
         # Paths that were to go and could not: never taken for checkpoints again.
-        self._discarded: set[Path] = set()
+        self._discarded: set[Path] = set(distrusted)
         self._scores: dict[Path, float | None] = {}
         # Directories in which no save has failed since the last one that did not.
         self._clean: set[Path] = set()
@@ -128,6 +138,24 @@ class Shelf:
 
     def discard_after(self, step: int) -> None:
         """Discard what is newer than `step`, durable or not. Never raises for I/O."""
+        self._discard_newer(step, lambda _: True)
+
+    def discard_superseded(self, step: int, left_out: Sequence[Entry]) -> None:
+        """Of what is newer than `step`, discard what was trained on a batch that is left out.
+
+        What is newer otherwise could not be read, or is unfinished: it is of the run's past. Never
+        raises for I/O.
+        """
+
+        def unfit(checkpoint: Checkpoint) -> bool:
+            try:
+                return superseded(read_meta(checkpoint.path), left_out)
+            except (OSError, ValueError, KeyError, TypeError):
+                return False
+
+        self._discard_newer(step, unfit)
+
+    def _discard_newer(self, step: int, unfit: Callable[[Checkpoint], bool]) -> None:
         for place in self._directories:
             try:
                 doomed = [found for found in files.committed(place) if found.step > step]
@@ -135,7 +163,8 @@ class Shelf:
                 _log.warning("checkpoints after step %d cannot be listed: %s", step, error)
                 continue
             for checkpoint in doomed:
-                self.discard(checkpoint)
+                if unfit(checkpoint):
+                    self.discard(checkpoint)
 
     def tidy(self) -> None:
         """Remove the durable checkpoints that no rule wants. Never raises for I/O."""

@@ -8,7 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import orbax.checkpoint as ocp
+
+from trainerd.actors import checkpoint_files as files
+from trainerd.actors.checkpoint_meta import CheckpointMeta
+from trainerd.actors.checkpoint_tree import to_nested
 from trainerd.actors.checkpointer import Checkpointer
+from trainerd.actors.placement import on_host
+from trainerd.actors.state import TrainState
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +64,15 @@ class Writer:
         self._closed = self._retired = False
         self._thread = threading.Thread(target=self._watch, name="trainerd-save", daemon=True)
         self._thread.start()
+
+    def begin(self, job: Job, state: TrainState, meta: CheckpointMeta) -> None:
+        """Begin to save; returns once the buffers of `state` may be donated. Raises what Orbax
+        does. `watch` it then."""
+        parts = {
+            files.STATE: ocp.args.StandardSave(on_host(to_nested(state))),
+            files.META: ocp.args.JsonSave(meta.as_json()),
+        }
+        self.checkpointer.save(job.path, args=ocp.args.Composite(**parts))
 
     def watch(self, job: Job) -> None:
         """See the save through that has just begun; there is no other."""

@@ -15,12 +15,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
-
-import orbax.checkpoint as ocp
 
 from trainerd.actors import checkpoint_files as files
 from trainerd.actors.checkpoint_claim import claimed
@@ -33,11 +31,10 @@ from trainerd.actors.checkpoint_places import Places
 from trainerd.actors.checkpoint_retention import Retention
 from trainerd.actors.checkpoint_retry import Retry
 from trainerd.actors.checkpoint_shelf import Shelf
-from trainerd.actors.checkpoint_tree import to_nested
 from trainerd.actors.checkpoint_writer import Job, Writer
 from trainerd.actors.checkpointer import Checkpointer, asynchronous
 from trainerd.actors.fence import Superseded
-from trainerd.actors.placement import on_host
+from trainerd.actors.ledger import Entry
 from trainerd.actors.reports import Fault, SaveRecord
 from trainerd.actors.state import TrainState
 
@@ -61,7 +58,8 @@ class Listener(Protocol):
 class CheckpointStore:
     """The checkpoints of one run, in `directory` and, while that fails, in `fallback`.
 
-    Owned by the loop; `close` it. What stays is what `retention` wants of both directories.
+    Owned by the loop; `close` it. What stays is what `retention` wants of both directories, and
+    `distrusted`, which could not be read: it is no checkpoint to this store, and is left alone.
     """
 
     def __init__(
@@ -73,13 +71,16 @@ class CheckpointStore:
         clock: Callable[[], float],
         fallback: Path | None = None,
         save_timeout_s: float = SAVE_TIMEOUT_S,
+        distrusted: Iterable[Path] = (),
         checkpointer: Callable[[], Checkpointer] = asynchronous,
         incarnation: int = 0,
         superseded: Callable[[], None] = lambda: None,
     ) -> None:
         """`incarnation`: of the gang that saves, 0: none. `superseded` hears of a newer one."""
         self._places = Places(directory, fallback)
-        self._shelf = Shelf(self._places.all, retention, incarnation=incarnation)
+        self._shelf = Shelf(
+            self._places.all, retention, distrusted=distrusted, incarnation=incarnation
+        )
         self._superseded = superseded
         self._claims = {place: claimed(place, incarnation) for place in self._places.all}
         self._listener = listener
@@ -190,6 +191,13 @@ class CheckpointStore:
             self._waiting = self._waiting or None
         self._shelf.discard_after(step)
 
+    def discard_superseded(self, step: int, left_out: Sequence[Entry]) -> None:
+        """Remove what is newer than `step` and was trained on what `left_out` leaves out.
+
+        For a store without a save in flight. Never raises for I/O.
+        """
+        self._shelf.discard_superseded(step, left_out)
+
     def check_deadline(self) -> None:
         """Report a save in flight that takes too long; call it now and then.
 
@@ -247,15 +255,7 @@ class CheckpointStore:
         try:
             self._hush.begin()
             self._prepare(job)
-            self._writer.checkpointer.save(
-                job.path,
-                args=ocp.args.Composite(
-                    **{
-                        files.STATE: ocp.args.StandardSave(on_host(to_nested(state))),
-                        files.META: ocp.args.JsonSave(meta.as_json()),
-                    }
-                ),
-            )
+            self._writer.begin(job, state, meta)
         except Exception as error:
             self._failed(job, error, answers=last)
             return False

@@ -77,12 +77,13 @@ def conduct(
         ),
         listener=around.reporter,
         clock=around.clock,
+        distrusted=work.position.passed_over,
         incarnation=incarnation,
         superseded=lambda: around.controls.stop(FinishReason.STOPPED, save=False),
     )
     if work.rewind is not None:
-        # A process that died as it went back has left what is newer; it is not of this past.
-        store.discard_after(work.position.step)
+        # A process that died as it went back has left what is newer and not of this past.
+        store.discard_superseded(work.position.step, account.ledger.entries)
     try:
         places = (directory,) if fallback is None else (directory, fallback)
         saver = Saver(

@@ -13,8 +13,10 @@ import jax
 from trainerd.actors.accumulation import AccumulationStep, microbatches_of
 from trainerd.actors.callbacks.callback import Callback
 from trainerd.actors.callbacks.runner import CallbackRunner, OnError
+from trainerd.actors.checkpoint_settings import CheckpointSettings
 from trainerd.actors.conduct import conduct
 from trainerd.actors.errors import EngineError
+from trainerd.actors.fit_reporter import Patience
 from trainerd.actors.fit_result import FitResult
 from trainerd.actors.fitting import Fitting
 from trainerd.actors.function_step import StepFunction, make_step
@@ -37,7 +39,7 @@ from trainerd.actors.saved_state import (
     restore_state,
     saved_form,
 )
-from trainerd.actors.settings import CheckpointSettings, FaultBudget, Validation, at_least_one
+from trainerd.actors.settings import FaultBudget, Validation, at_least_one
 from trainerd.actors.state import PyTree, TrainState, copied
 from trainerd.actors.surroundings import Ending, Surroundings
 from trainerd.actors.validating import evaluation
@@ -161,8 +163,8 @@ class Engine:
             around.stage.enter(Phase.RESTORE, start_step)
             trained, position = begin, Position(step=start_step)
             if resume_from is not None:
-                place = Path(resume_from).absolute()
-                restored = restore_state(place, begin, fitting.reporter.faulted)
+                places = self._places(resume_from)
+                restored = restore_state(places, begin, fitting.reporter.faulted)
                 trained, position = restored.state, Position.of(restored)
                 around.reporter.restored(position.step, position.cursor, str(position.origin))
             self._refuse_newer(position.step)
@@ -177,7 +179,14 @@ class Engine:
                 form=saved_form,
                 evaluation=evaluation(self._validation),
             )
-            return conduct(work, plan, around, ledger=Ledger(), directory=self._directory)
+            return conduct(
+                work,
+                plan,
+                around,
+                ledger=Ledger(),
+                directory=self._directory,
+                fallback=self._fallback,
+            )
 
         return fitting.run(run, start_step=start_step, lenient=True)
 
@@ -196,16 +205,11 @@ class Engine:
         say what is masked and skipped; what they would ask about is raised, as `fit` does.
         """
         if (kept := self._checkpoint) is not None:
-            plan = dataclasses.replace(
-                plan,
-                checkpoint_every_steps=kept.every_steps,
-                checkpoint_keep=kept.keep,
-                final_save_timeout_s=kept.final_save_timeout_s,
-            )
+            plan = dataclasses.replace(plan, **kept.in_plan())
         fitting = self._fitting(program.callbacks)
 
         def run(around: Surroundings) -> Ending:
-            places = [] if resume_from is None else [Path(resume_from).absolute()]
+            places = [] if resume_from is None else self._places(resume_from)
             gathered = gather(None, devices)
             prepared = prepare(
                 program,
@@ -228,6 +232,7 @@ class Engine:
                 ledger=Ledger(),
                 directory=self._directory,
                 meeting=gathered.meeting,
+                fallback=self._fallback,
             )
 
         state: TrainState = fitting.run(run, start_step=0, lenient=plan.continue_on_error)
@@ -254,9 +259,20 @@ class Engine:
     def _directory(self) -> Path | None:
         return None if self._checkpoint is None else self._checkpoint.path
 
+    @property
+    def _fallback(self) -> Path | None:
+        return None if self._checkpoint is None else self._checkpoint.fallback
+
+    def _places(self, resume_from: str | Path) -> list[Path]:
+        """Where to look: to resume from the engine's own directory is to resume from both."""
+        place = Path(resume_from).absolute()
+        fallback = self._fallback if place == self._directory else None
+        return [place] if fallback is None else [place, fallback]
+
     def _refuse_newer(self, step: int) -> None:
-        if self._directory is not None:
-            refuse_newer(self._directory, step)
+        for place in (self._directory, self._fallback):
+            if place is not None:
+                refuse_newer(place, step)
 
     def _fitting(self, callbacks: Sequence[Callback] = ()) -> Fitting:
         kept = self._checkpoint
@@ -264,7 +280,9 @@ class Engine:
         fitting = Fitting(
             dataclasses.replace(self._audience, callbacks=everybody),
             durable=kept is not None,
-            max_failures=None if kept is None else kept.max_failures,
+            patience=Patience()
+            if kept is None
+            else Patience(max_failures=kept.max_failures, max_age_s=kept.max_age_s),
         )
         self._newest = fitting
         return fitting
@@ -297,13 +315,13 @@ class Engine:
     def _plan(self, *, steps: int, continue_on_error: bool) -> Plan:
         budget, kept = self._budget, self._checkpoint
         skip = Rule(action=Verdict.SKIP, limit=budget.skips, window_s=budget.window_s)
+        never = {"checkpoint_every_steps": _MOST_STEPS, "final_save_timeout_s": 1.0}
+        saving: dict[str, Any] = never if kept is None else kept.in_plan()
         return Plan(
             steps=steps,
             global_batch=1,
             continue_on_error=continue_on_error,
-            checkpoint_every_steps=kept.every_steps if kept else _MOST_STEPS,
-            checkpoint_keep=kept.keep if kept else 1,
-            final_save_timeout_s=kept.final_save_timeout_s if kept else 1.0,
+            **saving,
             non_finite_microbatch=Rule(
                 action=Verdict.MASK, limit=budget.masks, window_s=budget.window_s
             ),

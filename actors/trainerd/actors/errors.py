@@ -58,7 +58,11 @@ class CheckpointMismatchError(CheckpointError):
 
 
 class CheckpointsDamagedError(CheckpointError):
-    """There are checkpoints, and none of them can be read."""
+    """There are checkpoints, and all of them are damaged."""
+
+
+class CheckpointsUnreadableError(CheckpointError):
+    """There are checkpoints, or should be, and nobody can read them now: they may be good."""
 
 
 class PeerLostError(TrainingError):

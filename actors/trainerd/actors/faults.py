@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import errno
-
 import jax
 
 from trainerd.actors.checkpoint_manifest import DigestMismatch
 from trainerd.actors.errors import (
     CheckpointsDamagedError,
+    CheckpointsUnreadableError,
     DataError,
     PeerLostError,
     TrainingError,
 )
+from trainerd.actors.os_errors import os_error_reason
 from trainerd.actors.reports import Fault, FaultClass, Phase
 from trainerd.actors.traceback_text import user_traceback
 
@@ -62,7 +62,7 @@ def save_failure_reason(error: BaseException) -> str:
         return "digest_mismatch"
     for link in chain:
         if isinstance(link, OSError) and link.errno is not None:
-            return _ERRNO_REASONS.get(link.errno, "io_error")
+            return os_error_reason(link)
     for link in chain:
         text = str(link)
         for sign, reason in _TEXT_REASONS:
@@ -83,6 +83,8 @@ def _class_of(error: Exception) -> tuple[FaultClass, str, str]:
         return FaultClass.PEER_LOST, "", ""
     if isinstance(error, CheckpointsDamagedError):
         return FaultClass.CHECKPOINT_CORRUPT, "", "none_left"
+    if isinstance(error, CheckpointsUnreadableError):
+        return FaultClass.CHECKPOINT_CORRUPT, "", "none_readable"
     if isinstance(error, jax.errors.JaxRuntimeError):
         text = str(error)
         if "RESOURCE_EXHAUSTED" in text:
@@ -111,19 +113,6 @@ def _chain(error: BaseException) -> list[BaseException]:
         current = current.__cause__ or current.__context__
     return chain
 
-
-_ERRNO_REASONS = {
-    errno.ENOENT: "not_found",
-    errno.ENOTDIR: "not_found",
-    # A file where the directory is to be.
-    errno.EEXIST: "not_found",
-    errno.EACCES: "permission_denied",
-    errno.EPERM: "permission_denied",
-    errno.ENOSPC: "no_space",
-    errno.EDQUOT: "no_space",
-    errno.EROFS: "read_only",
-    errno.ETIMEDOUT: "timeout",
-}
 
 _TEXT_REASONS = (
     ("No space left", "no_space"),

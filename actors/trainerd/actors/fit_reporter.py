@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import queue
+import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -31,6 +32,15 @@ STEP_ERROR = "training/step_error"
 _STEP_ERRORS = (FaultClass.STEP_EXCEPTION, FaultClass.DEVICE_OOM, FaultClass.DEVICE_ERROR)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """After how many failed saves in a row, or seconds of training without a durable checkpoint,
+    a run is ended; None: never."""
+
+    max_failures: int | None = None
+    max_age_s: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class _Noted:
     fault: Fault
@@ -43,9 +53,17 @@ class FitReporter:
     next report from there.
     """
 
-    def __init__(self, loggers: Loggers, controls: Controls, max_failures: int | None) -> None:
+    def __init__(
+        self,
+        loggers: Loggers,
+        controls: Controls,
+        patience: Patience,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._loggers, self._controls = loggers, controls
-        self._max_failures = max_failures
+        self._patience, self._clock = patience, clock
+        self._durable_s: float | None = None
         self._background: queue.SimpleQueue[SaveRecord | Fault | _Noted] = queue.SimpleQueue()
         self._unsaved = 0
         self.errors: Counter[str] = Counter()
@@ -67,9 +85,14 @@ class FitReporter:
             self._loggers.event(step, "training/restored", fields)
             _log.info("restored", step=step, **fields)
 
-    def stepped(self, record: StepRecord) -> None:  # noqa: ARG002
+    def stepped(self, record: StepRecord) -> None:
         """A batch has landed."""
         self.catch_up()
+        now = self._clock()
+        if self._durable_s is None:
+            # Before anything was trained nothing could be durable.
+            self._durable_s = now
+        self._judge_age(record.step, now - self._durable_s)
 
     def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
         """Loggers hear of it from the loop's hooks."""
@@ -117,6 +140,7 @@ class FitReporter:
                 case SaveRecord() as record:
                     self.saves += 1
                     self._unsaved = 0
+                    self._durable_s = self._clock()
                     told: dict[str, Field] = {"path": record.path}
                     self._loggers.event(record.step, "training/checkpoint_saved", told)
                 case _Noted(fault):
@@ -129,9 +153,27 @@ class FitReporter:
     def _count_unsaved(self, fault: Fault) -> None:
         self._unsaved += 1
         self.save_failure = fault
-        if self._max_failures is not None and self._unsaved >= self._max_failures:
-            self.gave_up = True
-            self._controls.stop(FinishReason.STOPPED, save=False)
+        limit = self._patience.max_failures
+        if limit is not None and self._unsaved >= limit:
+            self._give_up()
+
+    def _judge_age(self, step: int, age_s: float) -> None:
+        """By the clock, for a save that does not end does not fail either."""
+        limit_s = self._patience.max_age_s
+        if limit_s is None or age_s < limit_s or self.gave_up:
+            return
+        self.save_failure = Fault(
+            fault_class=FaultClass.CHECKPOINT_SAVE_FAILED,
+            message=f"no durable checkpoint for {age_s:.0f} s, limit {limit_s:g} s",
+            step=step,
+            phase=Phase.STEP,
+            reason="timeout",
+        )
+        self._give_up()
+
+    def _give_up(self) -> None:
+        self.gave_up = True
+        self._controls.stop(FinishReason.STOPPED, save=False)
 
     def _tell(self, fault: Fault, level: str) -> None:
         """The event first, then the log line; what the loop does about it comes after both."""

@@ -10,7 +10,7 @@ import structlog
 from trainerd.actors.digest import state_digest
 from trainerd.actors.errors import CheckpointError, EngineError, TrainingError
 from trainerd.actors.faults import classify
-from trainerd.actors.fit_reporter import FitReporter
+from trainerd.actors.fit_reporter import FitReporter, Patience
 from trainerd.actors.fit_result import EndReason, FitResult
 from trainerd.actors.hooks import Audience
 from trainerd.actors.loggers.logger import Field
@@ -33,9 +33,9 @@ class Fitting:
     `result` and `state` are set however it ends; `state` None: it is lost.
     """
 
-    def __init__(self, audience: Audience, *, durable: bool, max_failures: int | None) -> None:
+    def __init__(self, audience: Audience, *, durable: bool, patience: Patience) -> None:
         self.controls = Controls()
-        self.reporter = FitReporter(audience.loggers, self.controls, max_failures)
+        self.reporter = FitReporter(audience.loggers, self.controls, patience)
         self.watch = SignalWatch(self.controls)
         self._audience = Audience(
             callbacks=audience.callbacks,

@@ -2,39 +2,40 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from trainerd.actors.checkpoint_files import Checkpoint
+from trainerd.actors.checkpoint_finding import Found
 from trainerd.actors.checkpoint_meta import CheckpointMeta
 from trainerd.actors.checkpoint_past import trained_on
-from trainerd.actors.checkpoint_restore import Restored, listed, restore_newest
+from trainerd.actors.checkpoint_rejection import Rejections
+from trainerd.actors.checkpoint_restore import Restored, load_newest
 from trainerd.actors.checkpoint_retention import rollback_order
 from trainerd.actors.gang_state import Offer
 from trainerd.actors.ledger import Entry
 from trainerd.actors.reports import Fault
-from trainerd.actors.snapshot_restore import Snapshot, found, load
+from trainerd.actors.snapshot_restore import found, load
 from trainerd.actors.snapshots import SnapshotStore
 from trainerd.actors.state import TrainState
 
-_log = logging.getLogger(__name__)
-
 
 def offers(
-    directories: Sequence[Path],
+    there: Found,
     snapshots: SnapshotStore | None,
     abstract: TrainState,
+    rejections: Rejections,
     faulted: Callable[[Fault], None],
     *,
     left_out: Sequence[Entry] = (),
     at_most_step: int | None = None,
 ) -> list[Offer]:
-    """All states, the best first; arguments as of `restoring.restore`.
+    """All states, the best first; `there`: the checkpoints, of which nothing is read yet.
 
-    Of one step a snapshot comes before a checkpoint. Nothing is read of a checkpoint yet.
+    Of one step a snapshot comes before a checkpoint. What turns out to be of no use is told to
+    `rejections`, or to `faulted` if it is a snapshot.
     """
     made: list[Offer] = []
 
@@ -44,18 +45,19 @@ def offers(
 
     if snapshots is not None:
         made += [
-            Offer(step=snapshot.step, load=partial(_from_memory, snapshot, abstract, faulted))
+            Offer(step=snapshot.step, load=partial(load, snapshot, abstract, faulted))
             for snapshot in found(snapshots.files, abstract, unfit=unfit)
             if at_most_step is None or snapshot.step <= at_most_step
         ]
 
     def from_disk(checkpoint: Checkpoint) -> Restored | None:
-        return restore_newest([checkpoint.path], abstract, faulted, left_out=left_out)
+        one = replace(there, checkpoints=(checkpoint,))
+        return load_newest(one, abstract, rejections, left_out=left_out)
 
-    stored = [checkpoint for directory in directories for checkpoint in listed(directory)]
-    ordered = rollback_order(stored, sys.maxsize if at_most_step is None else at_most_step)
+    most = sys.maxsize if at_most_step is None else at_most_step
     made += [
-        Offer(step=checkpoint.step, load=partial(from_disk, checkpoint)) for checkpoint in ordered
+        Offer(step=checkpoint.step, load=partial(from_disk, checkpoint))
+        for checkpoint in rollback_order(there.checkpoints, most)
     ]
     # Stable: of one step what was added first comes first.
     return sorted(made, key=lambda offer: _rank(offer.step, at_most_step), reverse=True)
@@ -76,14 +78,3 @@ def settle(snapshots: SnapshotStore | None, restored: Restored | None) -> None:
 def _rank(step: int, at_most_step: int | None) -> tuple[bool, int]:
     fits = at_most_step is None or step <= at_most_step
     return fits, step if fits else -step
-
-
-def _from_memory(
-    snapshot: Snapshot, abstract: TrainState, faulted: Callable[[Fault], None]
-) -> Restored | None:
-    restored = load(snapshot, abstract, faulted)
-    if restored is None:
-        # Reported, and worth nothing more; where no other state is left the run begins anew, as
-        # it does after a host was lost with its memory.
-        _log.warning("the snapshot of step %d is passed over", snapshot.step)
-    return restored

@@ -23,7 +23,6 @@ from trainerd.actors.checkpoint_meta import CheckpointMeta
 from trainerd.actors.checkpoint_restore import Restored
 from trainerd.actors.checkpoint_tree import plain
 from trainerd.actors.checksum import checksum
-from trainerd.actors.errors import CheckpointsDamagedError
 from trainerd.actors.gang_broadcast import broadcast
 from trainerd.actors.gang_meeting import Meeting, everybody
 from trainerd.actors.placement import on_mesh
@@ -36,8 +35,7 @@ _MOST_OFFERS = 64
 class Offer:
     """A state that this process may have: of `step` updates.
 
-    `load` puts it onto this process's own devices; None: it is not of the run's past. Raises
-    `CheckpointsDamagedError` where it is damaged, which is reported and marked by then.
+    `load` puts it onto this process's own devices; None: it cannot be used, which is reported.
     """
 
     step: int
@@ -61,21 +59,19 @@ class Agreement:
 
         `offers`: this process's, the best first. With `at_most_step`: the newest of at most so many
         updates, else the oldest. `abstract` is on this process's own devices. Raises
-        `PeerLostError`, `CheckpointsDamagedError` where all there are were damaged, and what
-        loading raises otherwise.
+        `PeerLostError`, and what loading raises.
         """
         topic = f"state/{next(self._topics)}"
-        left, damaged = list(offers), list[str]()
+        left = list(offers)
         for turn in itertools.count():
             name = f"{topic}/{turn}"
-            word = {"steps": [offer.step for offer in left[:_MOST_OFFERS]], "damaged": damaged}
+            word = {"steps": [offer.step for offer in left[:_MOST_OFFERS]]}
             words = everybody(self._meeting, f"{name}/offers", word, self._timeout_s)
             steps = {int(step) for word in words for step in word["steps"]}
             if not steps:
-                _refuse_if_damaged([text for word in words for text in word["damaged"]])
                 return None
             best = max(steps, key=lambda step: _preference(step, at_most_step))
-            own = _load([offer for offer in left if offer.step == best], damaged)
+            own = _load([offer for offer in left if offer.step == best])
             left = [offer for offer in left if offer.step != best]
             agreed = self._shared(name, own, abstract)
             if agreed is not None:
@@ -120,25 +116,9 @@ class Agreement:
         return replace(own, state=on_mesh(own.state, self._mesh))
 
 
-def _load(offers: Sequence[Offer], damaged: list[str]) -> Restored | None:
-    for offer in offers:
-        try:
-            restored = offer.load()
-        except CheckpointsDamagedError as error:
-            damaged.append(error.message)
-            continue
-        if restored is not None:
-            return restored
-    return None
-
-
-def _refuse_if_damaged(damaged: Sequence[str]) -> None:
-    """Never begin anew over the remains of a run."""
-    if damaged:
-        raise CheckpointsDamagedError(
-            "; ".join(dict.fromkeys(damaged)),
-            suggestion="restore one from a backup, or begin a new run",
-        )
+def _load(offers: Sequence[Offer]) -> Restored | None:
+    tried = (offer.load() for offer in offers)
+    return next((restored for restored in tried if restored is not None), None)
 
 
 def _preference(step: int, at_most_step: int | None) -> tuple[bool, int]:

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from trainerd.actors.checkpoint_files import Checkpoint
 from trainerd.actors.checkpoint_restore import Restored
 from trainerd.actors.compiled import CompiledStep, compile_step
 from trainerd.actors.data import BatchSource, open_batches
@@ -67,14 +68,16 @@ def prepare(
     head_start: HeadStart | None = None,
     meeting: Meeting | None = None,
     meeting_timeout_s: float = MEETING_S,
+    known: Checkpoint | None = None,
     feed: Feed | None = None,
 ) -> Prepared:
     """Read the data's shape, restore or make the state, compile the step; raises typed errors.
 
     `left_out`: what the run is known to leave out, whatever the checkpoints of `directories` say.
-    A state is restored from `snapshots` too, the step loaded from `executable_directory`. `feed`
-    is started as soon as it is known where the data goes on, and reads the first batch while the
-    step is compiled; the caller closes it, whatever befalls.
+    A state is restored from `snapshots` too, the step loaded from `executable_directory`. `known`:
+    the newest durable checkpoint that the run is known to have: it never begins anew instead.
+    `feed` is started as soon as it is known where the data goes on, and reads the first batch while
+    the step is compiled; the caller closes it, whatever befalls.
     With `meeting` all processes that meet there, whose devices `devices` are, begin with the same
     state, and wait for each other for `meeting_timeout_s` at each turn.
     """
@@ -103,7 +106,7 @@ def prepare(
     )
     enter(Phase.RESTORE, 0)
     beginning = batches.position(0)
-    restored = states.stored(left_out)
+    restored = states.stored(left_out, known=known)
     if restored is not None:
         _same_run(plan, restored)
         batches.resume(restored.meta.batch, restored.meta.data)

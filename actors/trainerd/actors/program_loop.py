@@ -135,6 +135,7 @@ def run_loop(
                 head_start=recovery.head_start,
                 meeting=gathered.meeting,
                 meeting_timeout_s=gathered.timeout_s,
+                known=recovery.known,
                 feed=feed,
             )
         except Exception as error:

@@ -15,7 +15,7 @@ from trainerd.actors import checkpoint_files as files
 from trainerd.actors.checkpoint_files import Checkpoint
 from trainerd.actors.checkpoint_meta import CheckpointMeta, read_meta
 from trainerd.actors.checkpoint_past import superseded
-from trainerd.actors.errors import CheckpointsDamagedError
+from trainerd.actors.errors import CheckpointsDamagedError, CheckpointsUnreadableError
 from trainerd.actors.faults import classify
 from trainerd.actors.hooks import Audience
 from trainerd.actors.ledger import Entry, Ledger
@@ -128,9 +128,9 @@ def _prepared(
                 enter=around.stage.enter,
                 left_out=past.left_out,
             )
-        except CheckpointsDamagedError as error:
+        except (CheckpointsDamagedError, CheckpointsUnreadableError) as error:
             _log.warning("%s", error.message)
-    raise AssertionError("without a checkpoint none is damaged")
+    raise AssertionError("without a checkpoint none is refused")
 
 
 def beginnings(past: Past, directories: Sequence[Path]) -> list[Checkpoint]:

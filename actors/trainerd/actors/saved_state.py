@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,16 +33,18 @@ def saved_form(state: PyTree, step: int) -> TrainState:
     )
 
 
-def restore_state(place: Path, like: PyTree, faulted: Callable[[Fault], None]) -> Restored:
-    """Load the newest sound checkpoint of a directory, or the one that `place` is.
+def restore_state(
+    places: Sequence[Path], like: PyTree, faulted: Callable[[Fault], None]
+) -> Restored:
+    """Load the newest sound checkpoint of some directories, or the one that a place is.
 
     Its state has the structure, types and devices of `like`. Raises `CheckpointError` where there
     is none, or where it holds another state.
     """
     abstract = jax.tree.map(_abstract, saved_form(like, 0))
-    restored = restore_newest([place], abstract, faulted)
+    restored = restore_newest(places, abstract, faulted)
     if restored is None:
-        raise nothing_at(place)
+        raise nothing_at(places[0])
     state = restored.state
     if isinstance(like, TrainState):
         return replace(restored, state=replace(state, optimizer=like.optimizer))

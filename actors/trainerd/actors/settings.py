@@ -5,41 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from trainerd.actors.errors import EngineError
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckpointSettings:
-    """Where and how often states are saved, and what happens if they cannot be.
-
-    `every_steps` applied updates, and at the end; the newest `keep` are kept. A failed save does
-    not stop training, unless `max_failures` in a row are given as a limit. A run whose last state
-    is not on disk within `final_save_timeout_s` is a failure.
-    """
-
-    directory: str | Path
-    every_steps: int = 50
-    keep: int = 3
-    max_failures: int | None = None
-    final_save_timeout_s: float = 120.0
-
-    def __post_init__(self) -> None:
-        at_least_one("checkpoint.every_steps", self.every_steps)
-        at_least_one("checkpoint.keep", self.keep)
-        if self.max_failures is not None:
-            at_least_one("checkpoint.max_failures", self.max_failures)
-        if not self.final_save_timeout_s > 0:
-            raise EngineError(
-                f"checkpoint.final_save_timeout_s must be > 0, got {self.final_save_timeout_s}"
-            )
-
-    @property
-    def path(self) -> Path:
-        """The directory, absolute: a run does not move when its process does."""
-        return Path(self.directory).absolute()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,7 +73,8 @@ class Position:
     """Where a run stands: applied updates, next batch, newest loss, what was left out so far.
 
     `losses` is what thresholds of loss spikes are made of; `origin` the checkpoint or snapshot that
-    all this was read from, None if it was not; a snapshot is not `durable`.
+    all this was read from, None if it was not; a snapshot is not `durable`. `passed_over`: newer
+    checkpoints that nobody could read.
     """
 
     step: int = 0
@@ -83,6 +84,7 @@ class Position:
     entries: tuple[Entry, ...] = ()
     origin: Path | None = None
     durable: bool = True
+    passed_over: frozenset[Path] = frozenset()
 
     @staticmethod
     def of(restored: Restored) -> Position:
@@ -96,6 +98,7 @@ class Position:
             entries=meta.ledger,
             origin=restored.checkpoint.path,
             durable=restored.durable,
+            passed_over=restored.passed_over,
         )
 
 

@@ -7,12 +7,18 @@ from collections.abc import Iterable, Sequence
 from trainerd.clients.wording import date_and_clock, duration, one_line, plural, size, word
 from trainerd.v1 import checkpoint_pb2, control_pb2
 
+_DURABLE = checkpoint_pb2.CHECKPOINT_STATE_DURABLE
 _DAMAGED = checkpoint_pb2.CHECKPOINT_STATE_DAMAGED
+_UNREADABLE = checkpoint_pb2.CHECKPOINT_STATE_UNREADABLE
 
 
 def found_damaged(checkpoints: Iterable[checkpoint_pb2.StoredCheckpoint]) -> bool:
-    """Whether a verification has found one of them damaged that was thought to be durable."""
-    return any(each.verified and each.state == _DAMAGED for each in checkpoints)
+    """Whether a verification has found one of them damaged that was thought to be durable, or
+    could not read one."""
+    return any(
+        each.state == _UNREADABLE or (each.verified and each.state == _DAMAGED)
+        for each in checkpoints
+    )
 
 
 def checkpoint_lines(checkpoints: Sequence[checkpoint_pb2.StoredCheckpoint]) -> list[str]:
@@ -41,10 +47,10 @@ def export_text(exported: control_pb2.ExportCheckpointResponse) -> list[str]:
 
 def _row(each: checkpoint_pb2.StoredCheckpoint) -> tuple[str, ...]:
     state = word(checkpoint_pb2.CheckpointState, "CHECKPOINT_STATE_", each.state)
-    if each.verified and each.state != _DAMAGED:
+    if each.verified and each.state == _DURABLE:
         state = "verified"
     return (
-        f"{each.step:,}",
+        f"{each.step:,}" if each.step >= 0 else "-",
         state,
         size(each.bytes),
         date_and_clock(each.saved_time) if each.HasField("saved_time") else "-",

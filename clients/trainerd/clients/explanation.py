@@ -23,6 +23,9 @@ _UPCOMING: Mapping[control_pb2.UpcomingKind, str] = {
     control_pb2.UPCOMING_KIND_HANG: (
         "the trainer counts as hung {when} if it makes no progress in phase {phase}"
     ),
+    control_pb2.UPCOMING_KIND_CHECKPOINT: (
+        "checkpoint.on_repeated_failure acts {when} if there is no new durable checkpoint"
+    ),
     control_pb2.UPCOMING_KIND_RESUME: "it holds until somebody resumes it",
 }
 

@@ -21,6 +21,7 @@ def assignment_of(
     command: StartTrainer, run: Run, views: Views, *, now: float, token: str, attach_address: str
 ) -> launcher_pb2.Assignment:
     """The assignment of this incarnation; what only the launcher knows it fills in itself."""
+    known_step, known_checkpoint = views.checkpoint(command.run)
     assignment = launcher_pb2.Assignment(
         run=command.run,
         incarnation=command.incarnation,
@@ -33,6 +34,8 @@ def assignment_of(
         ledger=views.ledger(command.run),
         policy_version=run.policy_version,
         mean_time_between_crashes_s=between_crashes_s(run, now),
+        known_checkpoint=known_checkpoint,
+        known_step=max(known_step, 0),
         reached_step=views.reached(command.run),
     )
     assignment.spec.policy.CopyFrom(views.policy(run))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 
 from trainerd.daemon.disk_forecast import full_at
+from trainerd.daemon.durability_metrics import DurabilityMetrics
 from trainerd.daemon.journal import Stored
 from trainerd.daemon.metric_families import Families
 from trainerd.daemon.views import INIT, MAX_SAVES, disk_samples, is_failed_save
@@ -47,12 +48,7 @@ class CheckpointMetrics:
             "run",
             lasting=True,
         )
-        self.durable_step = families.gauge(
-            "checkpoint_last_durable_step",
-            "Step of the newest durable checkpoint.",
-            "run",
-            lasting=True,
-        )
+        self.durable = DurabilityMetrics(families)
         self.save_failures_in_a_row = families.gauge(
             "checkpoint_consecutive_failures", "Failed saves since the last good one.", "run"
         )
@@ -84,11 +80,12 @@ class CheckpointMetrics:
         for result in ("ok", "failed", "coalesced"):
             self.saves.labels(run, result)
         self.save_failures_in_a_row.labels(run)
-        self.durable_step.labels(run).set(-1)
+        self.durable.declare(run)
 
     def forget(self, run: str) -> None:
         """The run is not shown any more; its series go with those of all metrics."""
         self._free.pop(run, None)
+        self.durable.forget(run)
 
     def saved(self, run: str, saved: event_pb2.CheckpointSaved) -> None:
         """Count a save that is durable."""
@@ -99,7 +96,8 @@ class CheckpointMetrics:
         self.save_failures_in_a_row.labels(run).set(0)
 
     def failed(self, run: str, fault: fault_pb2.Fault) -> None:
-        """Count a fault, if it is a save that failed."""
+        """Count a fault, if it is a save that failed or a checkpoint that a restore rejected."""
+        self.durable.restore_failed(run, fault)
         if not is_failed_save(fault):
             return
         reason = fault.reason if fault.reason in CHECKPOINT_REASONS else "unknown"
@@ -111,7 +109,7 @@ class CheckpointMetrics:
         """Show the newest durable checkpoint of a run, by its record."""
         run, saved = stored.message.run, stored.message.checkpoint_saved
         self.saved_at.labels(run).set(stored.wall)
-        self.durable_step.labels(run).set(saved.step)
+        self.durable.show(run, saved.step)
         self.checkpoint_bytes.labels(run).set(saved.bytes)
         self.on_fallback.labels(run).set(saved.fallback)
         if not saved.disk_bytes:
@@ -125,4 +123,4 @@ class CheckpointMetrics:
     def rolled_back(self, run: str, event: event_pb2.RolledBack) -> None:
         """Newer ones are removed; an initial state is not a checkpoint."""
         restored = event.source != INIT
-        self.durable_step.labels(run).set(event.step if restored else -1)
+        self.durable.show(run, event.step if restored else -1)

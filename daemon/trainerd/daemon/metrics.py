@@ -169,6 +169,9 @@ class Metrics:
                 self.injected.labels(run, _name(fault, "INJECTED_FAULT_")).inc()
             case "fault_raised":
                 self._checkpoints.failed(run, message.fault_raised.fault)
+            case "checkpoints_verified" if run in self._known:
+                verified = message.checkpoints_verified
+                self._checkpoints.durable.verified(run, verified, stored.wall)
             case _:
                 pass
 
@@ -186,6 +189,8 @@ class Metrics:
             case "rolled_back":
                 self._checkpoints.rolled_back(run, message.rolled_back)
                 self.run_step.labels(run).set(message.rolled_back.step)
+            case "checkpoints_verified" if run in self._known:
+                self._checkpoints.durable.show_left(run, message.checkpoints_verified)
             case "launcher_attached":
                 self.host_up.labels(self._host).set(1)
             case "launcher_lost":

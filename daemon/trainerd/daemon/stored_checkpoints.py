@@ -8,8 +8,10 @@ from typing import Any, TypeVar
 import grpc
 
 from trainerd.daemon.launcher_link import LauncherLink
+from trainerd.daemon.pages import page_cursor, page_size, page_token
 from trainerd.daemon.refusals import reason_of, refuse
 from trainerd.daemon.supervision.state import Run
+from trainerd.daemon.verifying import Verifying
 from trainerd.daemon.views import Views
 from trainerd.v1 import control_pb2, launcher_pb2
 
@@ -20,19 +22,42 @@ Response = TypeVar("Response")
 class StoredCheckpoints:
     """Asks for one call; ends it with the launcher's refusal."""
 
-    def __init__(self, views: Views, launcher: LauncherLink) -> None:
+    def __init__(self, views: Views, launcher: LauncherLink, verifying: Verifying) -> None:
         self._views = views
         self._launcher = launcher
+        self._verifying = verifying
 
-    async def list(self, context: _Context, run: Run) -> control_pb2.ListCheckpointsResponse:
-        """What is there, without reading it."""
-        found = await self._read(context, run, verify=False)
-        return control_pb2.ListCheckpointsResponse(checkpoints=found.checkpoints)
+    async def list(
+        self, context: _Context, run: Run, request: control_pb2.ListCheckpointsRequest
+    ) -> control_pb2.ListCheckpointsResponse:
+        """A page of what is there, without reading it."""
+        listed = f"checkpoints of {run.id}"
+        most = await page_size(context, request.page_size)
+        before = await page_cursor(context, listed, request.page_token)
+        found = await _passed(context, self._launcher.read_checkpoints(self._request(run)))
+        rest = [each for each in found.checkpoints if before is None or each.step < before]
+        page = rest[:most]
+        # Those of one step come together: the step is where the next page begins.
+        while page and len(page) < len(rest) and rest[len(page)].step == page[-1].step:
+            page.append(rest[len(page)])
+        return control_pb2.ListCheckpointsResponse(
+            checkpoints=page,
+            next_page_token=page_token(listed, page[-1].step) if len(rest) > len(page) else "",
+        )
 
     async def verify(self, context: _Context, run: Run) -> control_pb2.VerifyCheckpointsResponse:
-        """Read everything; takes as long as the disk does."""
-        found = await self._read(context, run, verify=True)
+        """Read everything and journal what was found; takes as long as the disk does."""
+        found = await _passed(context, self._verifying.verify(run.id, scrub=False))
         return control_pb2.VerifyCheckpointsResponse(checkpoints=found.checkpoints)
+
+    async def adopt(
+        self, context: _Context, run: Run, step: int
+    ) -> control_pb2.AdoptCheckpointResponse:
+        """Make one durable that somebody vouches for."""
+        request = self._request(run)
+        request.adopt_step = step
+        found = await _passed(context, self._launcher.read_checkpoints(request))
+        return control_pb2.AdoptCheckpointResponse(checkpoint=found.checkpoints[0])
 
     async def export(
         self, context: _Context, run: Run, request: control_pb2.ExportCheckpointRequest
@@ -53,13 +78,10 @@ class StoredCheckpoints:
             bytes=came.bytes,
         )
 
-    async def _read(
-        self, context: _Context, run: Run, *, verify: bool
-    ) -> launcher_pb2.ReadCheckpointsResponse:
-        request = launcher_pb2.ReadCheckpointsRequest(
-            run=run.id, checkpoint=self._views.spec(run.id).checkpoint, verify=verify
+    def _request(self, run: Run) -> launcher_pb2.ReadCheckpointsRequest:
+        return launcher_pb2.ReadCheckpointsRequest(
+            run=run.id, checkpoint=self._views.spec(run.id).checkpoint
         )
-        return await _passed(context, self._launcher.read_checkpoints(request))
 
 
 async def _passed(context: _Context, call: Awaitable[Response]) -> Response:

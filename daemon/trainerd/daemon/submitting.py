@@ -83,7 +83,7 @@ class Submitting:
         if request.resume_run:
             resumed, places = await self._resumption(context, spec, request.resume_run)
         run = ""
-        while not run or run in runs:
+        while not run or run in runs or run in self._runtime.state.removals:
             run = f"{request.spec.name}-{secrets.token_hex(3)}"
         event = codec.submission(
             run, spec, request.request_id, resumed_run=resumed, restore_directories=places

@@ -140,6 +140,12 @@ def _when_and_what(checkpoint: run_pb2.CheckpointSpec) -> _Problems:
     for name in ("max_age_s", "every_s", "final_save_timeout_s", "final_save_hold_s"):
         if checkpoint.HasField(name):
             yield from _positive(f"checkpoint.{name}", getattr(checkpoint, name))
+    if not 0 <= checkpoint.scrub_every_s < math.inf:
+        yield problem(
+            "checkpoint.scrub_every_s",
+            f"must be a finite number ≥ 0, got {checkpoint.scrub_every_s:g}",
+            "0 is never",
+        )
     if _MAX_FINAL_SAVE_S < checkpoint.final_save_timeout_s < math.inf:
         yield problem(
             "checkpoint.final_save_timeout_s",

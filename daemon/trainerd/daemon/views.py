@@ -12,6 +12,7 @@ from trainerd.daemon.journal import Stored
 from trainerd.daemon.left_out import LeftOut
 from trainerd.daemon.supervision import state as supervision
 from trainerd.daemon.supervision.events import RunState
+from trainerd.daemon.supervision.events.verification import DAMAGED
 from trainerd.daemon.supervision.state import TERMINAL as _TERMINAL
 from trainerd.daemon.telemetry import Telemetry
 from trainerd.daemon.terms import policy_with_defaults
@@ -41,7 +42,8 @@ class RunFacts:
     Sequences of records: `cause` of the newest event, `expired` of the newest missed deadline,
     `story` of what led to the newest decision that changed the run's course; 0: none. `saves`:
     records of the newest durable checkpoints that a rollback has not removed, oldest first.
-    `restored`: where the state came from that this process trains on, and its step.
+    `restored`: where the state came from that this process trains on, and its step. `verified`:
+    monotonic seconds of the newest verification of the checkpoints, or of the submission.
     """
 
     facts: run_pb2.Run = field(default_factory=run_pb2.Run)
@@ -51,6 +53,7 @@ class RunFacts:
     left_out: LeftOut = field(default_factory=LeftOut)
     restored: tuple[int, str] = (-1, "")
     restore_directories: tuple[str, ...] = ()
+    verified: float = 0.0
     reached: int = 0
     cause: int = 0
     expired: int = 0
@@ -76,6 +79,9 @@ class Views:
             facts.facts.spec.CopyFrom(message.run_submitted.spec)
             facts.facts.resumed_run = message.run_submitted.resumed_run
             facts.restore_directories = tuple(message.run_submitted.restore_directories)
+            # What it begins with is there: it was durable when it was submitted.
+            facts.restored = self.checkpoint(message.run_submitted.resumed_run)
+            facts.verified = stored.now
             facts.facts.submitted_at.CopyFrom(message.time)
             self._runs[message.run] = facts
             return
@@ -94,6 +100,19 @@ class Views:
     def restore_directories(self, run: str) -> tuple[str, ...]:
         """Where the run's state may be beside its own checkpoint directory."""
         return self._runs[run].restore_directories
+
+    def ended_at(self, run: str) -> float:
+        """When an ended run ended, in seconds since 1970."""
+        time = self._runs[run].facts.ended_at
+        return time.seconds + time.nanos * 1e-9
+
+    def resumed_run(self, run: str) -> str:
+        """The run whose state it began with; empty: none."""
+        return self._runs[run].facts.resumed_run
+
+    def host(self, run: str) -> str:
+        """The host that its newest trainer greeted from; empty: not known."""
+        return self._telemetry.of(run).host
 
     def story(self, run: str) -> int:
         """Sequence of the record with which the run's present story begins; 0: with the run."""
@@ -118,6 +137,11 @@ class Views:
         saved = known.saves[-1].message.checkpoint_saved
         # One that is newer was durable, and its process died before it could say so.
         return max((saved.step, saved.path), known.restored, key=lambda place: place[0])
+
+    def verified(self, run: str) -> float:
+        """When the run's checkpoints were verified last, in monotonic seconds; never: when it was
+        submitted."""
+        return self._runs[run].verified
 
     def ledger(
         self, run: str, *, without: fault_pb2.Fault | None = None
@@ -204,6 +228,9 @@ def _fold(known: RunFacts, stored: Stored) -> None:
             known.left_out.raised(fault)
         case "rolled_back":
             _rolled_back(known, message.rolled_back)
+        case "checkpoints_verified":
+            known.verified = stored.now
+            _verified(known, message.checkpoints_verified)
         case "trainer_finished":
             result = message.trainer_finished.result
             facts.result.CopyFrom(result)
@@ -242,9 +269,21 @@ def disk_samples(saves: Iterable[Stored]) -> list[tuple[float, float]]:
     ]
 
 
+def newest_left(shown: int, verified: event_pb2.CheckpointsVerified) -> int:
+    """The newest durable step after a verification; `shown` was thought to be it."""
+    damaged = max((each.step for each in verified.rejected if each.reason == DAMAGED), default=-1)
+    # What was saved while it went on is newer than all that it has read.
+    return min(shown, verified.durable_step) if shown <= damaged else shown
+
+
 def _saved(known: RunFacts, stored: Stored) -> None:
-    facts, saved = known.facts, stored.message.checkpoint_saved
+    facts = known.facts
     facts.checkpoint_failures = 0
+    facts.checkpoint.CopyFrom(_status(known, stored))
+
+
+def _status(known: RunFacts, stored: Stored) -> run_pb2.CheckpointStatus:
+    saved = stored.message.checkpoint_saved
     status = run_pb2.CheckpointStatus(
         path=saved.path,
         fallback=saved.fallback,
@@ -256,7 +295,7 @@ def _saved(known: RunFacts, stored: Stored) -> None:
     status.saved_at.CopyFrom(stored.message.time)
     if (full_s := full_at(disk_samples(known.saves))) < _FAR_S:
         status.disk_full_at.FromSeconds(int(full_s))
-    facts.checkpoint.CopyFrom(status)
+    return status
 
 
 def _decided(known: RunFacts, made: event_pb2.DecisionMade) -> None:
@@ -284,8 +323,31 @@ def _went_back(known: RunFacts, step: int, source: str) -> None:
     known.facts.step = step
     if not source.endswith(SNAPSHOT_SUFFIX):
         known.restored = _place(step, source)
+    elif known.restored[0] > step:
+        known.restored = _place(-1, INIT)
     while known.saves and known.saves[-1].message.checkpoint_saved.step > step:
         known.saves.pop()
+
+
+def _verified(known: RunFacts, verified: event_pb2.CheckpointsVerified) -> None:
+    """What is damaged is not offered any more, nor what retention has removed since."""
+    steps = [stored.message.checkpoint_saved.step for stored in known.saves]
+    left = [
+        stored
+        for step, stored in zip(steps, known.saves, strict=True)
+        if newest_left(step, verified) == step
+    ]
+    if newest_left(known.restored[0], verified) != known.restored[0]:
+        known.restored = (verified.durable_step, verified.durable_path)
+    if len(left) == len(steps):
+        return
+    known.saves.clear()
+    known.saves.extend(left)
+    failure = known.facts.checkpoint.failure
+    known.facts.ClearField("checkpoint")
+    if known.saves:
+        known.facts.checkpoint.CopyFrom(_status(known, known.saves[-1]))
+    known.facts.checkpoint.failure = failure
 
 
 def _place(step: int, source: str) -> tuple[int, str]:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctrainerd/v1/checkpoint.proto\x12\x0btrainerd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa7\x02\n\x10StoredCheckpoint\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\r\n\x05\x62ytes\x18\x03 \x01(\x03\x12+\n\x05state\x18\x04 \x01(\x0e\x32\x1c.trainerd.v1.CheckpointState\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0f\n\x07problem\x18\x06 \x01(\t\x12.\n\nsaved_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x64\x61maged_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\nduration_s\x18\t \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08verified\x18\n \x01(\x08\x42\r\n\x0b_duration_s*\x90\x01\n\x0f\x43heckpointState\x12 \n\x1c\x43HECKPOINT_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x43HECKPOINT_STATE_DURABLE\x10\x01\x12\x1f\n\x1b\x43HECKPOINT_STATE_UNVERIFIED\x10\x02\x12\x1c\n\x18\x43HECKPOINT_STATE_DAMAGED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctrainerd/v1/checkpoint.proto\x12\x0btrainerd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa7\x02\n\x10StoredCheckpoint\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\r\n\x05\x62ytes\x18\x03 \x01(\x03\x12+\n\x05state\x18\x04 \x01(\x0e\x32\x1c.trainerd.v1.CheckpointState\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0f\n\x07problem\x18\x06 \x01(\t\x12.\n\nsaved_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x64\x61maged_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\nduration_s\x18\t \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08verified\x18\n \x01(\x08\x42\r\n\x0b_duration_s*\xb1\x01\n\x0f\x43heckpointState\x12 \n\x1c\x43HECKPOINT_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x43HECKPOINT_STATE_DURABLE\x10\x01\x12\x1f\n\x1b\x43HECKPOINT_STATE_UNVERIFIED\x10\x02\x12\x1c\n\x18\x43HECKPOINT_STATE_DAMAGED\x10\x03\x12\x1f\n\x1b\x43HECKPOINT_STATE_UNREADABLE\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,7 +33,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'trainerd.v1.checkpoint_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CHECKPOINTSTATE']._serialized_start=377
-  _globals['_CHECKPOINTSTATE']._serialized_end=521
+  _globals['_CHECKPOINTSTATE']._serialized_end=554
   _globals['_STOREDCHECKPOINT']._serialized_start=79
   _globals['_STOREDCHECKPOINT']._serialized_end=374
 # @@protoc_insertion_point(module_scope)

@@ -15,10 +15,12 @@ class CheckpointState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CHECKPOINT_STATE_DURABLE: _ClassVar[CheckpointState]
     CHECKPOINT_STATE_UNVERIFIED: _ClassVar[CheckpointState]
     CHECKPOINT_STATE_DAMAGED: _ClassVar[CheckpointState]
+    CHECKPOINT_STATE_UNREADABLE: _ClassVar[CheckpointState]
 CHECKPOINT_STATE_UNSPECIFIED: CheckpointState
 CHECKPOINT_STATE_DURABLE: CheckpointState
 CHECKPOINT_STATE_UNVERIFIED: CheckpointState
 CHECKPOINT_STATE_DAMAGED: CheckpointState
+CHECKPOINT_STATE_UNREADABLE: CheckpointState
 
 class StoredCheckpoint(_message.Message):
     __slots__ = ("step", "path", "bytes", "state", "reason", "problem", "saved_time", "damaged_time", "duration_s", "verified")

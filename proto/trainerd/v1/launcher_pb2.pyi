@@ -55,7 +55,7 @@ class LauncherHello(_message.Message):
     def __init__(self, protocol: _Optional[_Union[_link_pb2.ProtocolVersion, _Mapping]] = ..., instance: _Optional[str] = ..., pid: _Optional[int] = ..., trainers: _Optional[_Iterable[_Union[_event_pb2.LiveTrainer, _Mapping]]] = ...) -> None: ...
 
 class Assignment(_message.Message):
-    __slots__ = ("run", "incarnation", "spec", "slots", "attach_address", "token", "run_directory", "checkpoint_directory", "restore_directories", "launcher_pid", "orphan_grace_s", "ledger", "host", "policy_version", "slot_parts", "injections", "snapshot_directory", "snapshot_bytes", "executable_directory", "mean_time_between_crashes_s", "reached_step", "gang")
+    __slots__ = ("run", "incarnation", "spec", "slots", "attach_address", "token", "run_directory", "checkpoint_directory", "restore_directories", "launcher_pid", "orphan_grace_s", "ledger", "host", "policy_version", "slot_parts", "injections", "snapshot_directory", "snapshot_bytes", "executable_directory", "mean_time_between_crashes_s", "known_checkpoint", "known_step", "reached_step", "gang")
     RUN_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
@@ -76,6 +76,8 @@ class Assignment(_message.Message):
     SNAPSHOT_BYTES_FIELD_NUMBER: _ClassVar[int]
     EXECUTABLE_DIRECTORY_FIELD_NUMBER: _ClassVar[int]
     MEAN_TIME_BETWEEN_CRASHES_S_FIELD_NUMBER: _ClassVar[int]
+    KNOWN_CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    KNOWN_STEP_FIELD_NUMBER: _ClassVar[int]
     REACHED_STEP_FIELD_NUMBER: _ClassVar[int]
     GANG_FIELD_NUMBER: _ClassVar[int]
     run: str
@@ -98,9 +100,11 @@ class Assignment(_message.Message):
     snapshot_bytes: int
     executable_directory: str
     mean_time_between_crashes_s: float
+    known_checkpoint: str
+    known_step: int
     reached_step: int
     gang: Gang
-    def __init__(self, run: _Optional[str] = ..., incarnation: _Optional[int] = ..., spec: _Optional[_Union[_run_pb2.RunSpec, _Mapping]] = ..., slots: _Optional[int] = ..., attach_address: _Optional[str] = ..., token: _Optional[str] = ..., run_directory: _Optional[str] = ..., checkpoint_directory: _Optional[str] = ..., restore_directories: _Optional[_Iterable[str]] = ..., launcher_pid: _Optional[int] = ..., orphan_grace_s: _Optional[float] = ..., ledger: _Optional[_Iterable[_Union[_incident_pb2.LedgerEntry, _Mapping]]] = ..., host: _Optional[str] = ..., policy_version: _Optional[int] = ..., slot_parts: _Optional[int] = ..., injections: _Optional[_Iterable[_Union[_inject_pb2.ArmedInjection, _Mapping]]] = ..., snapshot_directory: _Optional[str] = ..., snapshot_bytes: _Optional[int] = ..., executable_directory: _Optional[str] = ..., mean_time_between_crashes_s: _Optional[float] = ..., reached_step: _Optional[int] = ..., gang: _Optional[_Union[Gang, _Mapping]] = ...) -> None: ...
+    def __init__(self, run: _Optional[str] = ..., incarnation: _Optional[int] = ..., spec: _Optional[_Union[_run_pb2.RunSpec, _Mapping]] = ..., slots: _Optional[int] = ..., attach_address: _Optional[str] = ..., token: _Optional[str] = ..., run_directory: _Optional[str] = ..., checkpoint_directory: _Optional[str] = ..., restore_directories: _Optional[_Iterable[str]] = ..., launcher_pid: _Optional[int] = ..., orphan_grace_s: _Optional[float] = ..., ledger: _Optional[_Iterable[_Union[_incident_pb2.LedgerEntry, _Mapping]]] = ..., host: _Optional[str] = ..., policy_version: _Optional[int] = ..., slot_parts: _Optional[int] = ..., injections: _Optional[_Iterable[_Union[_inject_pb2.ArmedInjection, _Mapping]]] = ..., snapshot_directory: _Optional[str] = ..., snapshot_bytes: _Optional[int] = ..., executable_directory: _Optional[str] = ..., mean_time_between_crashes_s: _Optional[float] = ..., known_checkpoint: _Optional[str] = ..., known_step: _Optional[int] = ..., reached_step: _Optional[int] = ..., gang: _Optional[_Union[Gang, _Mapping]] = ...) -> None: ...
 
 class Gang(_message.Message):
     __slots__ = ("coordinator_address", "process_id", "process_count", "collective_timeout_s", "barrier_timeout_s", "own_address")
@@ -205,14 +209,50 @@ class ReadLogRequest(_message.Message):
     def __init__(self, run: _Optional[str] = ..., incarnation: _Optional[int] = ..., offset: _Optional[int] = ..., max_bytes: _Optional[int] = ...) -> None: ...
 
 class ReadLogResponse(_message.Message):
-    __slots__ = ("data", "next_offset", "incarnation")
+    __slots__ = ("data", "next_offset", "incarnation", "offset")
     DATA_FIELD_NUMBER: _ClassVar[int]
     NEXT_OFFSET_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
     data: bytes
     next_offset: int
     incarnation: int
-    def __init__(self, data: _Optional[bytes] = ..., next_offset: _Optional[int] = ..., incarnation: _Optional[int] = ...) -> None: ...
+    offset: int
+    def __init__(self, data: _Optional[bytes] = ..., next_offset: _Optional[int] = ..., incarnation: _Optional[int] = ..., offset: _Optional[int] = ...) -> None: ...
+
+class ReadStepMetricsRequest(_message.Message):
+    __slots__ = ("run", "after_step", "limit")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    AFTER_STEP_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    after_step: int
+    limit: int
+    def __init__(self, run: _Optional[str] = ..., after_step: _Optional[int] = ..., limit: _Optional[int] = ...) -> None: ...
+
+class ReadStepMetricsResponse(_message.Message):
+    __slots__ = ("steps", "more", "names", "lost")
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
+    steps: _containers.RepeatedCompositeFieldContainer[_run_pb2.StepMetrics]
+    more: bool
+    names: _containers.RepeatedScalarFieldContainer[str]
+    lost: int
+    def __init__(self, steps: _Optional[_Iterable[_Union[_run_pb2.StepMetrics, _Mapping]]] = ..., more: _Optional[bool] = ..., names: _Optional[_Iterable[str]] = ..., lost: _Optional[int] = ...) -> None: ...
+
+class CollectStacksRequest(_message.Message):
+    __slots__ = ("run",)
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    def __init__(self, run: _Optional[str] = ...) -> None: ...
+
+class CollectStacksResponse(_message.Message):
+    __slots__ = ("stacks",)
+    STACKS_FIELD_NUMBER: _ClassVar[int]
+    stacks: _run_pb2.ThreadStacks
+    def __init__(self, stacks: _Optional[_Union[_run_pb2.ThreadStacks, _Mapping]] = ...) -> None: ...
 
 class RemoveRunRequest(_message.Message):
     __slots__ = ("run", "memory_only")
@@ -301,22 +341,26 @@ class ReplayIncidentResponse(_message.Message):
     def __init__(self, number: _Optional[int] = ..., happened: _Optional[bool] = ..., fault: _Optional[_Union[_fault_pb2.Fault, _Mapping]] = ..., source: _Optional[str] = ..., first_step: _Optional[int] = ..., last_step: _Optional[int] = ..., batch: _Optional[int] = ...) -> None: ...
 
 class ReadCheckpointsRequest(_message.Message):
-    __slots__ = ("run", "checkpoint", "verify", "directories")
+    __slots__ = ("run", "checkpoint", "verify", "directories", "adopt_step")
     RUN_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     VERIFY_FIELD_NUMBER: _ClassVar[int]
     DIRECTORIES_FIELD_NUMBER: _ClassVar[int]
+    ADOPT_STEP_FIELD_NUMBER: _ClassVar[int]
     run: str
     checkpoint: _run_pb2.CheckpointSpec
     verify: bool
     directories: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, run: _Optional[str] = ..., checkpoint: _Optional[_Union[_run_pb2.CheckpointSpec, _Mapping]] = ..., verify: _Optional[bool] = ..., directories: _Optional[_Iterable[str]] = ...) -> None: ...
+    adopt_step: int
+    def __init__(self, run: _Optional[str] = ..., checkpoint: _Optional[_Union[_run_pb2.CheckpointSpec, _Mapping]] = ..., verify: _Optional[bool] = ..., directories: _Optional[_Iterable[str]] = ..., adopt_step: _Optional[int] = ...) -> None: ...
 
 class ReadCheckpointsResponse(_message.Message):
-    __slots__ = ("checkpoints",)
+    __slots__ = ("checkpoints", "problem")
     CHECKPOINTS_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
     checkpoints: _containers.RepeatedCompositeFieldContainer[_checkpoint_pb2.StoredCheckpoint]
-    def __init__(self, checkpoints: _Optional[_Iterable[_Union[_checkpoint_pb2.StoredCheckpoint, _Mapping]]] = ...) -> None: ...
+    problem: str
+    def __init__(self, checkpoints: _Optional[_Iterable[_Union[_checkpoint_pb2.StoredCheckpoint, _Mapping]]] = ..., problem: _Optional[str] = ...) -> None: ...
 
 class ExportParametersRequest(_message.Message):
     __slots__ = ("run", "spec", "step", "directory", "path")

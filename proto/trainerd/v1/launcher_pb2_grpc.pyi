@@ -58,11 +58,17 @@ class LauncherServiceStub:
     ReplayIncident: _grpc.UnaryUnaryMultiCallable[_launcher_pb2.ReplayIncidentRequest, _launcher_pb2.ReplayIncidentResponse]
     """Trains again from an incident's checkpoint to its batch, and says whether the fault happens."""
     ReadCheckpoints: _grpc.UnaryUnaryMultiCallable[_launcher_pb2.ReadCheckpointsRequest, _launcher_pb2.ReadCheckpointsResponse]
-    """The checkpoints of a run on this host, newest first; on request compared with their manifests."""
+    """The checkpoints of a run on this host, newest first; on request compared with their manifests,
+    or one of them made durable.
+    """
     ExportParameters: _grpc.UnaryUnaryMultiCallable[_launcher_pb2.ExportParametersRequest, _launcher_pb2.ExportParametersResponse]
     """Writes the parameters of a run's checkpoint, and nothing else of it, for Orbax to read."""
     RemoveRun: _grpc.UnaryUnaryMultiCallable[_launcher_pb2.RemoveRunRequest, _launcher_pb2.RemoveRunResponse]
     """Removes a run's files."""
+    ReadStepMetrics: _grpc.UnaryUnaryMultiCallable[_launcher_pb2.ReadStepMetricsRequest, _launcher_pb2.ReadStepMetricsResponse]
+    """A run's step metrics."""
+    CollectStacks: _grpc.UnaryUnaryMultiCallable[_launcher_pb2.CollectStacksRequest, _launcher_pb2.CollectStacksResponse]
+    """The stacks of all threads of a live trainer, which goes on: a second at most."""
 
 @_typing.type_check_only
 class LauncherServiceAsyncStub(LauncherServiceStub):
@@ -94,11 +100,17 @@ class LauncherServiceAsyncStub(LauncherServiceStub):
     ReplayIncident: _aio.UnaryUnaryMultiCallable[_launcher_pb2.ReplayIncidentRequest, _launcher_pb2.ReplayIncidentResponse]  # type: ignore[assignment]
     """Trains again from an incident's checkpoint to its batch, and says whether the fault happens."""
     ReadCheckpoints: _aio.UnaryUnaryMultiCallable[_launcher_pb2.ReadCheckpointsRequest, _launcher_pb2.ReadCheckpointsResponse]  # type: ignore[assignment]
-    """The checkpoints of a run on this host, newest first; on request compared with their manifests."""
+    """The checkpoints of a run on this host, newest first; on request compared with their manifests,
+    or one of them made durable.
+    """
     ExportParameters: _aio.UnaryUnaryMultiCallable[_launcher_pb2.ExportParametersRequest, _launcher_pb2.ExportParametersResponse]  # type: ignore[assignment]
     """Writes the parameters of a run's checkpoint, and nothing else of it, for Orbax to read."""
     RemoveRun: _aio.UnaryUnaryMultiCallable[_launcher_pb2.RemoveRunRequest, _launcher_pb2.RemoveRunResponse]  # type: ignore[assignment]
     """Removes a run's files."""
+    ReadStepMetrics: _aio.UnaryUnaryMultiCallable[_launcher_pb2.ReadStepMetricsRequest, _launcher_pb2.ReadStepMetricsResponse]  # type: ignore[assignment]
+    """A run's step metrics."""
+    CollectStacks: _aio.UnaryUnaryMultiCallable[_launcher_pb2.CollectStacksRequest, _launcher_pb2.CollectStacksResponse]  # type: ignore[assignment]
+    """The stacks of all threads of a live trainer, which goes on: a second at most."""
 
 class LauncherServiceServicer(metaclass=_abc_1.ABCMeta):
     """Served by the launcher on a socket that only the daemon's group may open."""
@@ -199,7 +211,9 @@ class LauncherServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _launcher_pb2.ReadCheckpointsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_launcher_pb2.ReadCheckpointsResponse, _abc.Awaitable[_launcher_pb2.ReadCheckpointsResponse]]:
-        """The checkpoints of a run on this host, newest first; on request compared with their manifests."""
+        """The checkpoints of a run on this host, newest first; on request compared with their manifests,
+        or one of them made durable.
+        """
 
     @_abc_1.abstractmethod
     def ExportParameters(
@@ -216,5 +230,21 @@ class LauncherServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_launcher_pb2.RemoveRunResponse, _abc.Awaitable[_launcher_pb2.RemoveRunResponse]]:
         """Removes a run's files."""
+
+    @_abc_1.abstractmethod
+    def ReadStepMetrics(
+        self,
+        request: _launcher_pb2.ReadStepMetricsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_launcher_pb2.ReadStepMetricsResponse, _abc.Awaitable[_launcher_pb2.ReadStepMetricsResponse]]:
+        """A run's step metrics."""
+
+    @_abc_1.abstractmethod
+    def CollectStacks(
+        self,
+        request: _launcher_pb2.CollectStacksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_launcher_pb2.CollectStacksResponse, _abc.Awaitable[_launcher_pb2.CollectStacksResponse]]:
+        """The stacks of all threads of a live trainer, which goes on: a second at most."""
 
 def add_LauncherServiceServicer_to_server(servicer: LauncherServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -175,7 +175,7 @@ class TrainerSpec(_message.Message):
     def __init__(self, python: _Optional[str] = ..., path: _Optional[_Iterable[str]] = ..., env: _Optional[_Mapping[str, str]] = ..., workdir: _Optional[str] = ...) -> None: ...
 
 class CheckpointSpec(_message.Message):
-    __slots__ = ("directory", "fallback_directory", "every_steps", "keep", "on_repeated_failure", "max_failures", "max_age_s", "keep_every_steps", "keep_best", "best_metric", "best_mode", "every_s", "auto_interval", "final_save_timeout_s", "final_save_hold_s")
+    __slots__ = ("directory", "fallback_directory", "every_steps", "keep", "on_repeated_failure", "max_failures", "max_age_s", "keep_every_steps", "keep_best", "best_metric", "best_mode", "every_s", "auto_interval", "final_save_timeout_s", "final_save_hold_s", "scrub_every_s")
     DIRECTORY_FIELD_NUMBER: _ClassVar[int]
     FALLBACK_DIRECTORY_FIELD_NUMBER: _ClassVar[int]
     EVERY_STEPS_FIELD_NUMBER: _ClassVar[int]
@@ -191,6 +191,7 @@ class CheckpointSpec(_message.Message):
     AUTO_INTERVAL_FIELD_NUMBER: _ClassVar[int]
     FINAL_SAVE_TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
     FINAL_SAVE_HOLD_S_FIELD_NUMBER: _ClassVar[int]
+    SCRUB_EVERY_S_FIELD_NUMBER: _ClassVar[int]
     directory: str
     fallback_directory: str
     every_steps: int
@@ -206,7 +207,8 @@ class CheckpointSpec(_message.Message):
     auto_interval: bool
     final_save_timeout_s: float
     final_save_hold_s: float
-    def __init__(self, directory: _Optional[str] = ..., fallback_directory: _Optional[str] = ..., every_steps: _Optional[int] = ..., keep: _Optional[int] = ..., on_repeated_failure: _Optional[_Union[OnRepeatedFailure, str]] = ..., max_failures: _Optional[int] = ..., max_age_s: _Optional[float] = ..., keep_every_steps: _Optional[int] = ..., keep_best: _Optional[int] = ..., best_metric: _Optional[str] = ..., best_mode: _Optional[_Union[BestMode, str]] = ..., every_s: _Optional[float] = ..., auto_interval: _Optional[bool] = ..., final_save_timeout_s: _Optional[float] = ..., final_save_hold_s: _Optional[float] = ...) -> None: ...
+    scrub_every_s: float
+    def __init__(self, directory: _Optional[str] = ..., fallback_directory: _Optional[str] = ..., every_steps: _Optional[int] = ..., keep: _Optional[int] = ..., on_repeated_failure: _Optional[_Union[OnRepeatedFailure, str]] = ..., max_failures: _Optional[int] = ..., max_age_s: _Optional[float] = ..., keep_every_steps: _Optional[int] = ..., keep_best: _Optional[int] = ..., best_metric: _Optional[str] = ..., best_mode: _Optional[_Union[BestMode, str]] = ..., every_s: _Optional[float] = ..., auto_interval: _Optional[bool] = ..., final_save_timeout_s: _Optional[float] = ..., final_save_hold_s: _Optional[float] = ..., scrub_every_s: _Optional[float] = ...) -> None: ...
 
 class HostsSpec(_message.Message):
     __slots__ = ("count", "min")
@@ -272,6 +274,47 @@ class CheckpointStatus(_message.Message):
     disk_full_at: _timestamp_pb2.Timestamp
     failure: str
     def __init__(self, path: _Optional[str] = ..., fallback: _Optional[bool] = ..., bytes: _Optional[int] = ..., saved_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., every_steps: _Optional[int] = ..., disk_bytes: _Optional[int] = ..., disk_free_bytes: _Optional[int] = ..., disk_full_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., failure: _Optional[str] = ...) -> None: ...
+
+class StepMetrics(_message.Message):
+    __slots__ = ("step", "batch", "loss", "gradient_norm", "metrics", "duration_s", "data_wait_s", "examples", "time", "incarnation")
+    class MetricsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    GRADIENT_NORM_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    DURATION_S_FIELD_NUMBER: _ClassVar[int]
+    DATA_WAIT_S_FIELD_NUMBER: _ClassVar[int]
+    EXAMPLES_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    batch: int
+    loss: float
+    gradient_norm: float
+    metrics: _containers.ScalarMap[str, float]
+    duration_s: float
+    data_wait_s: float
+    examples: int
+    time: _timestamp_pb2.Timestamp
+    incarnation: int
+    def __init__(self, step: _Optional[int] = ..., batch: _Optional[int] = ..., loss: _Optional[float] = ..., gradient_norm: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., duration_s: _Optional[float] = ..., data_wait_s: _Optional[float] = ..., examples: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., incarnation: _Optional[int] = ...) -> None: ...
+
+class ThreadStacks(_message.Message):
+    __slots__ = ("threads", "python", "native")
+    THREADS_FIELD_NUMBER: _ClassVar[int]
+    PYTHON_FIELD_NUMBER: _ClassVar[int]
+    NATIVE_FIELD_NUMBER: _ClassVar[int]
+    threads: str
+    python: str
+    native: str
+    def __init__(self, threads: _Optional[str] = ..., python: _Optional[str] = ..., native: _Optional[str] = ...) -> None: ...
 
 class Run(_message.Message):
     __slots__ = ("id", "spec", "state", "reason", "incarnation", "restarts", "step", "loss", "first_loss", "steps_per_second", "examples_per_second", "eta_s", "skipped_batches", "masked_slots", "durable_step", "checkpoint_failures", "phase", "pid", "slots", "last_fault", "first_evaluation", "last_evaluation", "result", "submitted_at", "ended_at", "last_recovery_s", "attached", "resumed_run", "rollbacks", "slot_parts", "policy_version", "snapshot_step", "snapshot_every", "checkpoint", "times")

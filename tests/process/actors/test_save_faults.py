@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fakes import faulty_saving
-from fakes.faulty_saving import DELETED_AT, EVERY_STEPS, STEPS
+from fakes.faulty_saving import DELETED_AT, EVERY_STEPS, LATE_AT, STEPS
 from trainerd.actors import checkpoint_files, checkpoint_manifest
 
 DEADLINE_S = 120.0
@@ -22,7 +22,7 @@ TESTS = Path(__file__).parents[2]
 def test_training_goes_on_each_failure_has_its_reason_and_the_next_save_is_durable(
     tmp_path: Path,
 ) -> None:
-    """A lock of another process, no permission, a file in the way, deleted during a save."""
+    """A lock of another process, no permission, a file in the way, deleted meanwhile, too slow."""
     place, aside = tmp_path / "run", tmp_path / "aside"
     place.mkdir()
     aside.mkdir()
@@ -63,13 +63,16 @@ def test_training_goes_on_each_failure_has_its_reason_and_the_next_save_is_durab
         (45, "not_found"),
         (50, "not_found"),
         (DELETED_AT, "not_found"),
+        (LATE_AT, "timeout"),
     ]
+    assert ["late", True] in said
     messages = [message for *_, message in _of(said, "failed")]
     assert all(f"not saved to {place}: " in message for message in messages)
     assert "the directory is in use" in messages[0]
     saved = [step for what, step, _ in _of(said, "saved")]
     due = range(EVERY_STEPS, STEPS + 1, EVERY_STEPS)
-    assert saved == [step for step in due if step not in dict(failed)]
+    # The one that was late is told again, once it is durable.
+    assert saved == [step for step in due if step not in dict(failed) or step == LATE_AT]
     # What was deleted is gone; what was saved since is sound.
     assert [found.step for found in checkpoint_files.durable(place)] == [80, 75, 70]
     for found in checkpoint_files.durable(place):

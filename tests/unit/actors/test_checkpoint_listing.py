@@ -10,13 +10,15 @@ import pytest
 
 from fakes.stored_checkpoints import stored
 from trainerd.actors import checkpoint_damage, checkpoint_files, checkpoint_manifest
+from trainerd.actors.checkpoint_claim import Claim
 from trainerd.actors.checkpoint_manifest import MANIFEST
-from trainerd.actors.launcher import checkpoint_listing
+from trainerd.actors.launcher import checkpoint_adoption, checkpoint_listing
 from trainerd.v1 import checkpoint_pb2
 
 DURABLE = checkpoint_pb2.CHECKPOINT_STATE_DURABLE
 UNVERIFIED = checkpoint_pb2.CHECKPOINT_STATE_UNVERIFIED
 DAMAGED = checkpoint_pb2.CHECKPOINT_STATE_DAMAGED
+UNREADABLE = checkpoint_pb2.CHECKPOINT_STATE_UNREADABLE
 
 
 def spoil(path: Path) -> None:
@@ -131,15 +133,49 @@ def test_one_that_cannot_be_read_stays_where_it_is(
 
     monkeypatch.setattr(checkpoint_manifest, "verify", failing)
     (found,) = checkpoint_listing.stored([tmp_path], verify=True)
-    assert (found.state, found.reason, found.path) == (DAMAGED, "io_error", str(path))
+    assert (found.state, found.reason, found.path) == (UNREADABLE, "io_error", str(path))
     assert "Input/output error" in found.problem
     assert path.is_dir()
 
 
-def test_a_directory_that_cannot_be_listed_is_an_error(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_listed_does_not_hide_the_others(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    with pytest.raises(OSError, match="loop"):
-        checkpoint_listing.stored([tmp_path / "loop"])
+    stored(tmp_path / "other", 5)
+    good, bad = checkpoint_listing.stored([tmp_path / "loop", tmp_path / "other"])
+    assert (good.step, good.state) == (5, DURABLE)
+    assert (bad.step, bad.state, bad.path) == (-1, UNREADABLE, str(tmp_path / "loop"))
+    assert "loop cannot be read: Too many levels of symbolic links" in bad.problem
+
+
+def test_one_without_a_manifest_is_adopted_as_it_is(tmp_path: Path) -> None:
+    own, fallback = tmp_path / "own", tmp_path / "fallback"
+    stored(own, 5)
+    path = stored(fallback, 7, durable=False)
+    (listed, _) = checkpoint_listing.stored([own, fallback])
+    assert listed.state == UNVERIFIED
+    assert "--adopt 7" in listed.problem
+    answer = checkpoint_adoption.adopt([own, fallback], 7)
+    (told,) = answer.checkpoints
+    assert (told.step, told.state, told.path) == (7, DURABLE, str(path))
+    checkpoint_manifest.verify(path)
+
+
+def test_what_cannot_be_adopted_is_left_as_it_is(tmp_path: Path) -> None:
+    stored(tmp_path, 5)
+    path = stored(tmp_path, 7, durable=False)
+    (tmp_path / "9").mkdir()
+    for step, problem in (
+        (5, "the checkpoint of step 5 is durable already"),
+        (9, "the checkpoint of step 9 is not there, or is not a whole one"),
+    ):
+        assert checkpoint_adoption.adopt([tmp_path], step).problem == problem
+    claim = Claim(tmp_path)
+    claim.hold()
+    refused = checkpoint_adoption.adopt([tmp_path], 7)
+    assert "another process saves its checkpoints here" in refused.problem
+    assert not checkpoint_files.is_durable(path)
+    claim.close()
+    assert not checkpoint_adoption.adopt([tmp_path], 7).problem
 
 
 def test_damage_is_kept_with_its_reason_or_without_if_nobody_wrote_it(tmp_path: Path) -> None:

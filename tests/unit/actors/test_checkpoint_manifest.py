@@ -60,6 +60,32 @@ def test_a_manifest_names_every_file_with_its_size_and_digests(path: Path) -> No
     assert manifest.size_bytes == sum(file.size_bytes for file in manifest.files)
 
 
+def test_everything_is_on_the_disk_before_the_manifest_and_that_before_it_counts(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files, then the directories that name them, then the manifest, then its own name."""
+    done: list[str] = []
+    sync, rename = os.fsync, Path.rename
+
+    def synced(descriptor: int) -> None:
+        done.append(os.path.relpath(os.readlink(f"/proc/self/fd/{descriptor}"), path))
+        sync(descriptor)
+
+    def renamed(self: Path, target: Path) -> Path:
+        done.append("renamed")
+        return rename(self, target)
+
+    (path / MANIFEST).unlink()
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "rename", renamed)
+    manifest = checkpoint_manifest.write(path)
+    files = [file.name for file in manifest.files]
+    assert done[: len(files)] == files
+    directories = {".", "state", "state/d", "meta"}
+    assert set(done[len(files) : len(files) + 4]) == directories
+    assert done[len(files) + 4 :] == [f"{MANIFEST}.new", "renamed", ".", ".."]
+
+
 def test_only_a_committed_checkpoint_with_its_manifest_is_durable(path: Path) -> None:
     assert checkpoint_files.is_durable(path)
     (path / MANIFEST).rename(path.parent / "away")
@@ -163,7 +189,7 @@ def test_a_link_in_place_of_a_file_is_refused(path: Path) -> None:
     data = path / "state" / "d" / "small"
     data.rename(path.parent / "elsewhere")
     data.symlink_to(path.parent / "elsewhere")
-    with pytest.raises((DigestMismatch, OSError)):
+    with pytest.raises(DigestMismatch, match="small is not a file any more"):
         checkpoint_manifest.verify(path)
     with pytest.raises(OSError, match="small"):
         checkpoint_manifest.write(path)

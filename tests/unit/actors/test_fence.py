@@ -11,7 +11,7 @@ from fakes.stored_checkpoints import stored
 from trainerd.actors import checkpoint_manifest, fence
 from trainerd.actors.checkpoint_claim import claimed
 from trainerd.actors.checkpoint_files import durable
-from trainerd.actors.checkpoint_restore import listed
+from trainerd.actors.checkpoint_finding import find
 from trainerd.actors.checkpoint_retention import Retention
 from trainerd.actors.checkpoint_shelf import Shelf
 
@@ -24,7 +24,7 @@ def save(place: Path, step: int, incarnation: int) -> Path:
 
 
 def steps(place: Path) -> list[int]:
-    return [each.step for each in listed(place)]
+    return [each.step for each in find([place]).checkpoints]
 
 
 def test_a_later_incarnation_bars_the_earlier_ones(tmp_path: Path) -> None:

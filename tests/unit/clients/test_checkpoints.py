@@ -78,6 +78,33 @@ def test_a_verification_ends_with_1_where_it_has_found_damage(fake: FakeControl,
     assert ended.document["checkpoints"][1]["reason"] == "digest_mismatch"
 
 
+def test_a_verification_ends_with_1_where_it_could_not_read(fake: FakeControl, ctl: Ctl) -> None:
+    unread = checkpoint_pb2.StoredCheckpoint(
+        step=-1,
+        path="/c",
+        state=checkpoint_pb2.CHECKPOINT_STATE_UNREADABLE,
+        reason="io_error",
+        problem="/c cannot be read: Input/output error",
+    )
+    fake.answer("VerifyCheckpoints", api.VerifyCheckpointsResponse(checkpoints=[unread]))
+    fake.answer("ListCheckpoints", api.ListCheckpointsResponse(checkpoints=[unread]))
+    ended = ctl("checkpoints", "demo", "--verify", "--address", fake.address)
+    assert ended.code == 1
+    assert ended.out.splitlines()[1].split() == ["-", "unreadable", "0", "B", "-", "-", "/c"]
+    assert ctl("checkpoints", "demo", "--address", fake.address).code == 0
+
+
+def test_one_is_adopted_by_its_step(fake: FakeControl, ctl: Ctl) -> None:
+    fake.answer("AdoptCheckpoint", api.AdoptCheckpointResponse(checkpoint=DURABLE))
+    ended = ctl("checkpoints", "demo", "--adopt", "1200", "--address", fake.address)
+    assert ended.code == 0
+    assert "1,200  durable " in ended.out
+    (request,) = fake.requests["AdoptCheckpoint"]
+    assert (request.run, request.step) == ("demo", 1200)
+    ended = ctl("checkpoints", "demo", "--adopt", "5", "--step", "5", "--address", fake.address)
+    assert ended.code == 2
+
+
 def test_an_export_is_made_where_the_user_stands(
     fake: FakeControl, ctl: Ctl, tmp_path: Path
 ) -> None:

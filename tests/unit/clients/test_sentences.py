@@ -60,6 +60,14 @@ EXAMPLES: dict[str, tuple[Any, str]] = {
     "checkpoint_requested": (event_pb2.CheckpointRequested(), "a checkpoint was asked for"),
     "restart_requested": (event_pb2.RestartRequested(), "a restart was asked for"),
     "run_deleted": (event_pb2.RunDeleted(), "the deletion of the run was asked for"),
+    "profile_requested": (
+        event_pb2.ProfileRequested(steps=3),
+        "a profile of 3 steps was asked for",
+    ),
+    "profiled": (
+        event_pb2.Profiled(step=1201, steps=3, path="/r/profiles/1201"),
+        "a profile of 3 steps from step 1,201 on is in /r/profiles/1201",
+    ),
     "policy_changed": (
         event_pb2.PolicyChanged(trial=True),
         "another policy was put on trial: what it would decide is recorded, nothing else",
@@ -147,6 +155,23 @@ EXAMPLES: dict[str, tuple[Any, str]] = {
             step=50, path="/c/50", bytes=12_340_000, blocked_s=0.013, duration_s=0.42
         ),
         "checkpoint of step 50 is durable (12.3 MB in 0.42 s, training waited 0.013 s): /c/50",
+    ),
+    "checkpoints_verified": (
+        event_pb2.CheckpointsVerified(
+            scrub=True,
+            sound=2,
+            rejected=[
+                event_pb2.RejectedCheckpoint(
+                    step=1200, path="/c/1200.damaged", reason="digest_mismatch", problem="d differs"
+                ),
+                event_pb2.RejectedCheckpoint(
+                    step=-1, path="/f", reason="io_error", problem="/f cannot be read"
+                ),
+            ],
+            duration_s=3.0,
+        ),
+        "checkpoints verified by the scrub, in 3 s: 2 checkpoints sound; step 1,200: "
+        "digest_mismatch: d differs; /f: io_error: /f cannot be read",
     ),
     "fault_raised": (
         event_pb2.FaultRaised(fault=a_fault(delegated=fault_pb2.ACTION_SKIP)),
@@ -265,3 +290,11 @@ def test_a_decision_on_trial_is_said_to_be_one() -> None:
     assert sentence(Event(decision_made=made)) == (
         "the policy on trial would have decided on crash: fail the run: why"
     )
+
+
+def test_a_deletion_by_rule_and_a_profile_that_failed_say_why() -> None:
+    reason = "aged out: it ended 90.0 days ago, kept are 30; 120 runs ended later, kept are 100"
+    deleted = event_pb2.RunDeleted(reason=reason)
+    assert sentence(event_pb2.Event(run_deleted=deleted)) == reason
+    failed = event_pb2.Profiled(problem="no space left")
+    assert sentence(event_pb2.Event(profiled=failed)) == "no profile was taken: no space left"

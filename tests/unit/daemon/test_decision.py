@@ -211,9 +211,23 @@ def test_failed_saves_act_by_count_or_by_age_only_where_the_user_chose_it(action
         "3 failed saves in a row, limit 3 (no_space)",
     )
     assert judge(failed, policy=by_count, budgets=row.saved()).action is A.CONTINUE
-    aged = judge(failed, policy=by_age, age_s=61.0)
-    assert (aged.action, aged.reason) == (action, "no durable checkpoint for 61 s, limit 60 s")
-    assert judge(failed, policy=by_age, age_s=60.0).action is A.CONTINUE
+    aged = judge(failed, policy=by_age, age_s=60.0)
+    assert (aged.action, aged.reason) == (action, "no durable checkpoint for 60 s, limit 60 s")
+    assert judge(failed, policy=by_age, age_s=59.0).action is A.CONTINUE
+    both = replace(by_count, max_checkpoint_age_s=60.0)
+    assert judge(failed, policy=both, budgets=row, age_s=60.0).reason == aged.reason
+
+
+def test_where_good_checkpoints_cannot_be_read_it_is_tried_again_but_not_for_ever() -> None:
+    asked = fault(F.CHECKPOINT_CORRUPT, reason="none_readable", awaits_decision=True)
+    first = judge(asked)
+    assert (first.action, first.delay_s) == (A.RESTART, 0.0)
+    assert "cannot be read just now" in first.reason
+    again = judge(asked, budgets=Budgets(cycles=2))
+    assert (again.action, again.delay_s) == (A.RESTART, 2.0)
+    assert judge(asked, budgets=Budgets(cycles=3)).action is A.FAIL
+    damaged = replace(asked, reason="none_left")
+    assert judge(damaged).action is A.FAIL
 
 
 @pytest.mark.parametrize("fault_class", FaultClass)

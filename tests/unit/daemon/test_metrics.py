@@ -70,6 +70,8 @@ PROMISED = {
     "trainerd_checkpoint_last_durable_step": {"run"},
     "trainerd_checkpoint_consecutive_failures": {"run"},
     "trainerd_checkpoint_bytes": {"run"},
+    "trainerd_checkpoint_rejected_total": {"run", "reason"},
+    "trainerd_checkpoint_last_verification_timestamp_seconds": {"run"},
     "trainerd_checkpoint_on_fallback": {"run"},
     "trainerd_checkpoint_disk_bytes": {"run"},
     "trainerd_checkpoint_disk_free_bytes": {"run"},
@@ -277,10 +279,13 @@ def test_news_of_a_past_incarnation_changes_no_metric_but_its_own(tmp_path: Path
                 await at.runtime.post(event)
             after = samples(at.metrics)
 
-            assert {name for name in after if after[name] != before.get(name)} == {
+            changed = {name for name in after if after[name] != before.get(name)}
+            # How long the commits took is the disk's affair.
+            journal = {name for name in changed if name[0].startswith("trainerd_journal_write_")}
+            assert changed - journal == {
                 key("stale_events_total", kind=kind)
                 for kind in ("CheckpointSaved", "TrainerExited", "PhaseEntered", "FaultRaised")
-            } | {name for name in after if name[0].startswith("trainerd_journal_write_duration")}
+            }
 
     play(scene)
 

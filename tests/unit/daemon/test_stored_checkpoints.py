@@ -44,6 +44,67 @@ def test_checkpoints_are_listed_and_verified_where_the_run_saves(root: Path) -> 
     play(scene)
 
 
+def test_what_a_client_has_verified_is_journalled_as_a_scrub_is(root: Path) -> None:
+    """Damaged now, known to be damaged before, and not to be read: the second is told once."""
+    found = [
+        checkpoint_pb2.StoredCheckpoint(
+            step=60,
+            path="/c/60.damaged",
+            state=checkpoint_pb2.CHECKPOINT_STATE_DAMAGED,
+            reason="digest_mismatch",
+            problem="flipped",
+            verified=True,
+        ),
+        checkpoint_pb2.StoredCheckpoint(
+            step=50, path="/c/50.damaged", state=checkpoint_pb2.CHECKPOINT_STATE_DAMAGED
+        ),
+        checkpoint_pb2.StoredCheckpoint(
+            step=40,
+            path="/c/40",
+            state=checkpoint_pb2.CHECKPOINT_STATE_UNREADABLE,
+            reason="io_error",
+            problem="silent",
+        ),
+    ]
+
+    async def scene() -> None:
+        async with house(root, FakeLauncher(checkpoints=found)) as at:
+            run = await at.submit()
+            trainer = await at.training(run)
+            await trainer.save(60)
+            await at.control.VerifyCheckpoints(control_pb2.VerifyCheckpointsRequest(run=run))
+            (told,) = [
+                event.checkpoints_verified
+                for event in await at.events(run)
+                if event.WhichOneof("payload") == "checkpoints_verified"
+            ]
+            assert not told.scrub
+            assert [(each.step, each.reason) for each in told.rejected] == [
+                (60, "digest_mismatch"),
+                (40, "io_error"),
+            ]
+            now = await at.get(run)
+            assert now.durable_step == -1
+            assert "checkpoint of step 40 cannot be read" in now.last_fault.message
+
+    play(scene)
+
+
+def test_one_is_adopted_by_its_step(root: Path) -> None:
+    stored = checkpoint_pb2.StoredCheckpoint(step=0, path="/c/0")
+
+    async def scene() -> None:
+        launcher = FakeLauncher(checkpoints=[stored])
+        async with house(root, launcher) as at:
+            run = await at.submit()
+            asked = control_pb2.AdoptCheckpointRequest(run=run, step=0)
+            assert (await at.control.AdoptCheckpoint(asked)).checkpoint == stored
+        (told,) = launcher.checkpoints_read
+        assert (told.HasField("adopt_step"), told.adopt_step, told.verify) == (True, 0, False)
+
+    play(scene)
+
+
 def test_an_export_names_the_step_only_if_the_client_did(root: Path) -> None:
     wrote = launcher_pb2.ExportParametersResponse(
         step=40, path="/c/40", directory="/out", arrays=2, parameters=6, bytes=99

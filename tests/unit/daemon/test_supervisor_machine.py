@@ -80,7 +80,10 @@ TIGHT = Policy(
     checkpoint_action=Action.PAUSE,
     max_checkpoint_failures=2,
 )
-POLICIES = st.sampled_from([Policy(), TIGHT, Policy(continue_on_error=True, backoff_s=7.0)])
+IMPATIENT = Policy(checkpoint_action=Action.FAIL, max_checkpoint_age_s=90.0)
+POLICIES = st.sampled_from(
+    [Policy(), TIGHT, IMPATIENT, Policy(continue_on_error=True, backoff_s=7.0)]
+)
 
 
 class Supervised(RuleBasedStateMachine):
@@ -264,6 +267,8 @@ class Supervised(RuleBasedStateMachine):
             return
         for run in self.state.runs.values():
             kinds = {key.split(":")[0] for key in self.state.timers if f":{run.id}:" in key}
+            # That it has not saved for long moves it nowhere while it trains.
+            kinds.discard("age")
             if run.trainer is None:
                 assert run.state is not RunState.RECOVERING or kinds
             else:

@@ -90,6 +90,8 @@ def test_a_good_specification_has_no_problem() -> None:
         ("checkpoint.everySteps", 0, "checkpoint.every_steps", "must be ≥ 1, got 0"),
         ("checkpoint.keep", 0, "checkpoint.keep", "must be ≥ 1, got 0"),
         ("checkpoint.maxFailures", 0, "checkpoint.max_failures", "must be ≥ 1, got 0"),
+        ("checkpoint.scrubEveryS", -1.0, "checkpoint.scrub_every_s", "≥ 0, got -1"),
+        ("checkpoint.scrubEveryS", "NaN", "checkpoint.scrub_every_s", "a finite number"),
         ("checkpoint.maxAgeS", 0.0, "checkpoint.max_age_s", "must be a positive number"),
         ("checkpoint.maxAgeS", "NaN", "checkpoint.max_age_s", "must be a positive number"),
         ("checkpoint.maxAgeS", "Infinity", "checkpoint.max_age_s", "must be a positive number"),

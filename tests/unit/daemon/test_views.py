@@ -64,6 +64,23 @@ def test_the_step_goes_back_to_what_was_restored(tmp_path: Path) -> None:
     play(scene)
 
 
+def test_what_a_snapshot_older_than_it_was_restored_instead_of_is_gone(tmp_path: Path) -> None:
+    """A rollback to memory has removed it: no later process is told to look for it."""
+
+    async def scene() -> None:
+        async with parts(tmp_path) as at:
+            views = viewing(at)
+            run = await at.running_run()
+            for step, source in ((9, "/c/9"), (7, "/m/a.snapshot")):
+                restored = StateRestored(
+                    run=run, incarnation=1, step=step, batch=step, source=source
+                )
+                await at.runtime.post(restored)
+            assert views.checkpoint(run) == (-1, "")
+
+    play(scene)
+
+
 def test_a_result_is_shown_when_the_run_has_ended(tmp_path: Path) -> None:
     async def scene() -> None:
         async with parts(tmp_path) as at:

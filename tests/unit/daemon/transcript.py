@@ -48,6 +48,7 @@ from trainerd.daemon.supervision.events import (
     LauncherAttached,
     LiveTrainer,
     PolicyChanged,
+    RejectedCheckpoint,
     RunResult,
     RunStateChanged,
     RunSubmitted,
@@ -226,7 +227,13 @@ def _value(hint: Any, text: str) -> object:
         return text == "true"
     if hint == tuple[str, ...]:
         return tuple(text.split(","))
+    if hint == tuple[RejectedCheckpoint, ...]:
+        return tuple(_rejected(*each.split(":")) for each in text.split(","))
     return hint(text)
+
+
+def _rejected(step: str, path: str, reason: str, problem: str) -> RejectedCheckpoint:
+    return RejectedCheckpoint(step=int(step), path=path, reason=reason, problem=problem)
 
 
 def _names(cls: Any) -> set[str]:

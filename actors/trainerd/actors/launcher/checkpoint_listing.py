@@ -13,8 +13,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from trainerd.actors import checkpoint_damage, checkpoint_manifest
 from trainerd.actors import checkpoint_files as files
 from trainerd.actors.checkpoint_damage import Damaged
-from trainerd.actors.checkpoint_files import Checkpoint
+from trainerd.actors.checkpoint_files import Checkpoint, Unreadable
 from trainerd.actors.checkpoint_manifest import MANIFEST, DigestMismatch, Unverified
+from trainerd.actors.os_errors import os_error_reason
 from trainerd.v1 import checkpoint_pb2
 
 _ORBAX_METADATA = "_CHECKPOINT_METADATA"
@@ -24,20 +25,33 @@ _NS = 10**9
 def stored(
     directories: Sequence[Path], *, verify: bool = False
 ) -> list[checkpoint_pb2.StoredCheckpoint]:
-    """Every checkpoint in `directories`, newest first. Raises OSError if one cannot be listed.
+    """Every checkpoint in `directories`, newest first; a directory that cannot be listed is told of
+    as one of step -1.
 
     `verify`: read all of the durable ones from the disk and compare them with their manifests; mark
     one that is not what was saved. What vanishes meanwhile is left out: a run removes its old ones.
     """
-    # Those that are marked already first: what is marked now is told with what has been found.
-    kept = [each for place in directories for each in checkpoint_damage.damaged(place)]
-    there = [each for place in directories for each in files.committed(place)]
-    told = [_stored(checkpoint, verify) for checkpoint in there]
-    found = [*(each for each in told if each is not None), *map(_kept, kept)]
+    found: list[checkpoint_pb2.StoredCheckpoint] = []
+    there: list[Checkpoint] = []
+    for place in directories:
+        try:
+            # Those that are marked already first: what is marked now is told with what is found.
+            found += map(_kept, checkpoint_damage.damaged(place))
+            committed, hidden = files.look(place)
+        except OSError as error:
+            found.append(_unreadable(Unreadable(path=place, error=error)))
+            continue
+        there += committed
+        found += map(_unreadable, hidden)
+    told = (stored_one(checkpoint, verify=verify) for checkpoint in there)
+    found += (each for each in told if each is not None)
     return sorted(found, key=lambda each: (-each.step, each.state))
 
 
-def _stored(checkpoint: Checkpoint, verify: bool) -> checkpoint_pb2.StoredCheckpoint | None:
+def stored_one(
+    checkpoint: Checkpoint, *, verify: bool = False
+) -> checkpoint_pb2.StoredCheckpoint | None:
+    """A committed checkpoint, verified if asked for; None: it has vanished meanwhile."""
     path = checkpoint.path
     told = checkpoint_pb2.StoredCheckpoint(
         step=checkpoint.step,
@@ -53,16 +67,28 @@ def _stored(checkpoint: Checkpoint, verify: bool) -> checkpoint_pb2.StoredCheckp
             told.verified = True
     except Unverified as error:
         told.state = checkpoint_pb2.CHECKPOINT_STATE_UNVERIFIED
-        told.problem = str(error)
+        told.problem = f"{error}; a run passes over it, unless you --adopt {checkpoint.step}"
     except DigestMismatch as error:
         _tell_damage(told, "digest_mismatch", str(error))
         if verify:
             told.verified = True
             _mark(told, path)
     except OSError as error:
-        # Nobody knows what is in it: it stays where it is.
-        _tell_damage(told, "io_error", f"{path} cannot be read: {error.strerror or error}")
+        if os.path.lexists(path):
+            return _unreadable(Unreadable(path=path, error=error, step=checkpoint.step))
     return told if os.path.lexists(told.path) else None
+
+
+def _unreadable(unreadable: Unreadable) -> checkpoint_pb2.StoredCheckpoint:
+    """Nobody knows what is in it: it stays where it is."""
+    path, error = unreadable.path, unreadable.error
+    return checkpoint_pb2.StoredCheckpoint(
+        step=unreadable.step,
+        path=str(path),
+        state=checkpoint_pb2.CHECKPOINT_STATE_UNREADABLE,
+        reason=os_error_reason(error),
+        problem=f"{error.filename or path} cannot be read: {error.strerror or error}",
+    )
 
 
 def _verify(path: Path) -> None:

@@ -31,7 +31,7 @@ _log = structlog.get_logger("trainerd.launcher")
 
 
 class Checkpoints:
-    """Answers about the checkpoints of runs; verifies and exports one run's at a time."""
+    """Answers about the checkpoints of runs; verifies, adopts and exports one run's at a time."""
 
     def __init__(self, config: LauncherConfig, children: Children) -> None:
         self._config = config
@@ -43,25 +43,36 @@ class Checkpoints:
     async def read(
         self, files: RunFiles, request: launcher_pb2.ReadCheckpointsRequest
     ) -> launcher_pb2.ReadCheckpointsResponse:
-        """List a run's checkpoints, or verify them. Raise `Refused`."""
+        """List a run's checkpoints, verify them, or adopt one. Raise `Refused`."""
         directories = _directories(files, request.run, request.checkpoint)
-        if not request.verify:
+        adopts = request.HasField("adopt_step")
+        if not (request.verify or adopts):
             return launcher_pb2.ReadCheckpointsResponse(checkpoints=await _listed(directories))
         told = launcher_pb2.ReadCheckpointsRequest(
             run=request.run, verify=True, directories=map(str, directories)
         )
+        if adopts:
+            told.adopt_step = request.adopt_step
         python = interpreter.resolved_python(run_pb2.TrainerSpec())
         async with self._free:
-            _log.info("verification_started", run=request.run)
+            _log.info("adoption_started" if adopts else "verification_started", run=request.run)
             errand = await self._run(
                 [python, "-m", "trainerd.actors.verifier", str(os.getpid())],
                 told.SerializeToString(),
                 self._environment(run_pb2.RunSpec(), python),
                 VERIFY_TIMEOUT_S,
             )
-        return launcher_pb2.ReadCheckpointsResponse.FromString(
+        answer = launcher_pb2.ReadCheckpointsResponse.FromString(
             _answer(errand, "the verification", VERIFY_TIMEOUT_S)
         )
+        if answer.problem:
+            raise Refused(
+                code=grpc.StatusCode.FAILED_PRECONDITION,
+                reason="NOT_ADOPTED",
+                message=f"{answer.problem}; nothing was changed",
+                suggestion=f"`trainerctl checkpoints {request.run}` lists what there is",
+            )
+        return answer
 
     async def export(
         self, files: RunFiles, request: launcher_pb2.ExportParametersRequest
@@ -141,10 +152,7 @@ def _directories(files: RunFiles, run: str, spec: run_pb2.CheckpointSpec) -> lis
 
 
 async def _listed(directories: Sequence[Path]) -> list[checkpoint_pb2.StoredCheckpoint]:
-    try:
-        return await asyncio.to_thread(stored, directories)
-    except OSError as error:
-        raise _failed(f"{error.filename}: {error.strerror or error}") from error
+    return await asyncio.to_thread(stored, directories)
 
 
 def _chosen(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from trainerd.actors.checkpoint_files import Checkpoint
 from trainerd.actors.checkpoint_retention import LOSS
 from trainerd.actors.head_start import HeadStart
 from trainerd.actors.ledger import Entry, Omission
@@ -113,11 +114,13 @@ def build_recovery(
 ) -> Recovery:
     """What this process finds on its host, and leaves there; `told` as in `Recovery`."""
     snapshots, executables = assignment.snapshot_directory, assignment.executable_directory
+    known = assignment.known_checkpoint
     return Recovery(
         snapshot_directory=Path(snapshots) if snapshots else None,
         snapshot_bytes=assignment.snapshot_bytes,
         executable_directory=Path(executables) if executables else None,
         crash_every_s=assignment.mean_time_between_crashes_s,
+        known=Checkpoint(step=assignment.known_step, path=Path(known)) if known else None,
         reached_step=assignment.reached_step,
         told=told,
         head_start=head_start,

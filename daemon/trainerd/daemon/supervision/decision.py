@@ -185,7 +185,7 @@ def _judged(case: _Case) -> Decision:
         case FaultClass.CHECKPOINT_SAVE_FAILED:
             special = _save_failed(case)
         case FaultClass.CHECKPOINT_CORRUPT if case.fault.awaits_decision:
-            special = _decision(Action.FAIL, f"no good checkpoint is left: {case.fault.message}")
+            special = _nothing_to_restore(case)
         case _:
             pass
     return special if special is not None else _by_rule(case)
@@ -331,6 +331,13 @@ def _device_oom(case: _Case) -> Decision | None:
     )
 
 
+def _nothing_to_restore(case: _Case) -> Decision:
+    """What could not be read may be good: it is tried again. What is damaged stays so."""
+    if case.fault.reason == "none_readable":
+        return _restart(case, "what there is to restore cannot be read just now")
+    return _decision(Action.FAIL, f"no good checkpoint is left: {case.fault.message}")
+
+
 def _save_failed(case: _Case) -> Decision:
     if case.fault.awaits_decision:
         return _last_save_failed(case.fault)
@@ -338,12 +345,12 @@ def _save_failed(case: _Case) -> Decision:
     failures = case.budgets.in_a_row(case.fault)
     if policy.checkpoint_action is not Action.CONTINUE:
         limit, limit_s = policy.max_checkpoint_failures, policy.max_checkpoint_age_s
-        if limit and failures >= limit:
-            reason = f"{failures} failed saves in a row, limit {limit} ({case.fault.reason})"
-            return _decision(policy.checkpoint_action, reason)
-        if limit_s and case.checkpoint_age_s > limit_s:
+        if limit_s and case.checkpoint_age_s >= limit_s:
             age = f"{case.checkpoint_age_s:.0f} s"
             reason = f"no durable checkpoint for {age}, limit {limit_s:g} s"
+            return _decision(policy.checkpoint_action, reason)
+        if limit and failures >= limit:
+            reason = f"{failures} failed saves in a row, limit {limit} ({case.fault.reason})"
             return _decision(policy.checkpoint_action, reason)
     return _decision(Action.CONTINUE, f"training goes on; failed saves in a row: {failures}")
 

@@ -23,9 +23,11 @@ class UpcomingKind(enum.Enum):
     DEVICES = "devices"
     LAUNCHER = "launcher"
     RESUME = "resume"
+    CHECKPOINT = "checkpoint"
 
 
 _TIMERS = {
+    "age": UpcomingKind.CHECKPOINT,
     "restart": UpcomingKind.RESTART,
     "attach": UpcomingKind.ATTACH,
     "exit": UpcomingKind.EXIT,

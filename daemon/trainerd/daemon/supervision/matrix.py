@@ -103,8 +103,10 @@ MATRIX: Mapping[FaultClass, Row] = MappingProxyType(
         F.CHECKPOINT_CORRUPT: Row(
             number="F13",
             evidence="a checkpoint's digests or structure are wrong",
-            action="**continue**: it is marked and passed over, the next older one is used",
-            recurs="none is left: **fail**",
+            action="**continue**: it is marked and passed over, the next older one is used; one "
+            "that cannot be read is passed over and left as it is",
+            recurs="none is left: **fail**; where there may be good ones that cannot be read: "
+            "**restart**, with back-off, until `max_cycles_without_progress`",
         ),
         F.PREEMPTION: Row(
             number="F14",

@@ -57,6 +57,7 @@ class Trainer(NamedTuple):
     `decision`: about the fault it waits with, or that ends it. `finish`: it said it is done.
     `suspected`: the fault for which we kill it; its exit is then charged to that, not to a signal.
     `killed`: a kill was ordered. `injections`: how many its run had when it was asked for.
+    `trains`: it has begun to, and does not hold.
     """
 
     incarnation: int
@@ -68,6 +69,7 @@ class Trainer(NamedTuple):
     suspected: Fault | None = None
     killed: bool = False
     injections: int = 0
+    trains: bool = False
 
     @property
     def ending(self) -> bool:
@@ -80,6 +82,14 @@ class Trainer(NamedTuple):
         return self.pid == 0 and not self.attached and self.phase is None and not self.killed
 
 
+class Profile(NamedTuple):
+    """A profile that was asked for, and that its trainer has not answered."""
+
+    request_id: str
+    steps: int
+    directory: str = ""
+
+
 class Trial(NamedTuple):
     """A policy that decides nothing: what it would have decided is recorded."""
 
@@ -90,13 +100,14 @@ class Trial(NamedTuple):
 
 class Run(NamedTuple):
     """One run. `recoverable_step` -1: none yet. `saves`: checkpoint requests not answered yet.
-    `incidents`: how many were ever kept.
+    `incidents`: how many were ever kept. While a trainer trains, the newest durable checkpoint is
+    as old as `recoverable_at`, or counts as that; otherwise `unsaved_s` seconds of training old.
 
     `pausing`: it is to hold, for the reason `hold`, whichever process trains it. `slot_parts`: what
     each slot is cut into; 0: nothing. `policy_message`: the policy as it was changed last; empty:
     it never was. `trial`: the policy on trial, with budgets of its own. `first_loss`: None: not
     heard of yet. `busy_since`: when a process of it was first refused the devices; None: it has
-    them, or never asked.
+    them, or never asked. `profile`: the one its trainer was asked for last; None: it has answered.
     """
 
     id: str
@@ -112,6 +123,7 @@ class Run(NamedTuple):
     trained: bool = False
     recoverable_step: int = -1
     recoverable_at: float = 0.0
+    unsaved_s: float = 0.0
     budgets: Budgets = _NO_BUDGETS
     pausing: bool = False
     hold: str = ""
@@ -127,6 +139,7 @@ class Run(NamedTuple):
     injections: tuple[Armed, ...] = ()
     first_loss: float | None = None
     busy_since: float | None = None
+    profile: Profile | None = None
 
     @property
     def terminal(self) -> bool:

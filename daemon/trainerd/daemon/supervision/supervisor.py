@@ -10,7 +10,9 @@ from __future__ import annotations
 from typing import assert_never
 
 from trainerd.daemon.supervision.commands import Command, KillTrainer, RemoveFiles
+from trainerd.daemon.supervision.durability import overdue, verified
 from trainerd.daemon.supervision.events import (
+    CheckpointsVerified,
     DaemonEnded,
     DaemonStarted,
     Event,
@@ -52,6 +54,8 @@ def step(state: State, event: Event, *, now: float) -> tuple[State, tuple[Comman
             turn.serving = False
         case JournalRecovered():
             _journal_recovered(turn, event)
+        case CheckpointsVerified():
+            verified(turn, event)
         case FilesRemoved():
             if not turn.removed(event.run, memory_only=event.memory_only):
                 turn.ignore(event.run, event, "nothing of it was to be removed")
@@ -167,6 +171,8 @@ def _timer(turn: Turn, event: TimerFired) -> None:
             lost(turn, run, trainer)
         case "exit" | "stop" if trainer is not None:
             turn.kill(run, collect_stacks=True)
+        case "age" if trainer is not None:
+            overdue(turn, run, trainer)
 
 
 def _no_launcher(turn: Turn) -> bool:

@@ -12,7 +12,9 @@ from trainerd.daemon.supervision.commands import (
     Save,
     SetPolicy,
     Stop,
+    TakeProfile,
 )
+from trainerd.daemon.supervision.durability import holds, is_durable, trains
 from trainerd.daemon.supervision.events import (
     CheckpointSaved,
     DeadlineExpired,
@@ -22,6 +24,7 @@ from trainerd.daemon.supervision.events import (
     FinishReason,
     FirstLossHeard,
     PhaseEntered,
+    Profiled,
     Progressed,
     RolledBack,
     RunState,
@@ -103,10 +106,17 @@ def trainer_event(turn: Turn, event: TrainerEvent) -> None:
         case FirstLossHeard():
             if run.first_loss is None:
                 turn.put(run._replace(first_loss=event.loss))
+        case Profiled():
+            _profiled(turn, run, event)
         case StateRestored() | Evaluated():
             pass  # Facts for people: the views keep them, no decision rests on them.
         case _:
             assert_never(event)
+
+
+def _profiled(turn: Turn, run: Run, event: Profiled) -> None:
+    if run.profile is not None and run.profile.request_id == event.request_id:
+        turn.put(run._replace(profile=None))
 
 
 def _attached(turn: Turn, run: Run, trainer: Trainer, event: TrainerAttached) -> None:
@@ -141,6 +151,8 @@ def _attached(turn: Turn, run: Run, trainer: Trainer, event: TrainerAttached) ->
         turn.tell(run, Resume())
     for request_id in run.saves:
         turn.tell(run, Save(request_id=request_id))
+    if run.profile is not None:
+        turn.tell(run, TakeProfile(**run.profile._asdict()))
 
 
 def _phase(turn: Turn, run: Run, trainer: Trainer, event: PhaseEntered) -> None:
@@ -155,20 +167,22 @@ def _situated(turn: Turn, run: Run, trainer: Trainer, phase: Phase | None, step:
     if run.terminal or run.stopping or run.restarting or trainer.ending:
         return run
     if phase is Phase.STEP:
-        if not run.trained:
-            # Before it trained nothing could be durable: the age begins now.
-            run = turn.put(run._replace(trained=True, recoverable_at=turn.now))
+        if not run.pausing:
+            run = trains(turn, run)
         resumed = run.state is RunState.PAUSED and not run.pausing
         if resumed or run.state in (RunState.STARTING, RunState.RECOVERING):
             run = turn.move(run, RunState.RUNNING, f"training since step {step}")
-    elif phase is Phase.PAUSED and run.pausing and run.state is not RunState.PAUSED:
-        run = turn.move(run, RunState.PAUSED, f"paused at step {step}: {run.hold}")
+    elif phase is Phase.PAUSED and run.pausing:
+        run = holds(turn, run)
+        if run.state is not RunState.PAUSED:
+            run = turn.move(run, RunState.PAUSED, f"paused at step {step}: {run.hold}")
     return run
 
 
 def _held(turn: Turn, run: Run, event: TrainerPaused | TrainerResumed) -> None:
     match event:
         case TrainerPaused() if run.pausing and not (run.terminal or run.stopping):
+            run = holds(turn, run)
             turn.move(run, RunState.PAUSED, f"paused at step {event.step}: {run.hold}")
         case TrainerResumed() if run.state is RunState.PAUSED:
             turn.move(run, RunState.RUNNING, f"resumed at step {event.step}, on request")
@@ -202,15 +216,17 @@ def _saved(turn: Turn, run: Run, event: CheckpointSaved) -> None:
     if trial is not None:
         theirs = trial.budgets.saved()
         trial = trial._replace(budgets=theirs.progressed(event.step) if progress else theirs)
-    turn.put(
+    run = turn.put(
         run._replace(
             saves=saves,
             recoverable_at=turn.now,
+            unsaved_s=0.0,
             recoverable_step=event.step if progress else run.recoverable_step,
             budgets=budgets,
             trial=trial,
         )
     )
+    is_durable(turn, run)
 
 
 def _injected(turn: Turn, run: Run, event: FaultInjected) -> None:
@@ -316,9 +332,10 @@ def _exited(turn: Turn, run: Run, trainer: Trainer, event: TrainerExited) -> Non
         run = turn.put(run._replace(restarting=False))
         run = turn.move(run, RunState.RECOVERING, f"restarted on request; the trainer {how}")
         turn.start_trainer(run)
-    elif trainer.finish is FinishReason.PREEMPTED:
+    elif trainer.finish is FinishReason.PREEMPTED or _went_as_asked(event, trainer):
         asked = "the host asked the trainer to go"
         uncharged(turn, run, FaultClass.PREEMPTION, Action.RESTART, asked)
+        run = turn.put(run._replace(unsaved_s=0.0))
         turn.move(run, RunState.QUEUED, "preempted: the host asked the trainer to go; it resumes")
     elif trainer.suspected is not None:
         recover(turn, run, trainer.suspected, stacks=event.stacks)
@@ -326,6 +343,11 @@ def _exited(turn: Turn, run: Run, trainer: Trainer, event: TrainerExited) -> Non
         restart(turn, run, trainer.decision, f"{run.reason}")
     else:
         recover(turn, run, _crash(event, trainer))
+
+
+def _went_as_asked(event: TrainerExited, trainer: Trainer) -> bool:
+    """Whether it saved and went with its host, and no daemon was there to hear it say so."""
+    return event.drained and event.exit_code == 0 and trainer.finish is None
 
 
 def lost(turn: Turn, run: Run, trainer: Trainer) -> None:

@@ -33,7 +33,7 @@ MISSING_S = 1.0
 """Seconds a launcher that does not list a trainer has to report its exit."""
 
 
-TIMERS = ("attach", "exit", "kill", "missing", "restart", "stop")
+TIMERS = ("age", "attach", "exit", "kill", "missing", "restart", "stop")
 """The kinds of timers."""
 
 
@@ -100,9 +100,12 @@ class Turn:
         """The run's process is no more: nothing that was asked of it will be answered."""
         self.cancel_timers(run)
         self.unsettled = True
+        if run.trainer is not None and run.trainer.trains:
+            # Nothing is lost by being restarted but time, which does not count.
+            run = run._replace(unsaved_s=self.now - run.recoverable_at)
         if run.terminal and run.trainer is not None and run.trainer.finish is None:
             self.remove(run, memory_only=True)
-        return self.put(run._replace(trainer=None, saves=()))
+        return self.put(run._replace(trainer=None, saves=(), profile=None))
 
     def move(self, run: Run, after: RunState, reason: str) -> Run:
         """Change the run's state along a legal edge, and record it."""

@@ -33,21 +33,32 @@ def raised(turn: Turn, run: Run, trainer: Trainer, event: FaultRaised) -> None:
         turn.tell(run, trainer.decision)
         return
     over = run.terminal or run.stopping
-    if over and fault.awaits_decision:
+    if not fault.awaits_decision:
+        if over:
+            judge(turn, run, fault)
+        else:
+            condemn(turn, run, trainer, fault)
+        return
+    if over:
         reason = f"the run is {run.state.value}: there is nothing to recover for"
         decision = Decision(action=Action.FAIL, scope="run", reason=reason)
         turn.emit(Record(event=_made(run, fault, decision)))
     else:
         run, decision = judge(turn, run, fault)
-    if fault.awaits_decision:
-        decision = replace(decision, answers=event.question)
-        run = turn.put(run._replace(trainer=trainer._replace(decision=decision)))
-        turn.tell(run, decision)
-    elif not over and decision.action in (Action.RESTART, Action.FAIL):
-        run = turn.put(run._replace(trainer=trainer._replace(decision=decision)))
-        turn.tell(run, Stop(save=False, reason=FinishReason.DECIDED))
+    decision = replace(decision, answers=event.question)
+    run = turn.put(run._replace(trainer=trainer._replace(decision=decision)))
+    turn.tell(run, decision)
     if not over:
         _carry_out(turn, run, fault, decision)
+
+
+def condemn(turn: Turn, run: Run, trainer: Trainer, fault: Fault) -> None:
+    """Decide about a fault with which no trainer waits, and act on the decision."""
+    run, decision = judge(turn, run, fault)
+    if decision.action in (Action.RESTART, Action.FAIL):
+        run = turn.put(run._replace(trainer=trainer._replace(decision=decision)))
+        turn.tell(run, Stop(save=False, reason=FinishReason.DECIDED))
+    _carry_out(turn, run, fault, decision)
 
 
 def _carry_out(turn: Turn, run: Run, fault: Fault, decision: Decision) -> None:

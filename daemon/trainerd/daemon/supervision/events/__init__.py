@@ -31,6 +31,7 @@ from trainerd.daemon.supervision.events.requests import (
     PauseRequested,
     PolicyChanged,
     PolicyTrialEnded,
+    ProfileRequested,
     RestartRequested,
     ResumeRequested,
     RunDeleted,
@@ -46,6 +47,7 @@ from trainerd.daemon.supervision.events.training import (
     FaultRaised,
     FirstLossHeard,
     PhaseEntered,
+    Profiled,
     Progressed,
     RolledBack,
     RunResult,
@@ -55,11 +57,16 @@ from trainerd.daemon.supervision.events.training import (
     TrainerPaused,
     TrainerResumed,
 )
+from trainerd.daemon.supervision.events.verification import (
+    CheckpointsVerified,
+    RejectedCheckpoint,
+)
 
 __all__ = [
     "AnyEvent",
     "CheckpointRequested",
     "CheckpointSaved",
+    "CheckpointsVerified",
     "DaemonEnded",
     "DaemonStarted",
     "DeadlineExpired",
@@ -84,7 +91,10 @@ __all__ = [
     "PhaseEntered",
     "PolicyChanged",
     "PolicyTrialEnded",
+    "ProfileRequested",
+    "Profiled",
     "Progressed",
+    "RejectedCheckpoint",
     "RequestEvent",
     "RestartRequested",
     "ResumeRequested",
@@ -128,6 +138,7 @@ TrainerEvent = (
     | RolledBack
     | Progressed
     | FirstLossHeard
+    | Profiled
     | DeadlineExpired
 )
 RequestEvent = (
@@ -140,10 +151,11 @@ RequestEvent = (
     | PolicyChanged
     | PolicyTrialEnded
     | InjectionRequested
+    | ProfileRequested
 )
 HostEvent = (
     DaemonStarted | DaemonEnded | JournalRecovered | LauncherAttached | LauncherLost | FilesRemoved
 )
-Event = TrainerEvent | RequestEvent | HostEvent | RunSubmitted | TimerFired
+Event = TrainerEvent | RequestEvent | HostEvent | RunSubmitted | TimerFired | CheckpointsVerified
 DerivedEvent = DecisionMade | RunStateChanged | EventIgnored
 AnyEvent = Event | DerivedEvent
