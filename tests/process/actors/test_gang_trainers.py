@@ -104,8 +104,8 @@ def test_a_gang_is_formed_anew_after_a_member_died_and_goes_on_where_it_was(
             )
         for host, _ in hosts:
             wait_until(
-                lambda host=host: "event=standby_ready" in host.errors.read_text(),
-                "a standby",
+                lambda host=host: "standby_ready" in host.errors.read_text(),
+                f"a standby: {host.errors.read_text()}",
                 START_S,
             )
         # One dies; the supervisor ends the other, and begins anew with other numbers.
