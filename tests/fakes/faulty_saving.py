@@ -122,12 +122,12 @@ def main(place: Path, aside: Path) -> None:
         say("tried", str(directory))
         writable(directory)
 
-    def deleted(path: Path) -> Any:
+    def deleted(path: Path, **more: Any) -> Any:
         if path.name == str(DELETED_AT):
             shutil.rmtree(path.parent)
         if path.name == str(LATE_AT):
             assert answers.wait(30.0)
-        return seal(path)
+        return seal(path, **more)
 
     checkpoint_files.make_writable, checkpoint_manifest.write = tried, deleted
     # A clock that stands still: what failed is tried again when it is due anyway.

@@ -18,8 +18,9 @@ from trainerd.actors.ledger import Entry, Omission
 from trainerd.actors.plan import Plan, Rule
 from trainerd.actors.program_loop import run_loop
 from trainerd.actors.reports import FaultClass, Result, Verdict
+from trainerd.actors.slot_sums import SPIKE
 from trainerd.actors.spikes import Spike
-from trainerd.actors.step import SPIKE, Settings
+from trainerd.actors.step import Settings
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 

@@ -205,9 +205,9 @@ def test_x06_a_save_that_does_not_end_is_not_waited_for_for_ever(
     gate = threading.Event()
     real = checkpoint_manifest.write
 
-    def slow(path: Path) -> Any:
+    def slow(path: Path, **more: Any) -> Any:
         assert gate.wait(30.0)
-        return real(path)
+        return real(path, **more)
 
     monkeypatch.setattr(checkpoint_manifest, "write", slow)
     kept = {"every_steps": 1, "max_age_s": 0.2, "final_save_timeout_s": 0.1}

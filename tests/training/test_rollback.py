@@ -406,12 +406,13 @@ def test_evaluations_are_made_again(run: Run) -> None:
 def test_where_nothing_can_be_restored_another_decision_is_asked_for(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from trainerd.actors import program_rewind
+    from trainerd.actors.states import States
 
-    def broken(*_: Any, **__: Any) -> None:
-        raise OSError("no disk")
+    def broken(_self: States, _left_out: Any, at_most_step: int | None = None, **_: Any) -> None:
+        if at_most_step is not None:
+            raise OSError("no disk")
 
-    monkeypatch.setattr(program_rewind, "restore", broken)
+    monkeypatch.setattr(States, "stored", broken)
     result = run(training.program(data=spoilt(*BURST)), recorder=going_back(5, 10))
     asked: list[Fault] = run.recorder.all("decide")
     assert [fault.phase for fault in asked] == [Phase.STEP, Phase.RESTORE]

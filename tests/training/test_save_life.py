@@ -78,7 +78,7 @@ def test_without_a_manifest_it_is_not_durable_and_its_space_is_given_back(
     failure: Exception,
     reason: str,
 ) -> None:
-    def refuse(path: Path) -> Any:
+    def refuse(path: Path, **more: Any) -> Any:
         raise failure
 
     store = stores(tmp_path, checkpointer=orbax)

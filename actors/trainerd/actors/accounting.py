@@ -74,10 +74,9 @@ class Account:
     def settle(self, landing: Landing, now: float) -> tuple[StepRecord, Incident | None]:
         """Book a landed step that was within the run's steps."""
         outputs, batch = landing.outputs, landing.loaded.batch
-        applied, weights, count = outputs.applied, landing.loaded.weights, int(outputs.count)
-        absent: tuple[int, ...] = ()
-        if count != np.count_nonzero(weights):
-            absent = _slots((weights > 0) & ~np.asarray(outputs.counted))
+        applied, count = outputs.applied, int(outputs.count)
+        # The host need not read an array that says nothing.
+        absent = _slots(np.asarray(outputs.absent)) if outputs.absences else ()
         incident = None
         if applied:
             self.step += 1
@@ -224,7 +223,8 @@ class Account:
     def _skipped(self, landing: Landing, now: float) -> Incident:
         batch, error = landing.loaded.batch, landing.loaded.error
         outputs = landing.outputs
-        bad = _slots((landing.loaded.weights > 0) & ~np.asarray(outputs.finite))
+        # What has no weight counts as finite.
+        bad = _slots(~np.asarray(outputs.finite))
         kind, slots = FaultClass.NON_FINITE_STEP, bad
         suggestion, detail = "", ""
         if error is not None:

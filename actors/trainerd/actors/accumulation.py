@@ -36,7 +36,9 @@ GradFunction: TypeAlias = Callable[[PyTree, PyTree], tuple[Any, PyTree]]
         "metrics",
         "finite",
         "counted",
+        "absent",
         "count",
+        "absences",
         "weight",
     ),
     meta_fields=(),
@@ -45,7 +47,8 @@ GradFunction: TypeAlias = Callable[[PyTree, PyTree], tuple[Any, PyTree]]
 class Accumulated:
     """What became of one batch. Means over the microbatches that counted, NaN where none did.
 
-    `finite`, `counted`: one bool a microbatch. `count`: how many counted, `weight`: how much.
+    `finite`, `counted`, `absent`: one bool a microbatch; one is absent that has weight and did not
+    count. `count`: how many counted, `weight`: how much; `absences`: how many were absent.
     """
 
     applied: Any
@@ -54,7 +57,9 @@ class Accumulated:
     metrics: Mapping[str, Any]
     finite: Any
     counted: Any
+    absent: Any
     count: Any
+    absences: Any
     weight: Any
 
     def as_metrics(self) -> dict[str, Any]:
@@ -154,7 +159,10 @@ def accumulate(  # noqa: PLR0917
         | rate,
         finite=finite,
         counted=counted,
+        # What has no weight counts as finite.
+        absent=~finite,
         count=jnp.sum(counted, dtype=jnp.int32),
+        absences=jnp.sum(~finite, dtype=jnp.int32),
         weight=weight,
     )
 

@@ -19,12 +19,14 @@ class Arithmetic:
     of a batch are cast on their way into the loss; the parameters themselves, gradients summed
     over slots, the loss and all metrics stay float32. `clip_norm`: longest gradient that reaches
     the optimizer, by global norm; None: any. `remat`: recompute everything but the results of
-    matrix multiplications in the backward pass, so that a slot needs less memory.
+    matrix multiplications in the backward pass, so that a slot needs less memory. `ordered`: add
+    slot after slot in one order, whatever devices they were computed on; see `slot_sums`.
     """
 
     precision: str = "float32"
     clip_norm: float | None = None
     remat: bool = False
+    ordered: bool = False
 
     def __post_init__(self) -> None:
         problems = []
@@ -35,8 +37,9 @@ class Arithmetic:
         clip = self.clip_norm
         if clip is not None and not _positive(clip):
             problems.append(f"clip_norm must be a finite number > 0, got {clip!r}")
-        if not isinstance(self.remat, bool):
-            problems.append(f"remat must be true or false, got {self.remat!r}")
+        for name in ("remat", "ordered"):
+            if not isinstance(getattr(self, name), bool):
+                problems.append(f"{name} must be true or false, got {getattr(self, name)!r}")
         if problems:
             raise PlanError("; ".join(problems))
 

@@ -12,21 +12,29 @@ from trainerd.actors.reports import Controls, FinishReason
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
-    """What all processes have agreed to do once the step in flight is done."""
+    """What all processes have agreed to do once the step in flight is done.
+
+    `snapshot`: take one; `rules`: adopt the newest.
+    """
 
     pause: bool = False
     save: bool = False
+    snapshot: bool = False
+    rules: bool = False
     stop: FinishReason | None = None
     stop_saves: bool = True
 
     def __bool__(self) -> bool:
-        return self.pause or self.save or self.stop is not None
+        wanted = self.pause or self.save or self.snapshot or self.rules
+        return wanted or self.stop is not None
 
     def also(self, other: Wishes) -> Wishes:
         """Both; the first reason to stop stays, a stop without saving wins."""
         return Wishes(
             pause=self.pause or other.pause,
             save=self.save or other.save,
+            snapshot=self.snapshot or other.snapshot,
+            rules=self.rules or other.rules,
             stop=self.stop or other.stop,
             stop_saves=self.stop_saves and other.stop_saves,
         )
@@ -40,7 +48,7 @@ class Boundary:
         self._save_ids: list[str] = []
         self._saves = False
 
-    def word(self, *, bad_data: bool = False) -> control.Word:
+    def word(self, *, bad_data: bool = False, elective: int = 0, clock: int = 0) -> control.Word:
         """Return this process's control word for the next step."""
         wishes = self.asked()
         ends = control.WITH_SAVE if wishes.stop_saves else control.WITHOUT_SAVE
@@ -51,6 +59,8 @@ class Boundary:
             stop=ends if wishes.stop is not None and not preempted else 0,
             preempt=ends if preempted else 0,
             bad_data=int(bad_data),
+            elective=elective,
+            clock=clock,
         )
 
     def asked(self) -> Wishes:
@@ -82,10 +92,13 @@ def agreed(word: control.Word) -> Wishes:
     """Read the reduced control word of a step."""
     lanes: list[int] = np.asarray(word).tolist()
     stop, preempt = lanes[control.STOP], lanes[control.PREEMPT]
+    elective = lanes[control.ELECTIVE]
     reason = FinishReason.PREEMPTED if preempt else FinishReason.STOPPED if stop else None
     return Wishes(
         pause=bool(lanes[control.PAUSE]),
-        save=bool(lanes[control.SAVE]),
+        save=bool(lanes[control.SAVE] or elective & control.ELECTIVE_SAVE),
+        snapshot=bool(elective & control.ELECTIVE_SNAPSHOT),
+        rules=bool(elective & control.ELECTIVE_RULES),
         stop=reason,
         stop_saves=max(stop, preempt) != control.WITHOUT_SAVE,
     )

@@ -1,4 +1,8 @@
-"""At most one process saves in a directory of checkpoints, by a lock that the kernel gives back."""
+"""At most one process saves in a directory of checkpoints, by a lock that the kernel gives back.
+
+A run on several hosts has a fence instead: a frozen process of an earlier incarnation, whom nobody
+can reach, might hold a lock for ever.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,40 @@ import errno
 import fcntl
 import os
 from pathlib import Path
+from typing import Protocol
+
+from trainerd.actors import fence
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF)
+
+
+class Holdable(Protocol):
+    """The right to save in a directory."""
+
+    def hold(self) -> None:
+        """Have it, or raise OSError."""
+
+    def close(self) -> None:
+        """Give it back."""
+
+
+def claimed(directory: Path, incarnation: int) -> Holdable:
+    """The right to save in `directory`, of a run on several hosts if `incarnation` is above 0."""
+    return Fenced(directory, incarnation) if incarnation else Claim(directory)
+
+
+class Fenced:
+    """Holds as long as there is no newer incarnation. Implements `Holdable`."""
+
+    def __init__(self, directory: Path, incarnation: int) -> None:
+        self._directory, self._incarnation = directory, incarnation
+
+    def hold(self) -> None:
+        """Raise `Superseded` if there is a newer one."""
+        fence.refuse_superseded(self._directory, self._incarnation)
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 class Claim:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainerd.actors import checkpoint_files as files
+from trainerd.actors import fence
 from trainerd.actors.checkpoint_files import Checkpoint, Unreadable
 from trainerd.actors.checkpoint_manifest import MANIFEST
 
@@ -44,19 +45,31 @@ def find(directories: Iterable[Path]) -> Found:
                 named.add(directory)
                 continue
             committed, hidden = files.look(directory)
+            raised = fence.read(directory)
         except OSError as error:
             unreadable.append(Unreadable(path=directory, error=error))
             continue
         unreadable += hidden
         for each in committed:
             try:
-                if _durable(each.path):
+                if _durable(each.path) and _accepted(each, raised):
                     checkpoints.append(each)
             except OSError as error:
                 unreadable.append(Unreadable(path=each.path, error=error, step=each.step))
     return Found(
         checkpoints=tuple(checkpoints), unreadable=tuple(unreadable), named=frozenset(named)
     )
+
+
+def _accepted(checkpoint: Checkpoint, raised: fence.Fence | None) -> bool:
+    """Whether it is of the run's past; one that is not is logged. Raises OSError."""
+    if fence.accepted([checkpoint], raised):
+        return True
+    _log.warning(
+        "checkpoint %s is passed over: an incarnation wrote it that was over by then",
+        checkpoint.path,
+    )
+    return False
 
 
 def _durable(path: Path) -> bool:

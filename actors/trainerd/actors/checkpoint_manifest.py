@@ -19,7 +19,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -57,10 +57,14 @@ class ManifestFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """All files of the checkpoint of `step`, sorted by name."""
+    """All files of the checkpoint of `step`, sorted by name.
+
+    `incarnation`: of the run on several hosts that has written it; 0: it was another run.
+    """
 
     step: int
     files: tuple[ManifestFile, ...]
+    incarnation: int = 0
 
     @property
     def size_bytes(self) -> int:
@@ -68,22 +72,26 @@ class Manifest:
         return sum(file.size_bytes for file in self.files)
 
 
-def write(path: Path) -> Manifest:
+def write(
+    path: Path, *, incarnation: int = 0, permitted: Callable[[], None] = lambda: None
+) -> Manifest:
     """Make the committed checkpoint at `path`, a directory named by its step, durable.
 
-    Raises OSError with the cause; the checkpoint has no manifest then. An older one is replaced.
+    `permitted` is called last of all, and raises what stands against it. Raises OSError with the
+    cause; the checkpoint has no manifest then. An older one is replaced.
     """
     names = [name for name in _names(path) if name != MANIFEST]
     # One after the other: it goes on beside training, which wants the other processors.
     files = tuple(_written(path, name) for name in names)
     for directory in {path / parent for name in names for parent in Path(name).parents}:
         _sync(directory)
-    manifest = Manifest(step=int(path.name), files=files)
+    manifest = Manifest(step=int(path.name), files=files, incarnation=incarnation)
     scratch = path / f"{MANIFEST}.new"
     with open(scratch, "wb") as file:
         file.write(_encoded(manifest))
         file.flush()
         os.fsync(file.fileno())
+    permitted()
     scratch.rename(path / MANIFEST)
     _sync(path)
     # The name of the checkpoint itself, which Orbax has given it by a rename.
@@ -109,6 +117,11 @@ def read(path: Path) -> Manifest:
             path, MANIFEST, f"is the manifest of step {manifest.step}, expected {path.name}"
         )
     return manifest
+
+
+def writer(path: Path) -> int:
+    """The incarnation that has written the checkpoint at `path`, 0 for any. Raises as `read`."""
+    return read(path).incarnation
 
 
 def verify(path: Path, *, from_disk: bool = False) -> None:
@@ -212,8 +225,11 @@ def _sync(directory: Path) -> None:
 
 def _encoded(manifest: Manifest) -> bytes:
     """JSON, a line each: the step, every file, and the digest of all lines before."""
+    head = {"format": FORMAT, "step": manifest.step, "files": len(manifest.files)}
+    if manifest.incarnation:
+        head["incarnation"] = manifest.incarnation
     lines = [
-        {"format": FORMAT, "step": manifest.step, "files": len(manifest.files)},
+        head,
         *(asdict(file) for file in manifest.files),
     ]
     body = "".join(f"{json.dumps(line)}\n" for line in lines).encode()
@@ -234,4 +250,8 @@ def _decoded(path: Path, content: bytes) -> Manifest:
     if head["format"] != FORMAT:
         # Not damage: it must not be marked as such by an older version of this project.
         raise Unverified(f"{path / MANIFEST} is of format {head['format']}, expected {FORMAT}")
-    return Manifest(step=head["step"], files=tuple(ManifestFile(**file) for file in files))
+    return Manifest(
+        step=head["step"],
+        files=tuple(ManifestFile(**file) for file in files),
+        incarnation=head.get("incarnation", 0),
+    )

@@ -15,7 +15,7 @@ import jax
 
 from trainerd.actors.checkpoint_files import META
 from trainerd.actors.ledger import Entry
-from trainerd.actors.step import AXIS
+from trainerd.actors.slot_sums import AXIS
 
 FORMAT = 1
 

@@ -25,6 +25,7 @@ from trainerd.actors.checkpoint_past import trained_on
 from trainerd.actors.checkpoint_rejection import Rejections
 from trainerd.actors.checkpoint_retention import rollback_order
 from trainerd.actors.checkpoint_tree import Nested, from_nested, leaf_kinds, to_nested
+from trainerd.actors.checkpointer import by_itself
 from trainerd.actors.ledger import Entry
 from trainerd.actors.reports import Fault
 from trainerd.actors.state import TrainState
@@ -157,7 +158,7 @@ def _verified_meanwhile(path: Path, manifest: Manifest | None) -> Iterator[None]
 def _held(path: Path) -> tuple[dict[str, str], CheckpointMeta]:
     """What a checkpoint says of itself, without reading an array."""
     meta = read_meta(path)
-    with ocp.StandardCheckpointer() as reader:
+    with _reader() as reader:
         held = reader.metadata(path / files.STATE).item_metadata
     if held is None:
         # Orbax logs why, and raises nothing.
@@ -165,8 +166,12 @@ def _held(path: Path) -> tuple[dict[str, str], CheckpointMeta]:
     return leaf_kinds(held), meta
 
 
+def _reader() -> ocp.StandardCheckpointer:
+    return ocp.StandardCheckpointer(multiprocessing_options=by_itself())
+
+
 def _load(checkpoint: Checkpoint, target: Nested) -> Nested:
-    with ocp.StandardCheckpointer() as reader:
+    with _reader() as reader:
         loaded: Nested = reader.restore(checkpoint.path / files.STATE, target)
     jax.block_until_ready(loaded)
     if (step := int(loaded["step"])) != checkpoint.step:

@@ -7,20 +7,17 @@ import logging
 import os
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from trainerd.actors import checkpoint_files as files
 from trainerd.actors import checkpoint_manifest as manifest
+from trainerd.actors import fence
 from trainerd.actors.checkpoint_files import Checkpoint
 from trainerd.actors.checkpoint_meta import read_meta
 from trainerd.actors.checkpoint_past import superseded
 from trainerd.actors.checkpoint_retention import Retention
 from trainerd.actors.ledger import Entry
-
-_SEALED_S = 600.0
-_SLICE_S = 0.05
 
 _log = logging.getLogger(__name__)
 
@@ -29,6 +26,7 @@ class Shelf:
     """What is durable in `directories`, but for what was to go and could not. Safe for threads.
 
     `distrusted`: paths that could not be read: not taken for checkpoints either, and left alone.
+    `incarnation`: of the gang that saves here; 0: there is none.
     """
 
     def __init__(
@@ -37,8 +35,10 @@ class Shelf:
         retention: Retention,
         *,
         distrusted: Iterable[Path] = (),
+        incarnation: int = 0,
     ) -> None:
         self._directories, self._retention = directories, retention
+        self._incarnation = incarnation
         self._lock = threading.Lock()
         # Paths that were to go and could not: never taken for checkpoints again.
         self._discarded: set[Path] = set(distrusted)
@@ -63,8 +63,9 @@ class Shelf:
                 if path in self._discarded:
                     continue
             try:
-                if files.is_durable(path):
-                    return Checkpoint(step=step, path=path)
+                found = [Checkpoint(step=step, path=path)] if files.is_durable(path) else []
+                if found and self._accepted(place, found):
+                    return found[0]
             except OSError:
                 # Saving it again fails for the same reason, and says it.
                 continue
@@ -83,19 +84,16 @@ class Shelf:
             self._discarded.discard(path)
             self._scores.pop(path, None)
 
-    def seal(self, path: Path, *, here: bool) -> None:
-        """Make the committed checkpoint at `path` durable, or wait until another process has.
+    def seal(self, path: Path) -> None:
+        """Make the committed checkpoint at `path` durable.
 
-        `here`: it is this one that does. Raises OSError, and what `checkpoint_manifest.write` does.
+        Raises OSError, `Superseded` among them, and what `checkpoint_manifest.write` does.
         """
-        if here:
-            manifest.write(path)
-            return
-        until_s = time.monotonic() + _SEALED_S
-        while not files.is_durable(path):
-            if time.monotonic() > until_s:
-                raise TimeoutError(f"the first process has not made {path} durable")
-            time.sleep(_SLICE_S)
+        manifest.write(
+            path,
+            incarnation=self._incarnation,
+            permitted=lambda: fence.refuse_superseded(path.parent, self._incarnation),
+        )
 
     def saved(self, place: Path) -> None:
         """A save to `place` is durable: nothing is left behind there but by one that fails."""
@@ -216,14 +214,18 @@ class Shelf:
         with self._lock:
             discarded = frozenset(self._discarded)
         try:
-            return [
+            durable = [
                 found
                 for found in files.committed(place)
                 if found.path not in discarded and files.is_durable(found.path)
             ]
+            return self._accepted(place, durable)
         except OSError as error:
             _log.warning("the checkpoints in %s cannot be listed: %s", place, error)
             return []
+
+    def _accepted(self, place: Path, found: list[Checkpoint]) -> list[Checkpoint]:
+        return fence.accepted(found, fence.read(place)) if self._incarnation else found
 
     def _score(self, checkpoint: Checkpoint) -> float | None:
         wanted = self._retention

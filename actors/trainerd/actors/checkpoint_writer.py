@@ -14,6 +14,7 @@ from trainerd.actors import checkpoint_files as files
 from trainerd.actors.checkpoint_meta import CheckpointMeta
 from trainerd.actors.checkpoint_tree import to_nested
 from trainerd.actors.checkpointer import Checkpointer
+from trainerd.actors.placement import on_host
 from trainerd.actors.state import TrainState
 
 _log = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ class Writer:
         """Begin to save; returns once the buffers of `state` may be donated. Raises what Orbax
         does. `watch` it then."""
         parts = {
-            files.STATE: ocp.args.StandardSave(to_nested(state)),
+            files.STATE: ocp.args.StandardSave(on_host(to_nested(state))),
             files.META: ocp.args.JsonSave(meta.as_json()),
         }
         self.checkpointer.save(job.path, args=ocp.args.Composite(**parts))

@@ -20,10 +20,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-import jax
-
 from trainerd.actors import checkpoint_files as files
-from trainerd.actors.checkpoint_claim import Claim
+from trainerd.actors.checkpoint_claim import claimed
 from trainerd.actors.checkpoint_failure import save_failure
 from trainerd.actors.checkpoint_files import Checkpoint
 from trainerd.actors.checkpoint_meta import CheckpointMeta
@@ -35,6 +33,7 @@ from trainerd.actors.checkpoint_retry import Retry
 from trainerd.actors.checkpoint_shelf import Shelf
 from trainerd.actors.checkpoint_writer import Job, Writer
 from trainerd.actors.checkpointer import Checkpointer, asynchronous
+from trainerd.actors.fence import Superseded
 from trainerd.actors.ledger import Entry
 from trainerd.actors.reports import Fault, SaveRecord
 from trainerd.actors.state import TrainState
@@ -74,10 +73,16 @@ class CheckpointStore:
         save_timeout_s: float = SAVE_TIMEOUT_S,
         distrusted: Iterable[Path] = (),
         checkpointer: Callable[[], Checkpointer] = asynchronous,
+        incarnation: int = 0,
+        superseded: Callable[[], None] = lambda: None,
     ) -> None:
+        """`incarnation`: of the gang that saves, 0: none. `superseded` hears of a newer one."""
         self._places = Places(directory, fallback)
-        self._shelf = Shelf(self._places.all, retention, distrusted=distrusted)
-        self._claims = {place: Claim(place) for place in self._places.all}
+        self._shelf = Shelf(
+            self._places.all, retention, distrusted=distrusted, incarnation=incarnation
+        )
+        self._superseded = superseded
+        self._claims = {place: claimed(place, incarnation) for place in self._places.all}
         self._listener = listener
         self._clock = clock
         self._save_timeout_s = save_timeout_s
@@ -86,8 +91,6 @@ class CheckpointStore:
         self._job: Job | None = None
         self._waiting: tuple[str, ...] | None = None
         self._coalesced = 0
-        # Of several processes that save one state together, the first alone sees to its files.
-        self._leads = jax.process_index() == 0
         self._retry = Retry()
         self._hush = Hush()
         self._failure: Fault | None = None
@@ -288,8 +291,6 @@ class CheckpointStore:
         return Writer(self._checkpointer(), self._ended)
 
     def _prepare(self, job: Job) -> None:
-        if not self._leads:
-            return
         files.make_writable(job.place)
         self._claims[job.place].hold()
         self._shelf.remove_debris(job.place)
@@ -321,9 +322,9 @@ class CheckpointStore:
             writer.checkpointer.wait_until_finished()
             if not files.is_committed(job.path):
                 raise FileNotFoundError(2, "the save ended without a checkpoint", str(job.path))
-            self._shelf.seal(job.path, here=self._leads)
+            self._shelf.seal(job.path)
             job.durable_s = self._clock()
-            if self._leads and not job.discarded:
+            if not job.discarded:
                 self._tidy(job.place)
             record = self._record(job)
         except Exception as error:
@@ -359,6 +360,8 @@ class CheckpointStore:
 
         `answers`: nothing else is tried at once, whoever has asked is told that it failed.
         """
+        if isinstance(error, Superseded):
+            self._superseded()
         self._shelf.remove_failed(job.path)
         with self._changed:
             now = self._clock()

@@ -12,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding
 from trainerd.actors import control
 from trainerd.actors.arithmetic import Arithmetic
 from trainerd.actors.packing import Packed, pack
+from trainerd.actors.placement import Placement
 from trainerd.actors.program import Program
 from trainerd.actors.slots import SlotPlan
 from trainerd.actors.state import PyTree, TrainState
@@ -39,14 +40,15 @@ class CompiledStep:
         """`trial`: `function` was compiled by another process, and has not been run yet."""
         self.function, self.mesh, self.plan = function, mesh, plan
         self._trial, self._calls = trial, 0
-        self._cut, self._whole = spread(mesh), replicated(mesh)
+        self._placement = Placement(mesh, plan)
+        cut = spread(mesh)
         # Takes at each call a fifth of what `device_put` takes of the interpreter, which the loop's
         # thread needs; and a small compilation once, for which the first step does not wait.
-        self._place = jax.jit(lambda host: host, in_shardings=self._cut, out_shardings=self._cut)
+        self._place = jax.jit(lambda host: host, in_shardings=cut, out_shardings=cut)
         self._placed = 0
-        self._alone = jax.process_count() == 1
         self._no_mask = self.place(plan.mask(()))
-        self._idle_words = self._words(control.word())
+        self._idle_words = self._placement.words(control.word())
+        self._word: tuple[control.Word, Any] | None = None
         self._settings: tuple[Settings, Settings] | None = None
 
     def memory(self) -> str:
@@ -63,13 +65,19 @@ class CompiledStep:
         )
 
     def place(self, host: PyTree) -> PyTree:
-        """Put slots, weights or masks onto the devices, each leaf cut along its first axis."""
-        return jax.device_put(host, self._cut)
+        """Put weights or masks, leaves `(padded, …)`, onto the devices, cut along that axis.
+
+        Of several processes each puts its own rows there.
+        """
+        return self._placement.whole(host)
 
     def place_batch(self, host: PyTree) -> PyTree:
-        """The same, for what is placed at every step; `host` may be written to afterwards."""
-        if not self._alone:
-            return self.place(host)
+        """The same for this process's own rows (`placement.own_rows`).
+
+        `host` may be written to afterwards.
+        """
+        if not self._placement.alone:
+            return self._placement.own(jax.tree.map(np.copy, host))
         self._placed += 1
         if self._placed <= _UNCOMPILED:
             return self.place(jax.tree.map(np.copy, host))
@@ -90,7 +98,7 @@ class CompiledStep:
     ) -> tuple[TrainState, Packed[Outputs]]:
         """Dispatch one step with this process's control word; returns before it has run."""
         if self._settings is None or self._settings[0] is not settings:
-            self._settings = settings, jax.device_put(settings, self._whole)
+            self._settings = settings, self._placement.same(settings)
         words = self._words(word) if word.any() else self._idle_words
         inputs = (state, slots, weights, forced_mask, self._settings[1], words)
         if self._trial is not None:
@@ -111,9 +119,10 @@ class CompiledStep:
         return after
 
     def _words(self, word: control.Word) -> Any:
-        """This process's word once for each of its devices; other processes place theirs."""
-        local = np.tile(word, (len(self.mesh.local_devices), 1))
-        return jax.make_array_from_process_local_data(self._cut, local)
+        # Seldom another one than before: what is asked for is asked until it is agreed.
+        if self._word is None or not np.array_equal(self._word[0], word):
+            self._word = word, self._placement.words(word)
+        return self._word[1]
 
 
 def compile_step(

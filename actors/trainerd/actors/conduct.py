@@ -8,10 +8,13 @@ from pathlib import Path
 from trainerd.actors.accounting import Account
 from trainerd.actors.boundary import Boundary
 from trainerd.actors.checkpoints import CheckpointStore
+from trainerd.actors.company import Alone, Company
+from trainerd.actors.following import Following
+from trainerd.actors.holding import Holding, Holds
 from trainerd.actors.ledger import Ledger
 from trainerd.actors.loop import Loop
 from trainerd.actors.plan import Plan
-from trainerd.actors.reports import Phase
+from trainerd.actors.reports import FinishReason, Phase
 from trainerd.actors.saver import Saver, Saving, Unsaved
 from trainerd.actors.snapshotting import Snapshotting, Unsnapped
 from trainerd.actors.surroundings import Ending, Surroundings
@@ -28,16 +31,30 @@ def conduct(
     fallback: Path | None = None,
     crash_every_s: float = 0.0,
     snapshots: Snapshotting | None = None,
+    company: Company | None = None,
+    incarnation: int = 0,
 ) -> Ending:
     """Train; checkpoints go to `directory`, and to `fallback` while that one fails.
 
     None: there are no checkpoints; there is no fallback. `crash_every_s`: mean seconds between
-    crashes of the run; 0: it does not crash.
+    crashes of the run; 0: it does not crash. `company`: those who train the same with this process;
+    the first of them saves. `incarnation`: of a run on several hosts; see `CheckpointStore`.
     """
-    boundary = Boundary(around.controls)
+    boundary, company = Boundary(around.controls), company or Alone(around.clock)
     account = Account(plan, slot_examples=work.slot_examples, ledger=ledger, position=work.position)
 
     def run(saver: Saving) -> Ending:
+        holding: Holds = Following(plan, company=company, boundary=boundary, stage=around.stage)
+        if company.leads:
+            holding = Holding(
+                plan,
+                saver=saver,
+                boundary=boundary,
+                reporter=around.reporter,
+                stage=around.stage,
+                clock=around.clock,
+                company=company,
+            )
         return Loop(
             work,
             plan,
@@ -46,10 +63,12 @@ def conduct(
             saver=saver,
             boundary=boundary,
             snapshots=snapshots or Unsnapped(),
+            holding=holding,
+            company=company,
         ).run()
 
-    if directory is None:
-        return run(Unsaved())
+    if directory is None or not company.leads:
+        return run(Unsaved(boundary))
     store = CheckpointStore(
         directory,
         fallback=fallback,
@@ -59,6 +78,8 @@ def conduct(
         listener=around.reporter,
         clock=around.clock,
         distrusted=work.position.passed_over,
+        incarnation=incarnation,
+        superseded=lambda: around.controls.stop(FinishReason.STOPPED, save=False),
     )
     if work.rewind is not None:
         # A process that died as it went back has left what is newer and not of this past.

@@ -13,6 +13,14 @@ STOP: Final = 2
 PROFILE: Final = 3
 PREEMPT: Final = 4
 BAD_DATA: Final = 5
+ELECTIVE: Final = 6
+"""What the first process wants by itself, as a sum of the three below; the others say nothing."""
+CLOCK: Final = 7
+"""Whole seconds that the first process has trained; the others say nothing."""
+
+ELECTIVE_SAVE: Final = 1
+ELECTIVE_SNAPSHOT: Final = 2
+ELECTIVE_RULES: Final = 4
 
 WITH_SAVE: Final = 1
 """Value of STOP and PREEMPT: end after a durable save."""
@@ -37,4 +45,6 @@ _INDEX: Final = {
     "profile": PROFILE,
     "preempt": PREEMPT,
     "bad_data": BAD_DATA,
+    "elective": ELECTIVE,
+    "clock": CLOCK,
 }

@@ -10,7 +10,7 @@ import numpy as np
 from trainerd.actors.errors import DataError
 from trainerd.actors.state import PyTree
 from trainerd.actors.stream import StreamBatches
-from trainerd.actors.template import Template
+from trainerd.actors.template import WHOLE, Template
 from trainerd.actors.traceback_text import user_traceback
 
 _TEMPLATE_TRIES = 16
@@ -39,8 +39,11 @@ class BatchSource(Protocol):
     @property
     def batches_per_epoch(self) -> int | None: ...
 
-    def read(self, batch: int) -> PyTree:
-        """Return batch `batch`, leaves `(global_batch, …)`. Raises `DataError`, `DataEnded`."""
+    def read(self, batch: int, part: slice = WHOLE) -> PyTree:
+        """Return batch `batch`, leaves `(global_batch, …)`, or `part` of it, which may be empty.
+
+        Raises `DataError`, `DataEnded`.
+        """
 
     def position(self, batch: int, /) -> dict[str, Any] | None:
         """What a checkpoint must hold, as JSON values, so that `batch` is read next."""
@@ -103,9 +106,12 @@ class Batches:
         start = place * self._global_batch
         return order[start : start + self._global_batch]
 
-    def read(self, batch: int) -> PyTree:
-        """Return batch `batch`: leaves `(global_batch, …)`. Raises `DataError` naming the batch."""
-        indices = [int(index) for index in self.indices(batch)]
+    def read(self, batch: int, part: slice = WHOLE) -> PyTree:
+        """Return batch `batch`: leaves `(global_batch, …)`, or `part` of it; nothing else is read.
+
+        Raises `DataError` naming the batch.
+        """
+        indices = [int(index) for index in self.indices(batch)[part]]
         rows = [
             self._template.row(self._example(index, batch), f"example {index}", batch)
             for index in indices

@@ -20,6 +20,7 @@ from trainerd.actors.fit_reporter import Patience
 from trainerd.actors.fit_result import FitResult
 from trainerd.actors.fitting import Fitting
 from trainerd.actors.function_step import StepFunction, make_step
+from trainerd.actors.gang import gather
 from trainerd.actors.hooks import Audience
 from trainerd.actors.intake import Cut, Intake, open_passes
 from trainerd.actors.ledger import Ledger
@@ -209,13 +210,16 @@ class Engine:
 
         def run(around: Surroundings) -> Ending:
             places = [] if resume_from is None else self._places(resume_from)
+            gathered = gather(None, devices)
             prepared = prepare(
                 program,
                 plan,
-                devices=devices or jax.devices(),
+                devices=gathered.devices,
                 directories=places,
                 reporter=around.reporter,
                 enter=around.stage.enter,
+                meeting=gathered.meeting,
+                meeting_timeout_s=gathered.timeout_s,
             )
             if places and prepared.restored is None:
                 raise nothing_at(places[0])
@@ -227,6 +231,7 @@ class Engine:
                 around,
                 ledger=Ledger(),
                 directory=self._directory,
+                meeting=gathered.meeting,
                 fallback=self._fallback,
             )
 

@@ -65,6 +65,10 @@ class CheckpointsUnreadableError(CheckpointError):
     """There are checkpoints, or should be, and nobody can read them now: they may be good."""
 
 
+class PeerLostError(TrainingError):
+    """Another process of a gang did not come to where it was waited for. Not this one's fault."""
+
+
 class Terminated(SystemExit):
     """SIGTERM has ended a run in good order. Unhandled, it ends the process with status 143."""
 

@@ -9,6 +9,7 @@ from trainerd.actors.errors import (
     CheckpointsDamagedError,
     CheckpointsUnreadableError,
     DataError,
+    PeerLostError,
     TrainingError,
 )
 from trainerd.actors.os_errors import os_error_reason
@@ -17,6 +18,18 @@ from trainerd.actors.traceback_text import user_traceback
 
 _DEVICE_STATUS = ("INTERNAL", "DATA_LOSS", "UNAVAILABLE", "UNKNOWN", "ABORTED")
 _CALLBACK = "CpuCallback error"
+_PEERS = (
+    "Gloo",
+    "gloo",
+    "NCCL",
+    "collective",
+    "coordination",
+    "Coordination",
+    "preemption",
+    "Timed out waiting",
+    "Connection reset by peer",
+)
+"""Signs of a failed exchange with another process, in what XLA raises."""
 
 
 def classify(
@@ -66,6 +79,8 @@ def _class_of(error: Exception) -> tuple[FaultClass, str, str]:
     """Class, suggestion, reason."""
     if isinstance(error, DataError):
         return FaultClass.DATA_ERROR, "", ""
+    if isinstance(error, PeerLostError):
+        return FaultClass.PEER_LOST, "", ""
     if isinstance(error, CheckpointsDamagedError):
         return FaultClass.CHECKPOINT_CORRUPT, "", "none_left"
     if isinstance(error, CheckpointsUnreadableError):
@@ -74,6 +89,8 @@ def _class_of(error: Exception) -> tuple[FaultClass, str, str]:
         text = str(error)
         if "RESOURCE_EXHAUSTED" in text:
             return FaultClass.DEVICE_OOM, "make train.microbatch or the model smaller", ""
+        if jax.process_count() > 1 and any(sign in text for sign in _PEERS):
+            return FaultClass.PEER_LOST, "", ""
         # A callback is the user's code, whatever status XLA wraps its exception in.
         if _CALLBACK not in text and text.startswith(_DEVICE_STATUS):
             return FaultClass.DEVICE_ERROR, "", ""

@@ -168,6 +168,8 @@ def _done(applied: Any, loss: Any, metrics: Mapping[str, Any], numpy: Any) -> Ac
         metrics=metrics,
         finite=numpy.reshape(applied, (1,)),
         counted=numpy.reshape(applied, (1,)),
+        absent=numpy.reshape(numpy.logical_not(applied), (1,)),
+        absences=numpy.int32(numpy.logical_not(applied)),
         count=numpy.int32(applied),
         weight=numpy.float32(1.0),
     )
@@ -184,7 +186,9 @@ def _outputs(done: Accumulated, word: Word) -> Outputs:
         spiked=False,
         finite=done.finite,
         counted=done.counted,
+        absent=done.absent,
         count=done.count,
+        absences=done.absences,
         weight=done.weight,
         control=word,
     )

@@ -18,7 +18,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +43,16 @@ class HeadStart:
     Owned by whoever begins it, who must `close` it.
     """
 
-    def __init__(self, store: ExecutableStore, file: Path, opening: str) -> None:
+    def __init__(
+        self,
+        store: ExecutableStore,
+        file: Path,
+        opening: str,
+        devices: Callable[[], Sequence[jax.Device]],
+    ) -> None:
         """See `begin`."""
         self._store, self._file, self._opening = store, file, opening
+        self._devices = devices
         self._settings = settings()
         self._key = _taken_from(file, opening)
         self._note: Note | None = None
@@ -60,16 +67,25 @@ class HeadStart:
 
     @staticmethod
     def begin(
-        store: ExecutableStore, directory: Path, entry: str, args: Mapping[str, Any]
+        store: ExecutableStore,
+        directory: Path,
+        entry: str,
+        args: Mapping[str, Any],
+        *,
+        devices: Callable[[], Sequence[jax.Device]] = jax.devices,
+        processes: int = 1,
     ) -> HeadStart | None:
-        """Load what `directory`, which is the run's own, names; None: there can be none."""
+        """Load what `directory`, which is the run's own, names; None: there can be none.
+
+        `devices`: all that the run trains on, of so many `processes`.
+        """
         try:
             code = code_and_settings()
         except Opaque:
             return None
-        text = json.dumps([entry, repr(sorted(args.items())), code], sort_keys=True)
+        text = json.dumps([entry, repr(sorted(args.items())), code, processes], sort_keys=True)
         opening = hashlib.sha256(text.encode()).hexdigest()
-        return HeadStart(store, directory / FILE, opening)
+        return HeadStart(store, directory / FILE, opening, devices)
 
     def note(self) -> Note | None:
         """What was kept beside the step; None: no step, or not in time."""
@@ -130,7 +146,7 @@ class HeadStart:
                 return
             note = self._note = read_note(kept)
             self._noted.set()
-            self._step = KeptStep.load(kept, jax.devices(), note)
+            self._step = KeptStep.load(kept, self._devices(), note)
         except Exception as error:
             self._error = f"{type(error).__name__}: {error}"
         finally:

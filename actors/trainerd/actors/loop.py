@@ -12,26 +12,25 @@ import collections
 import contextlib
 from collections.abc import Mapping
 
-import jax
-
-from trainerd.actors import control
 from trainerd.actors.accounting import Account
 from trainerd.actors.awaiting import Awaiting
-from trainerd.actors.boundary import Boundary, Wishes, agreed
+from trainerd.actors.boundary import Boundary, Wishes
+from trainerd.actors.checkpoint_files import Checkpoint
+from trainerd.actors.company import Company
+from trainerd.actors.concert import Concert
 from trainerd.actors.delegation import Incident
 from trainerd.actors.digest import state_digest
 from trainerd.actors.drills import Drill
 from trainerd.actors.errors import DataEnded, TrainingError
 from trainerd.actors.evaluator import Evaluator
 from trainerd.actors.feed import Loaded
-from trainerd.actors.holding import Holding
+from trainerd.actors.holding import Holds
 from trainerd.actors.hooks import Hooks
 from trainerd.actors.mishaps import Decided, Mishaps
 from trainerd.actors.pipeline import Pipeline, StepLost
 from trainerd.actors.plan import Plan
 from trainerd.actors.reports import FaultClass, FinishReason, Phase
 from trainerd.actors.rollback import Rollback
-from trainerd.actors.rules import Rules
 from trainerd.actors.saver import Saving
 from trainerd.actors.snapshotting import Snapshotting
 from trainerd.actors.spoiling import spoilt
@@ -58,9 +57,11 @@ class Loop:
         saver: Saving,
         boundary: Boundary,
         snapshots: Snapshotting,
+        holding: Holds,
+        company: Company,
     ) -> None:
         self._work, self._plan, self._account = work, plan, account
-        self._saver, self._boundary, self._around = saver, boundary, around
+        self._saver, self._around, self._company = saver, around, company
         self._snapshots = snapshots
         self._stage, self._clock = around.stage, around.clock
         self._pipeline = Pipeline(work.step, work.state, around.clock)
@@ -77,6 +78,7 @@ class Loop:
             explained=work.explained,
             evidence=around.evidence,
             slots=work.slots,
+            company=self._company,
         )
         self._evaluator = Evaluator(
             work.evaluation,
@@ -93,25 +95,23 @@ class Loop:
             mishaps=self._mishaps,
             reporter=around.reporter,
             stage=around.stage,
+            reports=self._company.leads,
         )
-        # Alone, a process need not send its wishes around to know that they count.
-        self._alone = jax.process_count() == 1
-        self._silence = control.word()
+        self._concert = Concert(
+            self._company,
+            plan,
+            boundary=boundary,
+            saver=saver,
+            snapshots=snapshots,
+            rulebook=around.rulebook,
+        )
         self._wishes = Wishes()
         self._stepped = False
         self._data_ended = False
         self._epoch = -1
         self._begun_step = account.step
-        self._holding = Holding(
-            plan,
-            saver=saver,
-            boundary=boundary,
-            reporter=around.reporter,
-            stage=around.stage,
-            clock=around.clock,
-        )
-        self._rulebook, self._drill = around.rulebook, around.drill
-        self._rules: Rules | None = None
+        self._holding, self._drill = holding, around.drill
+        self._newest: Checkpoint | None = None
         # Faults that were dealt with and not reported yet, oldest first.
         self._owed: collections.deque[Incident] = collections.deque()
 
@@ -148,16 +148,18 @@ class Loop:
     def _train(self) -> FinishReason:
         lag = self._work.step.lag
         while True:
-            if self._alone:
-                self._wishes = self._wishes.also(self._boundary.asked())
+            self._wishes = self._wishes.also(self._concert.asked())
             if self._pipeline.in_flight and (self._wishes or self._due(self._account.step + 1)):
                 self._land_all()
+            agreed = self._wishes
             if not self._pipeline.in_flight:
                 reason = self._at_rest()
                 if reason is not None:
                     return reason
-            if self._rulebook.newest is not self._rules:
-                self._adopt()
+            if (rules := self._concert.new_rules(agreed)) is not None:
+                # At rest, so that no step is judged by two sets of them.
+                self._land_all()
+                self._account.adopt(rules, self._company.now())
             self._dispatch()
             while self._pipeline.in_flight > lag:
                 self._land()
@@ -166,8 +168,7 @@ class Loop:
         """Whether a state that has reached `step` must come to rest."""
         return (
             step >= self._plan.steps
-            or self._snapshots.due(step)
-            or self._saver.due(step)
+            or self._concert.rests(step)
             or self._evaluator.due(step)
             or self._hooks.needs_rest(step)
         )
@@ -181,7 +182,7 @@ class Loop:
         if wishes.save or self._saver.due(step):
             with self._stage.within(Activity.CHECKPOINT_BLOCKED):
                 self._saver.save(self._pipeline.state, self._account)
-        if self._snapshots.due(step):
+        if self._concert.takes(wishes, step):
             with self._stage.within(Activity.SNAPSHOT):
                 self._snapshots.take(self._pipeline.state, self._account)
         if step >= self._plan.steps:
@@ -219,7 +220,7 @@ class Loop:
         if loaded is None:
             return
         waited_s = self._clock() - waits_from_s
-        if not self._hooks.step_begins() and self._alone:
+        if not self._hooks.step_begins() and self._company.alone:
             return
         if self._drill is not None and self._drill.armed:
             try:
@@ -227,8 +228,7 @@ class Loop:
             except Exception as error:
                 self._raised(batch, error, loaded)
                 return
-        bad = loaded.error is not None
-        word = self._boundary.word(bad_data=bad) if bad or not self._alone else self._silence
+        word = self._concert.word(account.step, loaded)
         forced = account.ledger.masked(batch)
         try:
             pipeline.dispatch(loaded, forced, account.settings(), word, data_wait_s=waited_s)
@@ -244,13 +244,6 @@ class Loop:
         step = self._account.step + self._pipeline.in_flight + 1
         spoiling = drill(step, loaded.batch)
         return loaded if spoiling is None else spoilt(loaded, spoiling, self._work.weighed)
-
-    def _adopt(self) -> None:
-        """Go by the newest rules. At rest, so that no step is judged by two sets of them."""
-        self._land_all()
-        self._rules = rules = self._rulebook.newest
-        if rules is not None:
-            self._account.adopt(rules, self._clock())
 
     def _go_back(self, decided: Decided) -> None:
         """Go on from an older state, as was decided; otherwise raise `decided`."""
@@ -283,7 +276,7 @@ class Loop:
             loaded = self._awaiting.take(batch)
             if loaded is not None:
                 return loaded
-            asked = self._boundary.asked()
+            asked = self._concert.asked()
             if asked.stop is not None:
                 self._wishes = self._wishes.also(asked)
                 return None
@@ -300,7 +293,8 @@ class Loop:
             self._mishaps.lost(lost)
         if landing is None or not bool(landing.outputs.live):
             return
-        record, incident = self._account.settle(landing, self._clock())
+        wishes, landing = self._concert.landed(landing)
+        record, incident = self._account.settle(landing, self._company.now())
         self._stepped = True
         self._stage.enter(Phase.STEP, record.step)
         self._around.reporter.stepped(record)
@@ -311,8 +305,7 @@ class Loop:
             # Before the callbacks' hooks, so that they see its numbers.
             self._evaluator.run(self._pipeline.state, record.step)
         self._hooks.step_ends()
-        if not self._alone:
-            self._wishes = self._wishes.also(agreed(landing.outputs.control))
+        self._wishes = self._wishes.also(wishes)
         if incident is not None:
             if incident.why_asked:
                 self._mishaps.witness(landing.loaded)
@@ -326,7 +319,7 @@ class Loop:
             return
         if incident.why_asked:
             self._land_all()
-        self._mishaps.face_all(self._owed, self._clock())
+        self._mishaps.face_all(self._owed, self._company.now())
 
     def _overtake(self) -> None:
         """Something was decided: what is still owed was dealt with, and is reported as such."""
@@ -335,11 +328,13 @@ class Loop:
 
     def _raised(self, batch: int, error: Exception, loaded: Loaded | None = None) -> None:
         self._land_all()
-        self._mishaps.raised(batch, error, self._clock(), stepped=self._stepped, loaded=loaded)
+        now = self._company.now()
+        self._mishaps.raised(batch, error, now, stepped=self._stepped, loaded=loaded)
 
     def _evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
         self._account.evaluation = metrics
-        self._around.reporter.evaluated(step, metrics)
+        if self._company.leads:
+            self._around.reporter.evaluated(step, metrics)
         self._hooks.evaluated(step, metrics)
 
     def _end(self, reason: FinishReason) -> tuple[FinishReason, bool]:
@@ -354,9 +349,9 @@ class Loop:
             return reason, False
         if not self._pipeline.whole():
             return reason, False
-        if reason not in _OVER:
-            return reason, self._holding.save(self._pipeline.state, self._account)
-        saved = self._holding.save_last(self._pipeline.state, self._account)
+        wait = self._holding.save_last if reason in _OVER else self._holding.save
+        saved = wait(self._pipeline.state, self._account)
+        self._newest = saved.newest
         return saved.reason or reason, saved.durable
 
     def _save_as_it_is(self) -> None:
@@ -371,7 +366,7 @@ class Loop:
         """Book what is in flight and tell nobody but the reporter: a hook has ended the run."""
         with contextlib.suppress(StepLost):
             while (landing := self._pipeline.land()) is not None:
-                record, _ = self._account.settle(landing, self._clock())
+                record, _ = self._account.settle(landing, self._company.now())
                 self._around.reporter.stepped(record)
 
     def _ending(
@@ -384,7 +379,7 @@ class Loop:
     ) -> Ending:
         account = self._account
         self._stage.enter(Phase.DRAIN, account.step)
-        newest = self._saver.settled()
+        newest = self._saver.settled() or self._newest
         whole = self._pipeline.whole()
         over = reason in _OVER or (reason is FinishReason.STOPPED and self._hooks.stopped_by)
         result = self._account.result(

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from trainerd.actors.accounting import Account
 from trainerd.actors.batch_files import Evidence
+from trainerd.actors.company import Alone, Company
 from trainerd.actors.delegation import Incident
 from trainerd.actors.faults import classify
 from trainerd.actors.feed import Loaded
@@ -54,15 +55,25 @@ class Mishaps:
         explained: Callable[[Fault], Fault],
         evidence: Evidence,
         slots: int,
+        company: Company | None = None,
     ) -> None:
         self._plan, self._account, self._pipeline = plan, account, pipeline
         self._reporter, self._stage = reporter, stage
         self._lenient, self._explained = lenient, explained
         self._evidence, self._slots = evidence, slots
+        self._company = company or Alone()
 
-    def ask(self, fault: Fault, cause: Exception | None = None, why: str = "") -> Verdict:
-        """Put a fault to whoever decides. Raises `Decided` if the loop does not go on from here."""
-        judgement = self._reporter.decide(fault)
+    def ask(
+        self, fault: Fault, cause: Exception | None = None, why: str = "", *, shared: bool = False
+    ) -> Verdict:
+        """Put a fault to whoever decides. Raises `Decided` if the loop does not go on from here.
+
+        `shared`: all members of a gang see it now, and one of them asks.
+        """
+        if shared:
+            judgement = self._company.judged(lambda: self._reporter.decide(fault))
+        else:
+            judgement = self._reporter.decide(fault)
         match judgement.verdict:
             case Verdict.RESTART | Verdict.FAIL:
                 raise Decided(fault, cause, why) from cause
@@ -80,11 +91,11 @@ class Mishaps:
     def face(self, incident: Incident, now: float, cause: Exception | None = None) -> None:
         """Report a fault that was dealt with; ask where the policy's allowance is spent."""
         if not incident.why_asked:
-            self._reporter.faulted(incident.fault)
+            self._report(incident.fault)
             return
         why = incident.why_asked
         fault = replace(incident.fault, message=f"{incident.fault.message} ({why})")
-        verdict = self.ask(fault, cause, why)
+        verdict = self.ask(fault, cause, why, shared=True)
         self._account.decided(fault, verdict, now)
 
     def face_all(self, owed: collections.deque[Incident], now: float) -> None:
@@ -103,7 +114,12 @@ class Mishaps:
         """The run goes back for an earlier batch's sake: report what was done, and ask no more."""
         fault = incident.fault
         self._evidence.forget(fault.batch)
-        self._reporter.faulted(replace(fault, delegated=fault.delegated or Verdict.SKIP))
+        self._report(replace(fault, delegated=fault.delegated or Verdict.SKIP))
+
+    def _report(self, fault: Fault) -> None:
+        """All members of a gang have dealt with it alike; one of them says so."""
+        if self._company.leads:
+            self._reporter.faulted(fault)
 
     def raised(
         self,
@@ -126,7 +142,8 @@ class Mishaps:
             state_intact=self._pipeline.whole(),
         )
         fault = self._explained(fault)
-        skippable = fault.state_intact and fault.fault_class in _SKIPPABLE
+        # Of several members one alone cannot leave out a batch: the others are in its step.
+        skippable = fault.state_intact and fault.fault_class in _SKIPPABLE and self._company.alone
         if skippable and self._account.continues_on_error and (stepped or self._lenient):
             self.face(self._account.give_up(batch, fault, now), now, error)
             return

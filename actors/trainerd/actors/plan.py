@@ -28,11 +28,12 @@ class Plan:
     worth what they cost; which of them stay is said in `Retention`. One that training waits for is
     to be durable within `final_save_timeout_s`; where the last one is not, the run holds for
     `final_save_hold_s` if that is decided (0: nobody is asked). `microbatch` is examples per slot,
-    `accumulate_steps` slots per device; one of them at most. `precision`, `clip_norm` and `remat`
-    are explained in `Arithmetic`; `spike` None: no loss is too high. The rules are for slots and
-    steps that are not finite, for losses that are spikes, for batches the source raises for, and,
-    with `continue_on_error`, for exceptions that leave the state whole. `specification` is what
-    the run was asked for, as JSON values; it is kept in checkpoints, for people.
+    `accumulate_steps` slots per device; one of them at most. `precision`, `clip_norm`, `remat` and
+    `exact_across_hosts` (there: `ordered`) are explained in `Arithmetic`; `spike` None: no loss is
+    too high. The rules are for slots and steps that are not finite, for losses that are spikes, for
+    batches the source raises for, and, with `continue_on_error`, for exceptions that leave the
+    state whole. `specification` is what the run was asked for, as JSON values; it is kept in
+    checkpoints, for people.
     """
 
     steps: int
@@ -47,6 +48,7 @@ class Plan:
     precision: str = "float32"
     clip_norm: float | None = None
     remat: bool = False
+    exact_across_hosts: bool = False
     spike: Spike | None = None
     evaluate_every_steps: int = 0
     checkpoint_every_steps: int = 50
@@ -114,7 +116,12 @@ class Plan:
     @property
     def arithmetic(self) -> Arithmetic:
         """How gradients are computed."""
-        return Arithmetic(precision=self.precision, clip_norm=self.clip_norm, remat=self.remat)
+        return Arithmetic(
+            precision=self.precision,
+            clip_norm=self.clip_norm,
+            remat=self.remat,
+            ordered=self.exact_across_hosts,
+        )
 
     @property
     def retention(self) -> Retention:

@@ -18,30 +18,35 @@ from trainerd.actors.data import BatchSource, open_batches
 from trainerd.actors.errors import DataError, PlanError
 from trainerd.actors.executables import ExecutableStore
 from trainerd.actors.feed import Feed, Loaded
+from trainerd.actors.gang_meeting import Meeting
 from trainerd.actors.head_start import HeadStart
 from trainerd.actors.ledger import Entry, Ledger
+from trainerd.actors.placement import on_mesh, own_rows
 from trainerd.actors.plan import Plan
 from trainerd.actors.program import Program
 from trainerd.actors.reports import Phase, Reporter
-from trainerd.actors.restoring import restore
 from trainerd.actors.slots import SlotPlan, plan_slots
 from trainerd.actors.snapshots import SnapshotStore
 from trainerd.actors.state import PyTree, TrainState
-from trainerd.actors.step import abstract_state, data_mesh, fresh_state
+from trainerd.actors.states import States
+from trainerd.actors.step import data_mesh
 from trainerd.actors.step_executable import StepStore
 from trainerd.actors.traceback_text import user_traceback
+
+MEETING_S = 600.0
+"""How long processes wait for each other before the first step, unless they are told otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
     """What the loop trains with. `state` belongs to the loop, which donates it.
 
-    `abstract` is its shapes, dtypes and shardings; `beginning` is where the data stands before
-    batch 0, None with random access.
+    `states` is where others come from; `beginning` is where the data stands before batch 0, None
+    with random access.
     """
 
     state: TrainState
-    abstract: TrainState
+    states: States
     restored: Restored | None
     beginning: dict[str, Any] | None
     slot_plan: SlotPlan
@@ -61,6 +66,8 @@ def prepare(
     snapshots: SnapshotStore | None = None,
     executable_directory: Path | None = None,
     head_start: HeadStart | None = None,
+    meeting: Meeting | None = None,
+    meeting_timeout_s: float = MEETING_S,
     known: Checkpoint | None = None,
     feed: Feed | None = None,
 ) -> Prepared:
@@ -71,6 +78,8 @@ def prepare(
     the newest durable checkpoint that the run is known to have: it never begins anew instead.
     `feed` is started as soon as it is known where the data goes on, and reads the first batch while
     the step is compiled; the caller closes it, whatever befalls.
+    With `meeting` all processes that meet there, whose devices `devices` are, begin with the same
+    state, and wait for each other for `meeting_timeout_s` at each turn.
     """
     enter(Phase.INIT, 0)
     if head_start is not None and (why := head_start.too_early()):
@@ -84,17 +93,25 @@ def prepare(
         else None
     )
     batches = open_batches(program.data, global_batch=plan.global_batch, seed=plan.seed)
-    abstract = abstract_state(program, plan.seed, mesh, known=kept.form() if kept else None)
+    states = States(
+        program,
+        plan.seed,
+        mesh,
+        directories=directories,
+        faulted=reporter.faulted,
+        snapshots=snapshots,
+        known=kept.form() if kept else None,
+        meeting=meeting,
+        timeout_s=meeting_timeout_s,
+    )
     enter(Phase.RESTORE, 0)
     beginning = batches.position(0)
-    restored = restore(
-        directories, snapshots, abstract, reporter.faulted, left_out=left_out, known=known
-    )
+    restored = states.stored(left_out, known=known)
     if restored is not None:
         _same_run(plan, restored)
         batches.resume(restored.meta.batch, restored.meta.data)
     slot_plan = _slot_plan(plan, len(devices), restored.meta.slots if restored else 0)
-    if plan.slots == 0:
+    if plan.slots == 0 and (meeting is None or meeting.process_id == 0):
         reporter.slots_fixed(slot_plan.slots)
     if restored is not None:
         step = restored.checkpoint.step
@@ -102,11 +119,12 @@ def prepare(
         state = restored.state
     else:
         step = 0
-        state = fresh_state(program, plan.seed, mesh)
+        state = states.fresh()
         reporter.restored(0, 0, "init")
     made: Future[CompiledStep] = Future()
     if feed is not None:
-        feed.start(loader(program, slot_plan, batches, made.result), ended=batches.close)
+        rows = own_rows(mesh, slot_plan)
+        feed.start(loader(program, slot_plan, batches, made.result, rows), ended=batches.close)
         if step < plan.steps:
             feed.ahead(_first_fed(restored, left_out))
     enter(Phase.COMPILE, step)
@@ -115,7 +133,7 @@ def prepare(
             program,
             slot_plan,
             mesh,
-            abstract,
+            on_mesh(states.abstract, mesh),
             batches.template,
             arithmetic=plan.arithmetic,
             kept=kept,
@@ -124,9 +142,12 @@ def prepare(
         made.set_exception(error)
         raise
     made.set_result(compiled)
+    if meeting is not None:
+        # Compiling takes one longer than another; a step must not wait as long.
+        meeting.together("compiled", meeting_timeout_s)
     return Prepared(
         state=state,
-        abstract=abstract,
+        states=states,
         restored=restored,
         beginning=beginning,
         slot_plan=slot_plan,
@@ -144,13 +165,20 @@ def planned(plan: Plan, *, devices: int) -> SlotPlan | None:
 
 
 def loader(
-    program: Program, slot_plan: SlotPlan, batches: BatchSource, step: Callable[[], CompiledStep]
+    program: Program,
+    slot_plan: SlotPlan,
+    batches: BatchSource,
+    step: Callable[[], CompiledStep],
+    rows: range | None = None,
 ) -> Callable[[int], Loaded]:
     """Make the function that turns a batch's index into slots on the devices.
 
-    `step` is called once a batch has been read, and may wait until there is one.
+    `step` is called once a batch has been read, and may wait until there is one. `rows`: the slots
+    that this process feeds; all by default.
     """
-    nothing = slot_plan.empty(batches.template)
+    rows = rows or range(slot_plan.padded)
+    part = slot_plan.examples(rows)
+    nothing = slot_plan.empty(batches.template, rows)
     even = slot_plan.weigh(nothing, None)
     placed_even: PyTree = None
 
@@ -158,8 +186,8 @@ def loader(
         nonlocal placed_even
         error = None
         try:
-            slots = slot_plan.cut(batches.read(batch))
-            weights = _weights(program, slot_plan, slots, batch) if program.weight else even
+            slots = slot_plan.cut(batches.read(batch, part), rows)
+            weights = _weights(program, slot_plan, slots, batch, rows) if program.weight else even
         except DataError as raised:
             error, slots = raised, nothing
             weights = even * 0
@@ -198,10 +226,10 @@ def _slot_plan(plan: Plan, devices: int, before: int) -> SlotPlan:
 
 
 def _weights(
-    program: Program, slot_plan: SlotPlan, slots: PyTree, batch: int
+    program: Program, slot_plan: SlotPlan, slots: PyTree, batch: int, rows: range
 ) -> np.ndarray[Any, Any]:
     try:
-        return slot_plan.weigh(slots, program.weight)
+        return slot_plan.weigh(slots, program.weight, rows)
     except Exception as error:
         raise DataError(
             f"weighing batch {batch} raised {type(error).__name__}: {error}",

@@ -15,21 +15,33 @@ import numpy as np
 
 from trainerd.actors import checkpoint_files as files
 from trainerd.actors.batch_files import Evidence, NoEvidence
+from trainerd.actors.company import Members
 from trainerd.actors.compiled import CompiledStep
 from trainerd.actors.conduct import conduct
 from trainerd.actors.control import Word
 from trainerd.actors.drills import Drill
 from trainerd.actors.faults import classify
 from trainerd.actors.feed import Feed, Loaded
+from trainerd.actors.gang import Joining, gather
+from trainerd.actors.gang_meeting import Meeting
 from trainerd.actors.hooks import Audience
 from trainerd.actors.ledger import Entry, Ledger
 from trainerd.actors.packing import Packed
+from trainerd.actors.placement import local_view, own_rows
 from trainerd.actors.plan import Plan
 from trainerd.actors.preparation import Prepared, loader, planned, prepare
 from trainerd.actors.program import Program
 from trainerd.actors.program_rewind import ProgramRewind
 from trainerd.actors.recovery import Recovery
-from trainerd.actors.reports import Controls, Fault, FinishReason, Phase, Quiet, Reporter, Result
+from trainerd.actors.reports import (
+    Controls,
+    Fault,
+    FinishReason,
+    Phase,
+    Quiet,
+    Reporter,
+    Result,
+)
 from trainerd.actors.rules import Rulebook
 from trainerd.actors.shortage import short_of_memory
 from trainerd.actors.snapshots import SnapshotStore
@@ -60,6 +72,8 @@ def run_loop(
     devices: Sequence[jax.Device] | None = None,
     recovery: Recovery | None = None,
     evidence: Evidence | None = None,
+    joining: Joining | None = None,
+    incarnation: int = 0,
     timesheet: Timesheet | None = None,
 ) -> Result:
     """Train `program` as `plan` says, from the newest checkpoint or from the beginning.
@@ -71,6 +85,10 @@ def run_loop(
     are, by default. Returns why it ended; a fault that needs a decision is put to
     `reporter.decide`, and never raised.
 
+    `joining`: the gang that this process trains in; `devices` are then all of it. Where JAX knows
+    of several processes without it, these train together. `incarnation`: of a run on several hosts,
+    of which a newer one may save in the same directories; 0: it is another run.
+
     `recovery`: what the next process is to find on this host, and this one looks for. `evidence`
     keeps the batches of faults that are asked about; `timesheet` is what the time is booked on.
 
@@ -79,7 +97,6 @@ def run_loop(
     """
     reporter = reporter or Quiet()
     recovery = recovery or Recovery()
-    devices = devices or jax.devices()
     own = (
         [checkpoint_directory]
         if fallback_directory is None
@@ -101,11 +118,14 @@ def run_loop(
         evidence=evidence or NoEvidence(),
     )
     with _closing(Feed()) as feed, _snapshot_store(recovery) as snapshots:
+        known = 0
         try:
+            gathered = gather(joining, devices)
+            known = len(gathered.devices)
             prepared = prepare(
                 program,
                 plan,
-                devices=devices,
+                devices=gathered.devices,
                 directories=directories,
                 reporter=reporter,
                 enter=around.stage.enter,
@@ -113,12 +133,14 @@ def run_loop(
                 snapshots=snapshots,
                 executable_directory=recovery.executable_directory,
                 head_start=recovery.head_start,
+                meeting=gathered.meeting,
+                meeting_timeout_s=gathered.timeout_s,
                 known=recovery.known,
                 feed=feed,
             )
         except Exception as error:
             fault = classify(error, phase=around.stage.phase, step=0, state_intact=True)
-            reporter.decide(short_of_memory(fault, planned(plan, devices=len(devices))))
+            reporter.decide(short_of_memory(fault, planned(plan, devices=known)))
             around.stage.enter(Phase.DRAIN, 0)
             return _unbegun(own)
         ending = train(
@@ -129,9 +151,11 @@ def run_loop(
             ledger=Ledger(left_out),
             directory=checkpoint_directory,
             fallback=fallback_directory,
-            rollback_to=directories,
+            rollback=True,
             snapshots=snapshots,
             recovery=recovery,
+            meeting=gathered.meeting,
+            incarnation=incarnation,
             feed=feed,
         )
     if ending.raised is not None:
@@ -148,21 +172,24 @@ def train(
     ledger: Ledger,
     directory: Path | None,
     fallback: Path | None = None,
-    rollback_to: Sequence[Path] | None = None,
+    rollback: bool = False,
     snapshots: SnapshotStore | None = None,
     recovery: Recovery | None = None,
     feed: Feed | None = None,
+    meeting: Meeting | None = None,
+    incarnation: int = 0,
 ) -> Ending:
     """Run the loop on a prepared program, whose data is closed at the end.
 
-    `rollback_to`: where a rollback finds older states, beside `snapshots` and the one there was to
-    begin with; None: there is no rollback. `feed`: what the program was prepared with, if anything;
-    the caller's.
+    `rollback`: whether the run may go back to older states, which are found where the first one
+    was. `feed`: what the program was prepared with, if anything; the caller's. `meeting`: of the
+    processes that train together with this one.
     """
     recovery = recovery or Recovery()
     if feed is None:
         with _closing(Feed()) as own:
-            load = loader(program, prepared.slot_plan, prepared.batches, lambda: prepared.step)
+            slot_plan, rows = prepared.slot_plan, own_rows(prepared.step.mesh, prepared.slot_plan)
+            load = loader(program, slot_plan, prepared.batches, lambda: prepared.step, rows)
             own.start(load, ended=prepared.batches.close)
             return train(
                 program,
@@ -172,23 +199,17 @@ def train(
                 ledger=ledger,
                 directory=directory,
                 fallback=fallback,
-                rollback_to=rollback_to,
+                rollback=rollback,
                 snapshots=snapshots,
                 recovery=recovery,
                 feed=own,
+                meeting=meeting,
+                incarnation=incarnation,
             )
     restored, compiled = prepared.restored, prepared.step
     rewind: Rewind | None = None
-    if rollback_to is not None:
-        rewind = ProgramRewind(
-            program,
-            plan,
-            prepared,
-            directories=rollback_to,
-            feed=feed,
-            faulted=around.reporter.faulted,
-            snapshots=snapshots,
-        )
+    if rollback:
+        rewind = ProgramRewind(prepared, feed)
 
     def weighed(loaded: Loaded, weights: np.ndarray[Any, Any]) -> Loaded:
         return replace(loaded, placed_weights=compiled.place(weights))
@@ -216,7 +237,7 @@ def train(
             snapshots,
             plan,
             work,
-            prepared.abstract,
+            prepared.states.abstract,
             crash_every_s=recovery.crash_every_s,
             told=recovery.told,
         )
@@ -229,6 +250,8 @@ def train(
         fallback=fallback,
         crash_every_s=recovery.crash_every_s,
         snapshots=taking,
+        company=None if meeting is None else Members(meeting, clock=around.clock),
+        incarnation=incarnation,
     )
 
 
@@ -291,7 +314,8 @@ def _evaluation(program: Program, plan: Plan) -> Evaluation | None:
         return None
 
     def measure(state: TrainState) -> Mapping[str, Any]:
-        return evaluate(state.params)
+        # On several processes each measures by itself, and all come to the same.
+        return evaluate(local_view(state.params))
 
     return Evaluation(measure=measure, every_steps=plan.evaluate_every_steps, at_start=True)
 

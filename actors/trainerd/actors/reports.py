@@ -42,6 +42,7 @@ class FaultClass(enum.Enum):
     DEVICE_ERROR = "device_error"
     CHECKPOINT_SAVE_FAILED = "checkpoint_save_failed"
     CHECKPOINT_CORRUPT = "checkpoint_corrupt"
+    PEER_LOST = "peer_lost"
 
 
 class Verdict(enum.Enum):

@@ -28,10 +28,12 @@ class Rollback:
         mishaps: Mishaps,
         reporter: Reporter,
         stage: Stage,
+        reports: bool = True,
     ) -> None:
+        """`reports`: it is this process that says so to the reporter."""
         self._rewind, self._account, self._pipeline = rewind, account, pipeline
         self._saver, self._mishaps, self._reporter = saver, mishaps, reporter
-        self._stage = stage
+        self._stage, self._reports = stage, reports
 
     def carry_out(self, decided: Decided) -> None:
         """Go back, as was decided. Raises `decided` where that is not what was decided, or cannot
@@ -52,14 +54,15 @@ class Rollback:
         position = rewound.position
         self._pipeline.put(rewound.state)
         entry = account.go_back(position, fault.batch, fault.fault_class)
-        self._reporter.rolled_back(
-            RollbackRecord(
-                from_step=from_step,
-                step=position.step,
-                first_batch=entry.first_batch,
-                last_batch=entry.last_batch,
-                source=str(position.origin or "init"),
-                fault_class=fault.fault_class,
+        if self._reports:
+            self._reporter.rolled_back(
+                RollbackRecord(
+                    from_step=from_step,
+                    step=position.step,
+                    first_batch=entry.first_batch,
+                    last_batch=entry.last_batch,
+                    source=str(position.origin or "init"),
+                    fault_class=fault.fault_class,
+                )
             )
-        )
         self._saver.went_back(position)

@@ -200,8 +200,20 @@ class Saver:
         return plan.checkpoint_every_steps > 0 and step % plan.checkpoint_every_steps == 0
 
 
+def regular_save(plan: Plan, step: int) -> bool:
+    """Whether a save falls due at `step` by the number of updates alone."""
+    every = 0 if plan.checkpoint_auto else plan.checkpoint_every_steps
+    return every > 0 and 0 < step < plan.steps and step % every == 0
+
+
 class Unsaved:
-    """Saves nothing. Implements `Saving`."""
+    """Saves nothing: nobody wants it, or another process of the gang does. Implements `Saving`.
+
+    Requests for saves are that process's, once all have agreed on one.
+    """
+
+    def __init__(self, boundary: Boundary | None = None) -> None:
+        self._boundary = boundary
 
     @property
     def wanted(self) -> bool:
@@ -221,6 +233,8 @@ class Unsaved:
 
     def save(self, _state: PyTree, _account: Account, /) -> None:
         """Do nothing."""
+        if self._boundary is not None:
+            self._boundary.take_save_ids()
 
     def save_durably(self, _state: PyTree, _account: Account, /) -> bool:
         """Do nothing; nothing is durable."""

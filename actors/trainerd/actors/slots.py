@@ -54,34 +54,51 @@ class SlotPlan:
         """Slots all devices run together, padding included."""
         return self.per_device * self.devices
 
-    def cut(self, batch: PyTree) -> PyTree:
-        """Cut leaves `(examples, …)` into `(padded, slot_examples, …)`, zero-padded."""
-        return jax.tree.map(self._cut_leaf, batch)
+    def examples(self, rows: range) -> slice:
+        """Which examples of a batch lie in slots `rows`; none lie in padding."""
+        first, end = (min(slot, self.slots) for slot in (rows.start, rows.stop))
+        return slice(first * self.slot_examples, end * self.slot_examples)
 
-    def empty(self, template: PyTree) -> PyTree:
-        """Make slots of zeros for examples shaped like `template`."""
-        shape = (self.padded, self.slot_examples)
+    def cut(self, batch: PyTree, rows: range | None = None) -> PyTree:
+        """Cut leaves `(examples, …)` into `(padded, slot_examples, …)`, zero-padded.
+
+        With `rows`: the examples are those of these slots, and so are the slots.
+        """
+        length = self.padded if rows is None else len(rows)
+        return jax.tree.map(lambda leaf: self._cut_leaf(leaf, length), batch)
+
+    def empty(self, template: PyTree, rows: range | None = None) -> PyTree:
+        """Make slots of zeros, all or `rows`, for examples shaped like `template`."""
+        shape = (self.padded if rows is None else len(rows), self.slot_examples)
         return jax.tree.map(lambda leaf: np.zeros(shape + leaf.shape, leaf.dtype), template)
 
     def weigh(
-        self, slots: PyTree, weight: Callable[[PyTree], float] | None
+        self,
+        slots: PyTree,
+        weight: Callable[[PyTree], float] | None,
+        rows: range | None = None,
     ) -> np.ndarray[Any, Any]:
         """Return the `(padded,)` float32 weights of cut slots: 1 each, or what `weight` says.
 
-        Raises ValueError where `weight` returns something other than a finite number ≥ 0, or where
-        no slot has any.
+        With `rows`: `slots` are these alone, and the others are not weighed. Raises ValueError
+        where `weight` returns something other than a finite number ≥ 0, or where none of all slots
+        has any.
         """
         weights = np.zeros(self.padded, np.float32)
         if weight is None:
             weights[: self.slots] = 1.0
             return weights
-        for slot in range(self.slots):
-            came = weight(jax.tree.map(lambda leaf, index=slot: leaf[index], slots))
+        own = range(self.padded) if rows is None else rows
+        for slot in own:
+            if slot >= self.slots:
+                break
+            at = slot - own.start
+            came = weight(jax.tree.map(lambda leaf, at=at: leaf[at], slots))
             value = float(came)
             if not (np.isfinite(value) and value >= 0):
                 raise ValueError(f"weight of slot {slot} must be a finite number ≥ 0, got {value}")
             weights[slot] = value
-        if not weights.any():
+        if len(own) == self.padded and not weights.any():
             raise ValueError("weight is 0 for every slot; expected at least one above 0")
         return weights
 
@@ -91,11 +108,13 @@ class SlotPlan:
         forced[list(slots)] = True
         return forced
 
-    def _cut_leaf(self, leaf: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        cut = leaf.reshape(self.slots, self.slot_examples, *leaf.shape[1:])
-        if self.padded == self.slots:
+    def _cut_leaf(self, leaf: np.ndarray[Any, Any], length: int) -> np.ndarray[Any, Any]:
+        # Not -1: there may be no example at all.
+        slots = len(leaf) // self.slot_examples
+        cut = leaf.reshape(slots, self.slot_examples, *leaf.shape[1:])
+        if slots == length:
             return cut
-        padding = np.zeros((self.padded - self.slots, *cut.shape[1:]), cut.dtype)
+        padding = np.zeros((length - slots, *cut.shape[1:]), cut.dtype)
         return np.concatenate([cut, padding])
 
 

@@ -22,8 +22,6 @@ def layout_of(abstract: TrainState) -> Layout:
 
 def unfit_for_memory(abstract: TrainState) -> str:
     """Why one process cannot keep snapshots of such states; empty: it can."""
-    if jax.process_count() > 1:
-        return "the run is spread over several processes"
     leaves: list[Any] = jax.tree.leaves(abstract)
     if not all(leaf.sharding is None or leaf.sharding.is_fully_replicated for leaf in leaves):
         return "the state is spread over several devices"

@@ -29,6 +29,9 @@ class Snapshotting(Protocol):
     def due(self, step: int, /) -> bool:
         """Whether a state that has reached `step` is to be taken now."""
 
+    def ready(self, step: int, /) -> bool:
+        """Whether a state that has reached `step` can be taken now, due or not."""
+
     def take(self, state: PyTree, account: Account, /) -> None:
         """Take a state at rest; returns once its buffers may be donated."""
 
@@ -71,7 +74,11 @@ class Snapshots:
 
     def due(self, step: int) -> bool:
         """Whether a state that has reached `step` is to be taken now."""
-        return step >= self._due_step and step < self._plan.steps and self._store.ready()
+        return step >= self._due_step and self.ready(step)
+
+    def ready(self, step: int) -> bool:
+        """Whether a state that has reached `step` can be taken now, due or not."""
+        return self._begun and step < self._plan.steps and self._store.ready()
 
     def take(self, state: PyTree, account: Account) -> None:
         """Take a state at rest; returns once its buffers may be donated."""
@@ -117,6 +124,10 @@ class Unsnapped:
     """Takes none. Implements `Snapshotting`."""
 
     def due(self, _step: int, /) -> bool:
+        """Never."""
+        return False
+
+    def ready(self, _step: int, /) -> bool:
         """Never."""
         return False
 

@@ -2,7 +2,7 @@
 
 Nothing is added to the step's inputs: what is wrong with a slot is coded in its weight on the
 devices. NaN: the slot counts as not finite. Below zero: it has the weight's size, and its loss and
-gradient are `step.SPIKE` times what they are. The host's copy of the weights stays as it was.
+gradient are `slot_sums.SPIKE` times what they are. The host's copy of the weights stays as it was.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The compiled step: gradients of all slots, one reduction, guard, update, selection.
 
-The order of operations is the contract. Every device scans over its slots in order and adds each
-slot's weighted gradient to float32 zeros; one sum over the devices follows; then one division by
+The order of operations is the contract. Every device goes through its slots in order and adds each
+slot's weighted gradient to float32 zeros; one sum over the devices follows (`slot_sums`, which has
+another way where the bits must not depend on the devices); then one division by
 the weight that counted, the guard's norm, clipping, one optimizer update, one selection between the
 old state and the new.
 """
@@ -22,20 +23,16 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from trainerd.actors import control
 from trainerd.actors.arithmetic import Arithmetic
-from trainerd.actors.loss import GradientFunction, gradient_function
+from trainerd.actors.loss import gradient_function
 from trainerd.actors.program import Program
+from trainerd.actors.slot_sums import AXIS, slot_sums
 from trainerd.actors.state import (
     PyTree,
     TrainState,
     apply_optimizer,
     initial_state,
     learning_rate,
-    select,
 )
-
-AXIS = "data"
-SPIKE = 1000.0
-"""How many times too large loss and gradient of a slot are that is spoilt on purpose."""
 
 
 @partial(
@@ -88,7 +85,9 @@ class Settings:
         "spiked",
         "finite",
         "counted",
+        "absent",
         "count",
+        "absences",
         "weight",
         "control",
     ),
@@ -101,8 +100,9 @@ class Outputs:
     `step`: applied updates after it. `live`: whether it was within `Settings.steps`. `applied`:
     whether the state changed. `loss`, `gradient_norm` (before clipping), `metrics`: weighted means
     over the slots that counted, NaN where none did. `spiked`: whether the loss, finite, was above
-    its limit. `finite`, `counted`: one bool a slot, padding included. `count`: how many slots
-    counted, `weight`: with what weight. `control`: the control word, reduced by maximum.
+    its limit. `finite`, `counted`, `absent`: one bool a slot, padding included; a slot is absent
+    that has weight and did not count. `count`: how many slots counted, `weight`: with what weight;
+    `absences`: how many were absent. `control`: the control word, reduced by maximum.
     """
 
     step: Any
@@ -114,7 +114,9 @@ class Outputs:
     spiked: Any
     finite: Any
     counted: Any
+    absent: Any
     count: Any
+    absences: Any
     weight: Any
     control: Any
 
@@ -154,7 +156,7 @@ def make_step(
     purpose, which nothing but a drill makes. Weights above zero are what they are, to the bit.
     """
     over_devices = jax.shard_map(
-        partial(_sums, gradient_function(program, arithmetic, parts)),
+        partial(slot_sums, gradient_function(program, arithmetic, parts), arithmetic.ordered),
         mesh=mesh,
         in_specs=(
             PartitionSpec(),
@@ -209,89 +211,14 @@ def make_step(
             spiked=spiked,
             finite=sums.finite > 0,
             counted=sums.counted > 0,
+            absent=sums.absent > 0,
             count=jnp.sum(sums.counted > 0, dtype=jnp.int32),
+            absences=jnp.sum(sums.absent > 0, dtype=jnp.int32),
             weight=sums.weight,
             control=word,
         )
 
     return step
-
-
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=("loss", "gradients", "weight", "metrics", "finite", "counted"),
-    meta_fields=(),
-)
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Sums:
-    loss: Any
-    gradients: PyTree
-    weight: Any
-    metrics: Mapping[str, Any]
-    finite: Any
-    counted: Any
-
-
-def _sums(  # noqa: PLR0917
-    gradient: GradientFunction,
-    state: TrainState,
-    slots: PyTree,
-    weights: jax.Array,
-    forced_mask: jax.Array,
-    mask: jax.Array,
-    words: jax.Array,
-) -> tuple[_Sums, jax.Array]:
-    """One device's part: scan over its slots, then the one sum over all devices."""
-    root = jax.random.wrap_key_data(state.rng)
-    step_key = jax.random.fold_in(root, state.step)
-    local = weights.shape[0]
-    first = jax.lax.axis_index(AXIS) * local
-
-    def body(carry: Any, slot: Any) -> tuple[Any, Any]:
-        index, examples, weight, forced = slot
-        key = jax.random.fold_in(step_key, first + index)
-        (loss, metrics), gradients = gradient(state.params, examples, key)
-        spoilt = jnp.isnan(weight)
-        size = jnp.where(spoilt, 1.0, jnp.abs(weight))
-        scale = jnp.where(weight < 0, -SPIKE * weight, weight)
-        # The norm is not finite where any element is not; computing it costs least.
-        finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradients, squared=True))
-        finite &= ~spoilt
-        counted = (size > 0) & ~forced & (finite | ~mask)
-        total_loss, total_gradients, total_weight = carry
-        added = (
-            *jax.tree.map(
-                lambda total, part: total + scale * part.astype(jnp.float32),
-                (total_loss, total_gradients),
-                (loss, gradients),
-            ),
-            total_weight + size,
-        )
-        shares = {name: jnp.where(counted, size * value, 0.0) for name, value in metrics.items()}
-        return select(counted, added, carry), (shares, finite | ~(size > 0), counted)
-
-    zeros = (
-        jnp.float32(0.0),
-        jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), state.params),
-        jnp.float32(0.0),
-    )
-    (loss, gradients, weight), (shares, finite, counted) = jax.lax.scan(
-        body, zeros, (jnp.arange(local), slots, weights, forced_mask)
-    )
-    every = jnp.zeros(local * jax.lax.axis_size(AXIS), jnp.float32)
-    place = partial(jax.lax.dynamic_update_slice, every, start_indices=(first,))
-    sums = jax.lax.psum(
-        _Sums(
-            loss=loss,
-            gradients=gradients,
-            weight=weight,
-            metrics={name: jnp.sum(share) for name, share in shares.items()},
-            finite=place(finite.astype(jnp.float32)),
-            counted=place(counted.astype(jnp.float32)),
-        ),
-        AXIS,
-    )
-    return sums, jax.lax.pmax(words[0], AXIS)
 
 
 def _clipped(gradients: PyTree, norm: jax.Array, longest: float | None) -> PyTree:

@@ -8,9 +8,11 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
+import jax
+
 from trainerd.actors.errors import DataEnded, DataError
 from trainerd.actors.state import PyTree
-from trainerd.actors.template import Array, Template
+from trainerd.actors.template import WHOLE, Array, Template
 from trainerd.actors.traceback_text import user_traceback
 
 _TEMPLATE_TRIES = 16
@@ -69,9 +71,10 @@ class StreamBatches:
         """Shapes and dtypes of an example."""
         return self._template.tree
 
-    def read(self, batch: int) -> PyTree:
+    def read(self, batch: int, part: slice = WHOLE) -> PyTree:
         """Return batch `batch`: leaves `(global_batch, …)`; batches before it are dropped.
 
+        Of a `part` all others are pulled too: an iterator goes from one to the next.
         The last few can be read again. Raises `DataError` naming the batch, and `DataEnded` where
         the iterator ends before the batch is whole.
         """
@@ -80,7 +83,7 @@ class StreamBatches:
         while self._next < batch:
             self._batch(keep=False)
         try:
-            return self._batch(keep=True)
+            return jax.tree.map(lambda leaf: leaf[part], self._batch(keep=True))
         finally:
             # The boundaries between batches that are dropped are no cursor's: not remembered.
             self._remember()

@@ -13,6 +13,9 @@ from trainerd.actors.state import PyTree
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
+WHOLE = slice(None)
+"""All examples of a batch."""
+
 
 class Template:
     """Structure, shapes and dtypes of an example, taken from the first that can be read.
@@ -59,6 +62,9 @@ class Template:
 
     def batch(self, rows: Sequence[list[Array]], name: Callable[[int], str], batch: int) -> PyTree:
         """Stack rows into leaves `(len(rows), …)`; `name` names the example of a row."""
+        if not rows:
+            empty = [np.zeros((0, *each.shape), each.dtype) for each in self._expected]
+            return jax.tree.unflatten(self._structure, empty)
         columns = []
         for column, expected, leaf in zip(
             zip(*rows, strict=True), self._expected, self._names, strict=True

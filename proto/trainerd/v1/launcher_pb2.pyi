@@ -109,18 +109,20 @@ class Assignment(_message.Message):
     def __init__(self, run: _Optional[str] = ..., incarnation: _Optional[int] = ..., spec: _Optional[_Union[_run_pb2.RunSpec, _Mapping]] = ..., slots: _Optional[int] = ..., attach_address: _Optional[str] = ..., token: _Optional[str] = ..., run_directory: _Optional[str] = ..., checkpoint_directory: _Optional[str] = ..., restore_directories: _Optional[_Iterable[str]] = ..., launcher_pid: _Optional[int] = ..., orphan_grace_s: _Optional[float] = ..., ledger: _Optional[_Iterable[_Union[_incident_pb2.LedgerEntry, _Mapping]]] = ..., host: _Optional[str] = ..., policy_version: _Optional[int] = ..., slot_parts: _Optional[int] = ..., injections: _Optional[_Iterable[_Union[_inject_pb2.ArmedInjection, _Mapping]]] = ..., snapshot_directory: _Optional[str] = ..., snapshot_bytes: _Optional[int] = ..., executable_directory: _Optional[str] = ..., mean_time_between_crashes_s: _Optional[float] = ..., known_checkpoint: _Optional[str] = ..., known_step: _Optional[int] = ..., reached_step: _Optional[int] = ..., gang: _Optional[_Union[Gang, _Mapping]] = ...) -> None: ...
 
 class Gang(_message.Message):
-    __slots__ = ("coordinator_address", "process_id", "process_count", "collective_timeout_s", "barrier_timeout_s")
+    __slots__ = ("coordinator_address", "process_id", "process_count", "collective_timeout_s", "barrier_timeout_s", "own_address")
     COORDINATOR_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     PROCESS_ID_FIELD_NUMBER: _ClassVar[int]
     PROCESS_COUNT_FIELD_NUMBER: _ClassVar[int]
     COLLECTIVE_TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
     BARRIER_TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
+    OWN_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     coordinator_address: str
     process_id: int
     process_count: int
     collective_timeout_s: float
     barrier_timeout_s: float
-    def __init__(self, coordinator_address: _Optional[str] = ..., process_id: _Optional[int] = ..., process_count: _Optional[int] = ..., collective_timeout_s: _Optional[float] = ..., barrier_timeout_s: _Optional[float] = ...) -> None: ...
+    own_address: str
+    def __init__(self, coordinator_address: _Optional[str] = ..., process_id: _Optional[int] = ..., process_count: _Optional[int] = ..., collective_timeout_s: _Optional[float] = ..., barrier_timeout_s: _Optional[float] = ..., own_address: _Optional[str] = ...) -> None: ...
 
 class StartTrainerRequest(_message.Message):
     __slots__ = ("assignment",)

@@ -130,7 +130,7 @@ class ValueTable(_message.Message):
     def __init__(self, values: _Optional[_Mapping[str, Value]] = ...) -> None: ...
 
 class TrainSpec(_message.Message):
-    __slots__ = ("steps", "global_batch", "microbatch", "accumulate_steps", "seed", "deterministic", "evaluate_every_steps", "precision", "clip_norm", "remat")
+    __slots__ = ("steps", "global_batch", "microbatch", "accumulate_steps", "seed", "deterministic", "evaluate_every_steps", "precision", "clip_norm", "remat", "exact_across_hosts")
     STEPS_FIELD_NUMBER: _ClassVar[int]
     GLOBAL_BATCH_FIELD_NUMBER: _ClassVar[int]
     MICROBATCH_FIELD_NUMBER: _ClassVar[int]
@@ -141,6 +141,7 @@ class TrainSpec(_message.Message):
     PRECISION_FIELD_NUMBER: _ClassVar[int]
     CLIP_NORM_FIELD_NUMBER: _ClassVar[int]
     REMAT_FIELD_NUMBER: _ClassVar[int]
+    EXACT_ACROSS_HOSTS_FIELD_NUMBER: _ClassVar[int]
     steps: int
     global_batch: int
     microbatch: int
@@ -151,7 +152,8 @@ class TrainSpec(_message.Message):
     precision: Precision
     clip_norm: float
     remat: bool
-    def __init__(self, steps: _Optional[int] = ..., global_batch: _Optional[int] = ..., microbatch: _Optional[int] = ..., accumulate_steps: _Optional[int] = ..., seed: _Optional[int] = ..., deterministic: _Optional[bool] = ..., evaluate_every_steps: _Optional[int] = ..., precision: _Optional[_Union[Precision, str]] = ..., clip_norm: _Optional[float] = ..., remat: _Optional[bool] = ...) -> None: ...
+    exact_across_hosts: bool
+    def __init__(self, steps: _Optional[int] = ..., global_batch: _Optional[int] = ..., microbatch: _Optional[int] = ..., accumulate_steps: _Optional[int] = ..., seed: _Optional[int] = ..., deterministic: _Optional[bool] = ..., evaluate_every_steps: _Optional[int] = ..., precision: _Optional[_Union[Precision, str]] = ..., clip_norm: _Optional[float] = ..., remat: _Optional[bool] = ..., exact_across_hosts: _Optional[bool] = ...) -> None: ...
 
 class TrainerSpec(_message.Message):
     __slots__ = ("python", "path", "env", "workdir")

@@ -49,6 +49,11 @@ class LauncherSection:
     """Seconds a trainer has the machine to itself before its standby is prepared. ≥ 0."""
     snapshot_share: float = 0.25
     """Share of this host's memory that a run's snapshots may take. 0: none are taken. ≤ 0.5."""
+    advertise: str = "127.0.0.1"
+    """This host as others reach it, a name or an address: trainers of a run on several hosts meet
+    here and send their gradients here, unencrypted. Default: nobody reaches it."""
+    bind: str = ""
+    """Address of this host that their meeting place listens on. Default: the one advertised."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +200,7 @@ def _with_defaults(config: LauncherConfig) -> LauncherConfig:
             state_directory=os.path.abspath(state),
             socket=os.path.abspath(section.socket or default_socket),
             host=section.host or socket.gethostname(),
+            bind=section.bind or section.advertise,
         ),
     )
 
@@ -212,6 +218,12 @@ def _violations(config: LauncherConfig) -> list[str]:
         value = getattr(launcher, name)
         if not (math.isfinite(value) and value >= 0):
             found.append(f"launcher.{name} must be a finite number ≥ 0, got {value}")
+    for name in ("advertise", "bind"):
+        value = getattr(launcher, name)
+        if not value or not value.isprintable() or any(sign in value for sign in " []/"):
+            found.append(
+                f"launcher.{name} must be a host's name or address, without a port, got {value!r}"
+            )
     if not 0 <= launcher.snapshot_share <= 0.5:
         found.append(f"launcher.snapshot_share must be 0 to 0.5, got {launcher.snapshot_share}")
     for name in ("check_timeout_s", "replay_timeout_s"):

@@ -32,6 +32,8 @@ _FLAGS: tuple[tuple[str, str, type, str], ...] = (
         float,
         "share of memory for snapshots",
     ),
+    ("--advertise", "launcher.advertise", str, "this host's address for other hosts"),
+    ("--bind", "launcher.bind", str, "address that gangs meet at; default: the advertised one"),
     ("--visible", "devices.visible", str, "`all`, or GPU indices such as 0,1"),
     ("--cpu-count", "devices.cpu_count", int, "devices that XLA makes of the CPU"),
 )

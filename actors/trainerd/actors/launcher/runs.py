@@ -48,6 +48,11 @@ class RunFiles:
         return self.logs / "standby.log"
 
     @property
+    def coordinator_log(self) -> Path:
+        """Standard error of the newest coordination service of the run's gang on this host."""
+        return self.logs / "coordinator.log"
+
+    @property
     def incidents(self) -> Path:
         """One directory an incident, named by its number."""
         return self.root / "incidents"

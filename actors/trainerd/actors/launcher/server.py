@@ -21,6 +21,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from trainerd.actors.launcher.checkpoints import Checkpoints
 from trainerd.actors.launcher.checks import Checks
 from trainerd.actors.launcher.config import LauncherConfig
+from trainerd.actors.launcher.coordinators import Coordinators
 from trainerd.actors.launcher.exits import ExitStore
 from trainerd.actors.launcher.live import bury_the_dead
 from trainerd.actors.launcher.log_keeping import LogKeeper
@@ -79,6 +80,7 @@ async def serve(config: LauncherConfig, *, command: TrainerCommand = trainer_com
         trainers.before_start = replays.yield_devices
         instance = uuid.uuid4().hex
         checkpoints = Checkpoints(config, children)
+        coordinators = Coordinators(config, children)
         service = LauncherService(
             instance=instance,
             trainers=trainers,
@@ -86,6 +88,7 @@ async def serve(config: LauncherConfig, *, command: TrainerCommand = trainer_com
             checks=checks,
             replays=replays,
             checkpoints=checkpoints,
+            coordinators=coordinators,
         )
         keeper = LogKeeper(
             config.state,
@@ -112,6 +115,8 @@ async def serve(config: LauncherConfig, *, command: TrainerCommand = trainer_com
         replays.kill()
         checkpoints.kill()
         await trainers.drain(config.launcher.grace_s)
+        # After the trainers, who cannot save without it.
+        await coordinators.drain()
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)
         await asyncio.to_thread(snapshots.close, trainers.unsaved)

@@ -15,6 +15,7 @@ import structlog
 from trainerd.actors.launcher import incidents
 from trainerd.actors.launcher.checkpoints import Checkpoints
 from trainerd.actors.launcher.checks import Checks
+from trainerd.actors.launcher.coordinators import Coordinators
 from trainerd.actors.launcher.exits import ExitStore
 from trainerd.actors.launcher.logs import read_part
 from trainerd.actors.launcher.refusals import Refused
@@ -41,6 +42,7 @@ class LauncherService(launcher_pb2_grpc.LauncherServiceServicer):
         checks: Checks,
         replays: Replays,
         checkpoints: Checkpoints,
+        coordinators: Coordinators,
     ) -> None:
         self._instance = instance
         self._trainers = trainers
@@ -48,6 +50,7 @@ class LauncherService(launcher_pb2_grpc.LauncherServiceServicer):
         self._checks = checks
         self._replays = replays
         self._checkpoints = checkpoints
+        self._coordinators = coordinators
         self._ending = asyncio.Event()
         self._writing = asyncio.Lock()
 
@@ -113,6 +116,22 @@ class LauncherService(launcher_pb2_grpc.LauncherServiceServicer):
                 collect_stacks=request.collect_stacks,
             )
         return launcher_pb2.KillTrainerResponse(found=found)
+
+    async def StartCoordinator(  # noqa: N802
+        self, request: launcher_pb2.StartCoordinatorRequest, context: Context
+    ) -> launcher_pb2.StartCoordinatorResponse:
+        """Start the coordination service of a gang; answers when it does."""
+        async with _refusals(context):
+            started = await self._coordinators.start(request)
+        return launcher_pb2.StartCoordinatorResponse(address=started.address, pid=started.child.pid)
+
+    async def StopCoordinator(  # noqa: N802
+        self, request: launcher_pb2.StopCoordinatorRequest, context: Context
+    ) -> launcher_pb2.StopCoordinatorResponse:
+        """End the coordination service of a gang."""
+        async with _refusals(context):
+            await self._coordinators.stop(request.run, request.incarnation)
+        return launcher_pb2.StopCoordinatorResponse()
 
     async def CheckProgram(  # noqa: N802
         self, request: launcher_pb2.CheckProgramRequest, context: Context
@@ -251,6 +270,7 @@ class LauncherService(launcher_pb2_grpc.LauncherServiceServicer):
         """Remove a run's files, or only what of them lies in memory."""
         async with _refusals(context):
             await self._trainers.remove(request.run, memory_only=request.memory_only)
+            await self._coordinators.remove(request.run)
         return launcher_pb2.RemoveRunResponse()
 
     async def _next_exit(self, sequence: int) -> None:

@@ -19,9 +19,11 @@ from trainerd.actors.launcher import (
     process_identity,
     stacks,
 )
+from trainerd.actors.launcher.completing import completed
 from trainerd.actors.launcher.config import LauncherConfig
 from trainerd.actors.launcher.device_release import wait_released
 from trainerd.actors.launcher.exits import Exit, ExitStore
+from trainerd.actors.launcher.fencing import raise_fence
 from trainerd.actors.launcher.live import LiveRecord, write_live
 from trainerd.actors.launcher.logs import tail
 from trainerd.actors.launcher.processes import Child, Children, Ended
@@ -39,7 +41,7 @@ from trainerd.actors.launcher.refusals import (
     stale_incarnation,
     trainer_alive,
 )
-from trainerd.actors.launcher.runs import RunFiles, checkpoint_places
+from trainerd.actors.launcher.runs import RunFiles
 from trainerd.actors.launcher.snapshot_places import SnapshotPlaces
 from trainerd.actors.launcher.standby_key import Wanted
 from trainerd.actors.launcher.standbys import Standbys
@@ -148,6 +150,7 @@ class Trainers:
                 assignment, python=python, variables=variables, directory=str(files.root)
             )
             refuse_problems(await self._problems(assignment, wanted))
+            await raise_fence(assignment, files)
             if self._draining:
                 raise draining()
             if not self._programs.unchanged(assignment.spec):
@@ -267,7 +270,7 @@ class Trainers:
         self, assignment: launcher_pb2.Assignment, files: RunFiles, wanted: Wanted
     ) -> Started:
         files.make()
-        told = self._completed(assignment, files)
+        told = completed(assignment, files, self._config, self._snapshots)
         self.before_start()
         lock = await self._lock()
         # A file in memory, not a pipe: an assignment of any size is written without blocking.
@@ -317,27 +320,6 @@ class Trainers:
                 if asyncio.get_running_loop().time() >= deadline:
                     raise
             await asyncio.sleep(0.02)
-
-    def _completed(
-        self, assignment: launcher_pb2.Assignment, files: RunFiles
-    ) -> launcher_pb2.Assignment:
-        """What only the launcher knows, filled in."""
-        told = launcher_pb2.Assignment()
-        told.CopyFrom(assignment)
-        places = checkpoint_places(files, assignment.run, assignment.spec.checkpoint)
-        told.run_directory = str(files.root)
-        told.checkpoint_directory = str(places.directory)
-        known = set(assignment.restore_directories)
-        told.restore_directories.extend(
-            str(place) for place in places.fallbacks if str(place) not in known
-        )
-        told.launcher_pid = os.getpid()
-        told.orphan_grace_s = assignment.orphan_grace_s or self._config.launcher.orphan_grace_s
-        told.host = assignment.host or self._config.launcher.host
-        told.executable_directory = str(self._config.state / "cache" / "executables")
-        if self._snapshots is not None:
-            self._snapshots.assign(told, self._config.launcher.snapshot_share)
-        return told
 
     def _enter(self, run: str, incarnation: int, child: Child, *, warm: bool) -> None:
         live = LiveRecord(

@@ -33,6 +33,7 @@ from trainerd.v1 import launcher_pb2, protocol, trainer_pb2
 from trainerd.v1.mailbox import Outbox
 
 if TYPE_CHECKING:
+    from trainerd.actors.gang import Joining
     from trainerd.actors.head_start import HeadStart
 
 FAREWELL_TIMEOUT_S = 10.0
@@ -113,6 +114,7 @@ class TrainerProcess:
         self.controls = Controls()
         self.over = threading.Event()
         self._head_start: HeadStart | None = None
+        self._joining: Joining | None = None
         self._refused = threading.Event()
         self._decisions = DecisionSlot()
         self._situation = Situation()
@@ -168,9 +170,10 @@ class TrainerProcess:
 
     def begin_early(self) -> None:
         """Begin what can be begun where everything is imported already."""
-        from trainerd.actors.trainer.training import head_start  # noqa: PLC0415
+        from trainerd.actors.trainer.training import head_start, join  # noqa: PLC0415
 
-        self._head_start = head_start(self.assignment)
+        self._joining = join(self.assignment)
+        self._head_start = head_start(self.assignment, self._joining)
 
     def run(self) -> int:
         """Train; return the exit code. Raise only for a defect of trainerd itself."""
@@ -189,6 +192,7 @@ class TrainerProcess:
             recovery=build_recovery(
                 self.assignment, self._reporter.snapshotted, head_start=self._head_start
             ),
+            joining=self._joining,
             timesheet=self._timesheet,
         )
         self._profiler.close()

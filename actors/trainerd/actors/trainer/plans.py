@@ -63,6 +63,7 @@ def build_plan(
         precision=_PRECISIONS.get(train.precision, "float32"),
         clip_norm=train.clip_norm if train.HasField("clip_norm") else None,
         remat=train.remat,
+        exact_across_hosts=train.exact_across_hosts,
         spike=rules.spike,
         evaluate_every_steps=train.evaluate_every_steps,
         **_saving(checkpoint),

@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import jax
+
 from trainerd.actors.batch_files import BatchFiles, Evidence, NoEvidence
 from trainerd.actors.drills import Drill
 from trainerd.actors.errors import TrainingError
 from trainerd.actors.executables import ExecutableStore
 from trainerd.actors.faults import classify
+from trainerd.actors.gang import COLLECTIVE_TIMEOUT_S, Gang, Joining
 from trainerd.actors.head_start import HeadStart
 from trainerd.actors.launcher.runs import RunFiles
+from trainerd.actors.preparation import MEETING_S
 from trainerd.actors.program import build_program, entry_function
 from trainerd.actors.program_loop import run_loop
 from trainerd.actors.recovery import Recovery
@@ -43,15 +47,25 @@ def train(
     rulebook: Rulebook | None = None,
     drill: Drill | None = None,
     recovery: Recovery | None = None,
+    joining: Joining | None = None,
     timesheet: Timesheet | None = None,
 ) -> Result:
     """Train as assigned. The user's mistakes are faults that the supervisor decides on.
 
-    Where `recovery` brings no head start one is made as soon as the program's module is imported.
+    Where `recovery` brings no head start one is made as soon as the program's module is imported;
+    where the assignment names a gang and there is no `joining`, it begins with that.
     """
     try:
+        joining = joining or join(assignment)
         result = _train(
-            assignment, reporter, controls, rulebook, drill, recovery or Recovery(), timesheet
+            assignment,
+            reporter,
+            controls,
+            rulebook,
+            drill,
+            recovery or Recovery(),
+            timesheet,
+            joining,
         )
         if result.reason is not FinishReason.DATA_ENDED:
             return result
@@ -84,6 +98,7 @@ def _train(  # noqa: PLR0917
     drill: Drill | None,
     recovery: Recovery,
     timesheet: Timesheet | None,
+    joining: Joining | None,
 ) -> Result:
     spec = assignment.spec
     try:
@@ -98,7 +113,7 @@ def _train(  # noqa: PLR0917
         fallback = spec.checkpoint.fallback_directory
         build, args = entry_function(spec.entry), arguments(spec.args)
         if recovery.head_start is None:
-            recovery = replace(recovery, head_start=head_start(assignment))
+            recovery = replace(recovery, head_start=head_start(assignment, joining))
         return run_loop(
             build_program(spec.entry, build, args),
             plan,
@@ -112,6 +127,8 @@ def _train(  # noqa: PLR0917
             drill=drill,
             recovery=recovery,
             evidence=_evidence(assignment.run_directory),
+            joining=joining,
+            incarnation=assignment.incarnation if assignment.HasField("gang") else 0,
             timesheet=timesheet,
         )
     finally:
@@ -119,7 +136,29 @@ def _train(  # noqa: PLR0917
             recovery.head_start.close()
 
 
-def head_start(assignment: launcher_pb2.Assignment) -> HeadStart | None:
+def join(assignment: launcher_pb2.Assignment) -> Joining | None:
+    """Begin to join the gang that the assignment names; None: the process trains alone.
+
+    Raises what JAX raises where its devices have been opened by then.
+    """
+    gang = assignment.gang
+    if not assignment.HasField("gang") or gang.process_count < 2:
+        return None
+    return Joining(
+        Gang(
+            coordinator_address=gang.coordinator_address,
+            process_id=gang.process_id,
+            process_count=gang.process_count,
+            collective_timeout_s=gang.collective_timeout_s or COLLECTIVE_TIMEOUT_S,
+            barrier_timeout_s=gang.barrier_timeout_s or MEETING_S,
+            own_address=gang.own_address,
+        )
+    )
+
+
+def head_start(
+    assignment: launcher_pb2.Assignment, joining: Joining | None = None
+) -> HeadStart | None:
     """Begin to load the step that the run's last process used; its module is imported.
 
     None where the run keeps nothing for its next process.
@@ -131,6 +170,8 @@ def head_start(assignment: launcher_pb2.Assignment) -> HeadStart | None:
         Path(assignment.snapshot_directory),
         assignment.spec.entry,
         arguments(assignment.spec.args),
+        devices=jax.devices if joining is None else joining.devices,
+        processes=1 if joining is None else joining.gang.process_count,
     )
 
 

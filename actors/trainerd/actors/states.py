@@ -1,0 +1,93 @@
+"""Where a program's states come from: what is stored of them, or its first state made anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from jax.sharding import Mesh
+
+from trainerd.actors.checkpoint_files import Checkpoint
+from trainerd.actors.checkpoint_finding import find
+from trainerd.actors.checkpoint_rejection import Rejections
+from trainerd.actors.checkpoint_restore import Restored
+from trainerd.actors.gang_meeting import Meeting
+from trainerd.actors.gang_offers import offers, settle
+from trainerd.actors.gang_state import Agreement
+from trainerd.actors.ledger import Entry
+from trainerd.actors.placement import own_mesh
+from trainerd.actors.program import Program
+from trainerd.actors.reports import Fault
+from trainerd.actors.restoring import restore
+from trainerd.actors.snapshots import SnapshotStore
+from trainerd.actors.state import TrainState
+from trainerd.actors.step import abstract_state, fresh_state
+
+
+class States:
+    """The states of one run on `mesh`; with `meeting`, all members of a gang get the same.
+
+    `abstract` is their form on this process's own devices; `known` as for `abstract_state`.
+    Checkpoints are looked for in `directories`. Every member calls the same methods in the same
+    order.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        seed: int,
+        mesh: Mesh,
+        *,
+        directories: Sequence[Path],
+        faulted: Callable[[Fault], None],
+        snapshots: SnapshotStore | None = None,
+        known: TrainState | None = None,
+        meeting: Meeting | None = None,
+        timeout_s: float = 0.0,
+    ) -> None:
+        self._program, self._seed, self._own = program, seed, own_mesh(mesh)
+        self._directories, self._faulted, self._snapshots = directories, faulted, snapshots
+        self._leads = meeting is None or meeting.process_id == 0
+        self._agreement = None if meeting is None else Agreement(meeting, mesh, timeout_s=timeout_s)
+        self.abstract = abstract_state(program, seed, self._own, known=known)
+
+    def stored(
+        self,
+        left_out: Sequence[Entry],
+        at_most_step: int | None = None,
+        *,
+        known: Checkpoint | None = None,
+    ) -> Restored | None:
+        """The newest sound state, or that of at most so many updates; see `restoring.restore`."""
+        if self._agreement is None:
+            return restore(
+                self._directories,
+                self._snapshots,
+                self.abstract,
+                self._faulted,
+                left_out=left_out,
+                at_most_step=at_most_step,
+                known=known,
+            )
+        there = find(self._directories)
+        # What the run is known to have one member looks for: the others may see other disks.
+        rejections = Rejections(there, self._faulted, known=known if self._leads else None)
+        found = offers(
+            there,
+            self._snapshots,
+            self.abstract,
+            rejections,
+            self._faulted,
+            left_out=left_out,
+            at_most_step=at_most_step,
+        )
+        restored = self._agreement.newest(found, self.abstract, at_most_step=at_most_step)
+        rejections.conclude(anything=restored is not None)
+        settle(self._snapshots, restored)
+        return None if restored is None else replace(restored, passed_over=rejections.kept)
+
+    def fresh(self) -> TrainState:
+        """The state that a run begins with."""
+        state = fresh_state(self._program, self._seed, self._own)
+        return state if self._agreement is None else self._agreement.same(state, self.abstract)
