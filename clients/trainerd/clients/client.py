@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
 import grpc
@@ -104,12 +103,7 @@ class Client:
             raise
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the channel."""
         self.close()
 
@@ -316,13 +310,7 @@ class Client:
         return self._call(self._stub.InjectFault, request)
 
     def read_run_log(
-        self,
-        run: str,
-        *,
-        incarnation: int = 0,
-        offset: int = 0,
-        max_bytes: int = 0,
-        host: str = "",
+        self, run: str, *, incarnation: int = 0, offset: int = 0, max_bytes: int = 0, host: str = ""
     ) -> control_pb2.ReadRunLogResponse:
         """A part of a run's log; see `ReadRunLogRequest`."""
         request = control_pb2.ReadRunLogRequest(

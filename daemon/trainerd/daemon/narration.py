@@ -69,7 +69,9 @@ def _level(kind: str, payload: Message, *, ignored: bool) -> str:
             return "error"
         case event_pb2.DecisionMade() if not payload.trial:
             return "error" if payload.decision.action == fault_pb2.ACTION_FAIL else "warning"
-        case event_pb2.JournalRecovered() | event_pb2.LauncherLost():
+        case event_pb2.JournalRecovered() | event_pb2.LauncherLost() | event_pb2.HostLost():
+            return "warning"
+        case event_pb2.MemberGone() | event_pb2.CoordinatorFailed():
             return "warning"
         case _:
             return "debug" if ignored or kind in _QUIET else "info"

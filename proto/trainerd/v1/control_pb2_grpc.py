@@ -401,14 +401,14 @@ class ControlServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ProfileRun(self, request, context):
-        """Takes a profile of a live run: a trace of its next steps, written on its host.
+        """Takes a profile of a live run: a trace of its first process's next steps, written on its host.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CollectRunStacks(self, request, context):
-        """The stacks of all threads of a run's live trainer, which is not stopped for it.
+        """The stacks of all threads of a run's first process, which is not stopped for it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -97,9 +97,9 @@ class ControlServiceStub:
     ListStepMetrics: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListStepMetricsRequest, _control_pb2.ListStepMetricsResponse]
     """The step metrics of a run: a row for every applied update, each of them once, by step."""
     ProfileRun: _grpc.UnaryUnaryMultiCallable[_control_pb2.ProfileRunRequest, _control_pb2.ProfileRunResponse]
-    """Takes a profile of a live run: a trace of its next steps, written on its host."""
+    """Takes a profile of a live run: a trace of its first process's next steps, written on its host."""
     CollectRunStacks: _grpc.UnaryUnaryMultiCallable[_control_pb2.CollectRunStacksRequest, _control_pb2.CollectRunStacksResponse]
-    """The stacks of all threads of a run's live trainer, which is not stopped for it."""
+    """The stacks of all threads of a run's first process, which is not stopped for it."""
     ListHosts: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListHostsRequest, _control_pb2.ListHostsResponse]
     """The hosts of the cluster; without one: this host."""
     DrainHost: _grpc.UnaryUnaryMultiCallable[_control_pb2.DrainHostRequest, _control_pb2.DrainHostResponse]
@@ -176,9 +176,9 @@ class ControlServiceAsyncStub(ControlServiceStub):
     ListStepMetrics: _aio.UnaryUnaryMultiCallable[_control_pb2.ListStepMetricsRequest, _control_pb2.ListStepMetricsResponse]  # type: ignore[assignment]
     """The step metrics of a run: a row for every applied update, each of them once, by step."""
     ProfileRun: _aio.UnaryUnaryMultiCallable[_control_pb2.ProfileRunRequest, _control_pb2.ProfileRunResponse]  # type: ignore[assignment]
-    """Takes a profile of a live run: a trace of its next steps, written on its host."""
+    """Takes a profile of a live run: a trace of its first process's next steps, written on its host."""
     CollectRunStacks: _aio.UnaryUnaryMultiCallable[_control_pb2.CollectRunStacksRequest, _control_pb2.CollectRunStacksResponse]  # type: ignore[assignment]
-    """The stacks of all threads of a run's live trainer, which is not stopped for it."""
+    """The stacks of all threads of a run's first process, which is not stopped for it."""
     ListHosts: _aio.UnaryUnaryMultiCallable[_control_pb2.ListHostsRequest, _control_pb2.ListHostsResponse]  # type: ignore[assignment]
     """The hosts of the cluster; without one: this host."""
     DrainHost: _aio.UnaryUnaryMultiCallable[_control_pb2.DrainHostRequest, _control_pb2.DrainHostResponse]  # type: ignore[assignment]
@@ -420,7 +420,7 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.ProfileRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.ProfileRunResponse, _abc.Awaitable[_control_pb2.ProfileRunResponse]]:
-        """Takes a profile of a live run: a trace of its next steps, written on its host."""
+        """Takes a profile of a live run: a trace of its first process's next steps, written on its host."""
 
     @_abc_1.abstractmethod
     def CollectRunStacks(
@@ -428,7 +428,7 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.CollectRunStacksRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.CollectRunStacksResponse, _abc.Awaitable[_control_pb2.CollectRunStacksResponse]]:
-        """The stacks of all threads of a run's live trainer, which is not stopped for it."""
+        """The stacks of all threads of a run's first process, which is not stopped for it."""
 
     @_abc_1.abstractmethod
     def ListHosts(
