@@ -6,7 +6,7 @@
 unexport PYTHONHOME PYTHONPATH
 PY := .venv/bin/python
 
-.PHONY: demo test bench soak check proto lock baseline clean help environment
+.PHONY: demo test bench soak gpu-check check proto lock baseline clean help environment
 
 demo: environment ## train on real text, kill the trainer on the way, prove that nothing was lost
 	@$(PY) ops/demo.py $(ARGS)
@@ -21,6 +21,9 @@ bench: environment ## measure the training library (ARGS='--pairs 4 --only guard
 
 soak: environment ## the long campaigns (SEED=1 MINUTES=10, ARGS='--only simulation')
 	@SEED='$(SEED)' MINUTES='$(MINUTES)' $(PY) tests/soak/run.py $(ARGS)
+
+gpu-check: environment ## look at what this machine's GPUs do (ops/docs/gpu.md)
+	@$(PY) ops/gpu_check.py $(ARGS)
 
 check: environment ## format, lint, types, import contracts, protocol, stubs, tree
 	@$(PY) ops/dev/checks.py
@@ -39,7 +42,7 @@ clean: ## remove .venv and everything else that was made
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## say what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 environment:
 	@PYTHON='$(PYTHON)' sh ops/dev/environment.sh

@@ -47,7 +47,7 @@ def all_checks(python: Path) -> list[Check]:
     tools = python.parent
     scripts = ROOT / "ops" / "dev"
     sources = [f"{root}/trainerd/{package}" for root, package in tree.PACKAGES.items()]
-    others = ("ops/dev", "ops/grafana", "ops/demo.py")
+    others = ("ops/dev", "ops/installation", "ops/grafana", "ops/demo.py", "ops/gpu_check.py")
     typed = [*sources, *(path for path in others if (ROOT / path).exists())]
     return [
         Check(name="types", command=(str(tools / "mypy"), *typed)),
@@ -56,6 +56,7 @@ def all_checks(python: Path) -> list[Check]:
         Check(name="protocol", command=(str(python), str(scripts / "buf.py"))),
         Check(name="format", command=(str(tools / "ruff"), "format", "--check", ".")),
         Check(name="lint", command=(str(tools / "ruff"), "check", ".")),
+        Check(name="units", command=(str(python), str(scripts / "units.py"))),
         Check(name="tree", command=(str(python), str(scripts / "tree.py"))),
         Check(
             name="fault table",

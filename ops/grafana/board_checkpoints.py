@@ -103,6 +103,19 @@ BOARD = Board(
                     runbook="checkpoint-damaged",
                 ),
                 Panel(
+                    title="Since all were read and compared",
+                    about="By a scrub or by `trainerctl checkpoints RUN --verify`; nothing: never.",
+                    unit="s",
+                    queries=(
+                        Query(
+                            expr="time() - trainerd_checkpoint_last_verification_timestamp_seconds"
+                            '{run=~"$run"}',
+                            legend="{{run}}",
+                        ),
+                    ),
+                    runbook="checkpoint-damaged",
+                ),
+                Panel(
                     title="In the fallback directory",
                     about="1 while the run's own directory fails and the other one is used.",
                     most=1,

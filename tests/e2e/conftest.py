@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from e2e.host import Host, host
+from e2e.machine import Machine, machine
+from e2e.services import built, installed, long_run
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -26,3 +29,23 @@ def _shared() -> Iterator[Host]:
     """One host for tests of a module that leave it as they found it."""
     with host() as made:
         yield made
+
+
+@pytest.fixture(name="wheel", scope="session")
+def _wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this tree."""
+    return built(tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(name="here", scope="module")
+def _here(wheel: Path) -> Iterator[Machine]:
+    """A machine on which the services have been installed; each test leaves them running."""
+    with machine() as made:
+        installed(made, wheel, "--enable")
+        yield made
+
+
+@pytest.fixture(name="run")
+def _run(here: Machine) -> str:
+    """A run that trains."""
+    return long_run(here)

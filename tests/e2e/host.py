@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -137,8 +138,13 @@ class Host:
         """The launchers' log lines of one event, as their fields."""
         log = self.folder / "launcher" / "launcher.log"
         lines = log.read_text().splitlines() if log.exists() else []
-        every = [dict(word.partition("=")[::2] for word in line.split()) for line in lines]
-        return [fields for fields in every if fields.get("event") == event]
+        # Whatever else the process writes there is no JSON.
+        every = [json.loads(line) for line in lines if line.startswith("{")]
+        return [
+            {key: json.dumps(value).strip('"') for key, value in fields.items()}
+            for fields in every
+            if fields.get("event") == event
+        ]
 
     def stop(self) -> None:
         """End everything; assert that nothing is left."""
@@ -218,6 +224,20 @@ class Host:
         with self.client() as client:
             every = [response.event for response in client.list_events(run)]
         return [event for event in every if event.WhichOneof("payload") == kind]
+
+    def steps(self, run: str) -> list[run_pb2.StepMetrics]:
+        """The run's step metrics, by step."""
+        every: list[run_pb2.StepMetrics] = []
+        token = ""
+        with self.client() as client:
+            while True:
+                # Small pages, so that there are some.
+                page = client.list_step_metrics(run, page_size=128, page_token=token)
+                every += page.steps
+                token = page.next_page_token
+                if not token:
+                    assert not page.lost
+                    return every
 
     def metric(self, name: str, **labels: str) -> float | None:
         """The value of the first series with these labels (`class_` for `class`) on /metrics."""

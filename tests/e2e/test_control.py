@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from e2e.host import Host
@@ -22,7 +24,7 @@ def _expected(shared: Host) -> str:
 def test_pausing_resuming_saving_and_restarting_do_not_change_the_final_state(
     shared: Host, expected: str
 ) -> None:
-    run = shared.submit(shared.spec("handled", steps=STEPS, args={"pace_s": 0.001}))
+    run = shared.submit(shared.spec("handled", steps=STEPS, args={"pace_s": 0.003}))
     shared.until(run, lambda now: now.step >= 20)
     with shared.client() as client:
         paused = client.pause_run(run).run
@@ -31,14 +33,23 @@ def test_pausing_resuming_saving_and_restarting_do_not_change_the_final_state(
         assert client.get_run(run).run.pid == paused.pid
         saved = client.checkpoint_run(run)
         assert saved.step == paused.step
+        with pytest.raises(Refused, match="is paused: it makes no steps to profile"):
+            client.profile_run(run, 3)
         resumed = client.resume_run(run).run
         assert resumed.state == run_pb2.RUN_STATE_RUNNING
+        stacks = client.collect_run_stacks(run).stacks
+        assert "trainerd/actors/loop.py" in stacks.python
+        assert str(resumed.pid) in stacks.threads
+        profile = client.profile_run(run, 3)
+        assert (profile.steps, profile.run.id) == (3, run)
+        assert list(Path(profile.path).rglob("*.xplane.pb")), "a trace that XProf reads"
         saved = client.checkpoint_run(run)
         assert saved.step >= paused.step
         restarted = client.restart_run(run).run
         assert restarted.incarnation == 2
     done = shared.completed(run)
     assert done.result.state_digest == expected
+    assert [each.step for each in shared.steps(run)] == list(range(1, STEPS + 1))
     assert done.restarts == 0, "a restart on request is not charged"
     assert shared.decided(run) == [("voluntary", "restart", 0)]
     assert shared.faults(run) == {("voluntary", "restart"): 1}
@@ -62,7 +73,8 @@ def test_an_ended_run_is_deleted_with_its_files(shared: Host) -> None:
     files = shared.folder / "launcher" / "runs" / run
     assert (files / "checkpoints" / "20").is_dir()
     with shared.client() as client:
-        client.delete_run(run)
+        assert client.delete_run(run).files_removed
+        assert not files.exists()
         with pytest.raises(NotFound):
             client.get_run(run)
         with pytest.raises(NotFound):
@@ -73,6 +85,8 @@ def test_what_cannot_be_done_now_is_refused_with_the_reason(shared: Host) -> Non
     run = shared.submit(shared.spec("ended", steps=20))
     shared.completed(run)
     with shared.client() as client:
+        with pytest.raises(Refused, match=f"submit RUN.toml --resume {run}"):
+            client.resume_run(run)
         with pytest.raises(Refused, match="it is completed"):
             client.pause_run(run)
         with pytest.raises(Refused, match="it is completed"):

@@ -17,16 +17,29 @@ KILLS = 10
 STEPS = 300
 
 
-def _digest(host: Host, **options: object) -> str:
-    run = host.completed(host.submit(host.spec("undisturbed", steps=STEPS, **options)))
+def _undisturbed(host: Host) -> run_pb2.Run:
+    run = host.completed(host.submit(host.spec("undisturbed", steps=STEPS)))
     assert run.restarts == 0
-    return run.result.state_digest
+    return run
 
 
-def test_ten_kills_of_the_trainer_at_random_moments_never_change_the_final_state(
+def _digest(host: Host) -> str:
+    return _undisturbed(host).result.state_digest
+
+
+def _measured(host: Host, run: str) -> list[tuple[int, int, float, float, int]]:
+    """What of a run's step metrics does not depend on when it was measured."""
+    return [
+        (each.step, each.batch, each.loss, each.gradient_norm, each.examples)
+        for each in host.steps(run)
+    ]
+
+
+def test_ten_kills_of_the_trainer_at_random_moments_never_change_state_or_metrics(
     host: Host,
 ) -> None:
-    expected = _digest(host)
+    undisturbed = _undisturbed(host)
+    expected = undisturbed.result.state_digest
     spec = host.spec("killed", steps=STEPS, every_steps=20, args={"pace_s": 0.0005})
     spec.policy.max_cycles_without_progress = KILLS + 1
     spec.policy.backoff_max_s = 0.01
@@ -54,6 +67,11 @@ def test_ten_kills_of_the_trainer_at_random_moments_never_change_the_final_state
     assert done.incarnation == KILLS + 1
     exits = host.events(run, "trainer_exited")
     assert [event.trainer_exited.signal for event in exits[:KILLS]] == [signal.SIGKILL] * KILLS
+    # Each applied step is there once, as if nobody had been killed.
+    measured = _measured(host, run)
+    assert [step for step, *_ in measured] == list(range(1, STEPS + 1))
+    assert measured == _measured(host, undisturbed.id)
+    assert {each.incarnation for each in host.steps(run)} <= set(range(1, KILLS + 2))
     _check_times(host, run)
 
 

@@ -34,7 +34,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Host, Api, 
 
 
 def _lived(at: Host) -> tuple[str, str]:
-    """Skips, a rollback, a kill, a pause; and a run that waits, and then fails."""
+    """Skips, a rollback, a kill, a pause, a verification; and a run that waits, and then fails."""
     spec = at.spec("lived", steps=240, args={"pace_s": 0.001}, evaluate_every_steps=80)
     spec.policy.backoff_max_s = 0.01
     for fault, step, times in (
@@ -52,6 +52,7 @@ def _lived(at: Host) -> tuple[str, str]:
             client.get_run("nobody")
         client.pause_run(trained)
         client.resume_run(trained)
+        client.verify_checkpoints(trained)
     at.until(trained, lambda now: now.restarts > 0 and now.state == run_pb2.RUN_STATE_RUNNING)
     at.completed(trained)
     at.failed(failed)

@@ -63,6 +63,8 @@ def test_submit_wait_ends_with_the_runs_result_and_everything_can_be_asked_as_js
     assert {"runSubmitted", "checkpointSaved", "trainerExited"} <= {
         key for line in events for key in json.loads(line)["event"]
     }
+    table = _trainerctl("metrics", run, "--csv", **address).stdout.splitlines()
+    assert [line.partition(",")[0] for line in table] == ["step", *map(str, range(1, 41))]
     log = _trainerctl("logs", run, **address)
     assert log.returncode == 0
 

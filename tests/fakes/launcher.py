@@ -19,6 +19,7 @@ from trainerd.v1 import (
     launcher_pb2,
     launcher_pb2_grpc,
     protocol,
+    run_pb2,
     timesheet_pb2,
 )
 
@@ -63,6 +64,8 @@ class FakeLauncher(launcher_pb2_grpc.LauncherServiceServicer):
     )
     exports: list[launcher_pb2.ExportParametersRequest] = field(default_factory=list)
     refuse_export: Refused | None = None
+    steps: list[run_pb2.StepMetrics] = field(default_factory=list)
+    thread_stacks: run_pb2.ThreadStacks = field(default_factory=run_pb2.ThreadStacks)
     checked: list[str] = field(default_factory=list)
     acknowledged: list[int] = field(default_factory=list)
     exits: list[launcher_pb2.ExitRecord] = field(default_factory=list)
@@ -185,7 +188,9 @@ class FakeLauncher(launcher_pb2_grpc.LauncherServiceServicer):
         if request.offset > 0:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no log")
         data = f"log of {request.run}".encode()
-        return launcher_pb2.ReadLogResponse(data=data, next_offset=len(data), incarnation=1)
+        return launcher_pb2.ReadLogResponse(
+            data=data, next_offset=len(data), incarnation=1, offset=0
+        )
 
     async def WriteIncident(
         self, request: launcher_pb2.WriteIncidentRequest, context: _Context
@@ -242,6 +247,21 @@ class FakeLauncher(launcher_pb2_grpc.LauncherServiceServicer):
                 self.refuse_export.trailing_metadata(),
             )
         return self.exported
+
+    async def ReadStepMetrics(
+        self, request: launcher_pb2.ReadStepMetricsRequest, context: _Context
+    ) -> launcher_pb2.ReadStepMetricsResponse:
+        rest = [each for each in self.steps if each.step > request.after_step]
+        return launcher_pb2.ReadStepMetricsResponse(
+            steps=rest[: request.limit], more=len(rest) > request.limit, names=["rate"], lost=3
+        )
+
+    async def CollectStacks(
+        self, request: launcher_pb2.CollectStacksRequest, context: _Context
+    ) -> launcher_pb2.CollectStacksResponse:
+        if not any(run == request.run for run, _ in self.live):
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "no trainer is alive")
+        return launcher_pb2.CollectStacksResponse(stacks=self.thread_stacks)
 
     async def RemoveRun(
         self, request: launcher_pb2.RemoveRunRequest, context: _Context

@@ -75,7 +75,8 @@ def _death_signal() -> int:
 
 
 def _descriptors() -> list[list[Any]]:
-    """Files, pipes and packet sockets; gRPC's own come and go."""
+    """Files, pipes and packet sockets; gRPC's own come and go, as do those of the thread that
+    keeps step metrics."""
     found = []
     for name in sorted(os.listdir("/proc/self/fd"), key=int):
         try:
@@ -87,7 +88,7 @@ def _descriptors() -> list[list[Any]]:
             with socket.socket(fileno=os.dup(int(name))) as probe:
                 if probe.type == socket.SOCK_STREAM:
                     continue
-        if target.startswith("anon_inode:"):
+        if target.startswith("anon_inode:") or "/metrics." in target:
             continue
         target = "its log" if target.endswith(".log") else target
         number = int(name) if int(name) <= 2 else "some"

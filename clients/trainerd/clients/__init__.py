@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         TrainerdError,
         Unreachable,
     )
+    from trainerd.clients.following import Patience, follow_events
     from trainerd.clients.runfile import RunFile, load_run_file
 
 __all__ = [
@@ -42,18 +43,22 @@ __all__ = [
     "ExitCode",
     "InvalidRun",
     "NotFound",
+    "Patience",
     "PermissionDenied",
     "Refused",
     "RunFile",
     "Tls",
     "TrainerdError",
     "Unreachable",
+    "follow_events",
     "load_run_file",
 ]
 
 _HOMES = {
     "Client": "client",
+    "Patience": "following",
     "Tls": "address",
+    "follow_events": "following",
     "RunFile": "runfile",
     "load_run_file": "runfile",
 }

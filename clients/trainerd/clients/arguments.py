@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, Protocol
 
 from trainerd.clients.errors import BadInput
+from trainerd.clients.option_values import (
+    count,
+    probability,
+    request_id,
+    run_name,
+    seconds,
+    slot_numbers,
+)
 
 _EXIT_CODES = """\
 exit codes: 0 ok, 1 the run failed, 2 usage or bad input, 3 not found, 4 refused in this state,
@@ -106,7 +113,7 @@ def _global_options() -> Parser:
     )
     group.add_argument(
         "--timeout",
-        type=_seconds,
+        type=seconds,
         metavar="SECONDS",
         help="deadline of a call (default: 30, and 300 where training has to do something)",
     )
@@ -139,7 +146,7 @@ def _add_file_commands(command: _AddCommand) -> None:
     )
     submit.add_argument(
         "--request-id",
-        type=_request_id,
+        type=request_id,
         metavar="ID",
         help="submitting again with the same id answers with the same run",
     )
@@ -152,7 +159,7 @@ def _add_file_commands(command: _AddCommand) -> None:
     for each in (run, submit):
         each.add_argument(
             "--resume",
-            type=_run,
+            type=run_name,
             metavar="RUN",
             help="begin with the newest checkpoint of this stopped or failed run",
         )
@@ -166,7 +173,7 @@ def _add_file_commands(command: _AddCommand) -> None:
 def _add_reading_commands(command: _AddCommand) -> None:
     runs = command("list", "list runs, newest first")
     runs.add_argument(
-        "--limit", type=_count, default=100, metavar="N", help="most runs to list (default: 100)"
+        "--limit", type=count, default=100, metavar="N", help="most runs to list (default: 100)"
     )
     _with_run(command("status", "show a run in detail"))
     _with_run(
@@ -194,22 +201,37 @@ def _add_reading_commands(command: _AddCommand) -> None:
     )
     _with_run(incident)
     incident.add_argument(
-        "number", metavar="N", type=_count, nargs="?", default=0, help="default: the newest"
+        "number", metavar="N", type=count, nargs="?", default=0, help="default: the newest"
+    )
+    metrics = command(
+        "metrics",
+        "print the step metrics: every update ever applied",
+        "Prints a row for every applied update of RUN, by step: loss, gradient norm, duration and "
+        "the program's own metrics. What was trained again after a crash is there once.",
+    )
+    _with_run(metrics)
+    metrics.add_argument("--csv", action="store_true", help="as CSV, with every digit")
+    metrics.add_argument(
+        "--after", type=count, default=0, metavar="STEP", help="only steps after this one"
+    )
+    metrics.add_argument(
+        "--limit", type=count, default=0, metavar="N", help="most steps to print (default: all)"
     )
     events = command("events", "list what happened, and why")
     events.add_argument("run", metavar="RUN", nargs="?", help="the run (default: all runs)")
     events.add_argument(
-        "--after", type=_count, default=0, metavar="N", help="only records after number N"
+        "--after", type=count, default=0, metavar="N", help="only records after number N"
     )
     logs = command("logs", "print a run's log")
     _with_run(logs)
     logs.add_argument(
         "--incarnation",
-        type=_count,
+        type=count,
         default=0,
         metavar="N",
         help="the trainer's log to print (default: the newest's)",
     )
+    logs.add_argument("--host", default="", metavar="H", help="the host whose trainer's log it is")
     for each in (events, logs):
         each.add_argument("-f", "--follow", action="store_true", help="wait for more")
 
@@ -226,6 +248,9 @@ def _add_control_commands(command: _AddCommand) -> None:
             "--no-wait", action="store_true", help="answer once the request is journalled"
         )
     delete = command("delete", "remove an ended run and its files")
+    delete.add_argument(
+        "--no-wait", action="store_true", help="answer before the files are removed"
+    )
     for each in (pause, resume, restart, checkpoint, stop, delete):
         _with_run(each)
     checkpoints = command(
@@ -241,13 +266,13 @@ def _add_control_commands(command: _AddCommand) -> None:
     task = checkpoints.add_mutually_exclusive_group()
     task.add_argument("--verify", action="store_true", help="read all of them")
     task.add_argument(
-        "--adopt", type=_count, metavar="N", help="make that of step N durable, which is unverified"
+        "--adopt", type=count, metavar="N", help="make that of step N durable, which is unverified"
     )
     task.add_argument(
         "--export", metavar="DIR", help="write parameters to DIR, on the run's host; not there yet"
     )
     checkpoints.add_argument(
-        "--step", type=_count, metavar="N", help="of --export: which one (default: the newest)"
+        "--step", type=count, metavar="N", help="of --export: which one (default: the newest)"
     )
 
 
@@ -265,7 +290,7 @@ def _add_supervision_commands(command: _AddCommand) -> None:
         "trainerctl policy [options] RUN [--set KEY=VALUE …] [--dry-run on|off]\n"
         "       trainerctl policy [options] simulate RUN --policy FILE"
     )
-    policy.add_argument("words", metavar="[simulate] RUN", type=_run, nargs="+")
+    policy.add_argument("words", metavar="[simulate] RUN", type=run_name, nargs="+")
     policy.add_argument(
         "--set",
         metavar="KEY=VALUE",
@@ -290,25 +315,46 @@ def _add_supervision_commands(command: _AddCommand) -> None:
     _with_run(inject)
     inject.add_argument("fault", metavar="FAULT", help="such as exception, nan, hang or sigkill")
     when = inject.add_mutually_exclusive_group()
-    when.add_argument("--step", type=_count, metavar="N", help="at the N-th applied update")
+    when.add_argument("--step", type=count, metavar="N", help="at the N-th applied update")
     when.add_argument(
-        "--probability", type=_probability, metavar="P", help="at each step with this probability"
+        "--probability", type=probability, metavar="P", help="at each step with this probability"
     )
     inject.add_argument(
         "--slots",
-        type=_slots,
+        type=slot_numbers,
         default=(),
         metavar="N,…",
         help="of nan and loss_spike (default: all)",
     )
     inject.add_argument(
-        "--times", type=_count, default=0, metavar="N", help="how often at most (default: once)"
+        "--times", type=count, default=0, metavar="N", help="how often at most (default: once)"
     )
     inject.add_argument(
-        "--seconds", type=_seconds, metavar="S", help="of slow_step: how much longer"
+        "--seconds", type=seconds, metavar="S", help="of slow_step: how much longer"
     )
-    inject.add_argument(
-        "--exit-code", type=_count, default=0, metavar="N", help="of exit: its code"
+    inject.add_argument("--exit-code", type=count, default=0, metavar="N", help="of exit: its code")
+    profile = command(
+        "profile",
+        "take a profile of a live run",
+        "Takes a trace of the next steps of RUN with JAX's profiler, writes it on the run's host "
+        "and prints where: TensorBoard and XProf read it. Training goes on meanwhile, slower.",
+    )
+    _with_run(profile)
+    profile.add_argument(
+        "--steps", type=count, required=True, metavar="N", help="how many steps; at most 200"
+    )
+    profile.add_argument(
+        "--output", metavar="DIR", help="where, on the run's host (default: below its directory)"
+    )
+    profile.add_argument(
+        "--no-wait", action="store_true", help="answer once the request is journalled"
+    )
+    _with_run(
+        command(
+            "stacks",
+            "print the stacks of all threads of a live run",
+            "Prints where all threads of the trainer of RUN are, without stopping it.",
+        )
     )
     replay = command(
         "replay",
@@ -319,7 +365,7 @@ def _add_supervision_commands(command: _AddCommand) -> None:
     )
     _with_run(replay)
     replay.add_argument(
-        "number", metavar="N", type=_count, nargs="?", default=0, help="default: the newest"
+        "number", metavar="N", type=count, nargs="?", default=0, help="default: the newest"
     )
     replay.add_argument(
         "--cpu", action="store_true", help="on the CPU, whatever the run trained on"
@@ -327,50 +373,4 @@ def _add_supervision_commands(command: _AddCommand) -> None:
 
 
 def _with_run(command: argparse.ArgumentParser) -> None:
-    command.add_argument("run", metavar="RUN", type=_run, help="the run's id or its beginning")
-
-
-def _run(text: str) -> str:
-    if not text.strip():
-        raise argparse.ArgumentTypeError("must be a run's id, got nothing")
-    return text
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a number of seconds > 0, got {text!r}")
-    return seconds
-
-
-def _probability(text: str) -> float:
-    try:
-        probability = float(text)
-    except ValueError:
-        probability = math.nan
-    if not 0 < probability <= 1:
-        raise argparse.ArgumentTypeError(f"must be above 0 and at most 1, got {text!r}")
-    return probability
-
-
-def _slots(text: str) -> tuple[int, ...]:
-    parts = text.split(",")
-    # A slot's number has 32 bits.
-    if not all(part.isascii() and part.isdigit() and int(part) < 2**31 for part in parts):
-        raise argparse.ArgumentTypeError(f"must be slots such as 0,1, got {text!r}")
-    return tuple(int(part) for part in parts)
-
-
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) >= 2**63:
-        raise argparse.ArgumentTypeError(f"must be an integer ≥ 0, got {text!r}")
-    return int(text)
-
-
-def _request_id(text: str) -> str:
-    if not 1 <= len(text) <= 128:
-        raise argparse.ArgumentTypeError(f"must have 1 to 128 characters, got {len(text)}")
-    return text
+    command.add_argument("run", metavar="RUN", type=run_name, help="the run's id or its beginning")

@@ -12,7 +12,7 @@ from trainerd.clients.address import Tls, normalised, open_channel
 from trainerd.clients.errors import ApiError
 from trainerd.clients.failures import from_rpc_error
 from trainerd.v1 import control_pb2, control_pb2_grpc, fault_pb2, inject_pb2, run_pb2
-from trainerd.v1.protocol import default_control_address, protocol, refusal
+from trainerd.v1.protocol import client_address, protocol, refusal
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -84,7 +84,7 @@ class Client:
         submit, pause, stop, …); default: 300, or `timeout_s` if that is longer; twice that for a
         replay and for an export, an hour for a verification.
         """
-        self.address = normalised(address or default_control_address())
+        self.address = normalised(address or client_address())
         self._timeout_s = timeout_s
         self._work_timeout_s = max(300.0, timeout_s) if work_timeout_s is None else work_timeout_s
         replay_timeout_s = 2 * max(300.0, timeout_s)
@@ -169,9 +169,9 @@ class Client:
         request = control_pb2.ListRunsRequest(page_size=page_size, page_token=page_token)
         return self._call(self._stub.ListRuns, request)
 
-    def delete_run(self, run: str) -> control_pb2.DeleteRunResponse:
-        """Remove an ended run and its files."""
-        request = control_pb2.DeleteRunRequest(run=run)
+    def delete_run(self, run: str, *, no_wait: bool = False) -> control_pb2.DeleteRunResponse:
+        """Remove an ended run and its files; answers when they are gone, or cannot be removed."""
+        request = control_pb2.DeleteRunRequest(run=run, no_wait=no_wait)
         return self._call(self._stub.DeleteRun, request, self._work_timeout_s)
 
     def pause_run(self, run: str, *, no_wait: bool = False) -> control_pb2.PauseRunResponse:
@@ -204,9 +204,14 @@ class Client:
         pending = f"the checkpoint of {run} was asked for"
         return self._work(self._stub.CheckpointRun, request, pending)
 
-    def list_checkpoints(self, run: str) -> control_pb2.ListCheckpointsResponse:
-        """The run's checkpoints on its host's disk, newest first, damaged ones included."""
-        return self._call(self._stub.ListCheckpoints, control_pb2.ListCheckpointsRequest(run=run))
+    def list_checkpoints(
+        self, run: str, *, page_size: int = 0, page_token: str = ""
+    ) -> control_pb2.ListCheckpointsResponse:
+        """A page of the checkpoints on the host's disk, newest first, damaged ones included."""
+        request = control_pb2.ListCheckpointsRequest(
+            run=run, page_size=page_size, page_token=page_token
+        )
+        return self._call(self._stub.ListCheckpoints, request)
 
     def verify_checkpoints(self, run: str) -> control_pb2.VerifyCheckpointsResponse:
         """Read all of the run's checkpoints; one that is not what was saved is marked."""
@@ -229,9 +234,15 @@ class Client:
         pending = f"the export of a checkpoint of {run} was asked for"
         return self._call(self._stub.ExportCheckpoint, request, self._replay_timeout_s, pending)
 
-    def watch_run(self, run: str) -> Stream[control_pb2.WatchRunResponse]:
-        """A run's situation now and after every change, until it ends."""
-        return self._stream(self._stub.WatchRun, control_pb2.WatchRunRequest(run=run))
+    def watch_run(
+        self, run: str, *, after_sequence: int = 0
+    ) -> Stream[control_pb2.WatchRunResponse]:
+        """A run's situation now and after every change, until it ends.
+
+        `after_sequence`: the `sequence` of an earlier stream's newest message, to miss nothing.
+        """
+        request = control_pb2.WatchRunRequest(run=run, after_sequence=after_sequence)
+        return self._stream(self._stub.WatchRun, request)
 
     def list_events(
         self, run: str = "", *, after_sequence: int = 0, follow: bool = False
@@ -246,9 +257,14 @@ class Client:
         """Why a run is in its state: story, budgets, what happens next."""
         return self._call(self._stub.ExplainRun, control_pb2.ExplainRunRequest(run=run))
 
-    def list_incidents(self, run: str) -> control_pb2.ListIncidentsResponse:
-        """The incidents of a run that are kept, oldest first."""
-        return self._call(self._stub.ListIncidents, control_pb2.ListIncidentsRequest(run=run))
+    def list_incidents(
+        self, run: str, *, page_size: int = 0, page_token: str = ""
+    ) -> control_pb2.ListIncidentsResponse:
+        """A page of the incidents of a run that are kept, oldest first."""
+        request = control_pb2.ListIncidentsRequest(
+            run=run, page_size=page_size, page_token=page_token
+        )
+        return self._call(self._stub.ListIncidents, request)
 
     def get_incident(self, run: str, number: int = 0) -> control_pb2.GetIncidentResponse:
         """One incident with its evidence; `number` 0: the newest."""
@@ -300,13 +316,42 @@ class Client:
         return self._call(self._stub.InjectFault, request)
 
     def read_run_log(
-        self, run: str, *, incarnation: int = 0, offset: int = 0, max_bytes: int = 0
+        self,
+        run: str,
+        *,
+        incarnation: int = 0,
+        offset: int = 0,
+        max_bytes: int = 0,
+        host: str = "",
     ) -> control_pb2.ReadRunLogResponse:
         """A part of a run's log; see `ReadRunLogRequest`."""
         request = control_pb2.ReadRunLogRequest(
-            run=run, incarnation=incarnation, offset=offset, max_bytes=max_bytes
+            run=run, incarnation=incarnation, offset=offset, max_bytes=max_bytes, host=host
         )
         return self._call(self._stub.ReadRunLog, request)
+
+    def list_step_metrics(
+        self, run: str, *, after_step: int = 0, page_size: int = 0, page_token: str = ""
+    ) -> control_pb2.ListStepMetricsResponse:
+        """A page of a run's step metrics, by step; `page_size` 0: 1,000."""
+        request = control_pb2.ListStepMetricsRequest(
+            run=run, after_step=after_step, page_size=page_size, page_token=page_token
+        )
+        return self._call(self._stub.ListStepMetrics, request)
+
+    def profile_run(
+        self, run: str, steps: int, *, directory: str = "", no_wait: bool = False
+    ) -> control_pb2.ProfileRunResponse:
+        """Profile the next steps; answers when it is written. `directory`: on the run's host."""
+        request = control_pb2.ProfileRunRequest(
+            run=run, steps=steps, directory=directory, no_wait=no_wait
+        )
+        return self._work(self._stub.ProfileRun, request, f"a profile of {run} was asked for")
+
+    def collect_run_stacks(self, run: str) -> control_pb2.CollectRunStacksResponse:
+        """Where all threads of the run's live trainer are."""
+        request = control_pb2.CollectRunStacksRequest(run=run)
+        return self._call(self._stub.CollectRunStacks, request)
 
     def _greet(self) -> None:
         if not self._greeted:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from trainerd.clients.client import Client
-from trainerd.clients.errors import ApiError, NotFound
+from trainerd.clients.errors import ApiError, NotFound, Unreachable
+from trainerd.clients.following import Patience
 from trainerd.clients.report import ENDED
 from trainerd.v1 import control_pb2
 
@@ -23,21 +24,38 @@ class LogReader:
         *,
         incarnation: int,
         follow: bool,
+        patience: Patience,
         sleep: Callable[[float], None],
+        host: str = "",
     ) -> None:
-        """`incarnation` 0: the newest. `follow`: wait for more until no more can come."""
+        """`incarnation` 0: the newest. `follow`: wait for more until no more can come.
+
+        While it follows it outlives the daemon, as long as `patience` does.
+        """
         self._client = client
         self._run = run
         self._incarnation = incarnation
         self._newer_too = incarnation == 0
         self._follow = follow
+        self._host = host
+        self._patience = patience
         self._sleep = sleep
 
     def parts(self) -> Iterator[control_pb2.ReadRunLogResponse]:
         """Parts that are not empty, in order. Raises `NotFound` for an unknown run."""
         offset, wait_s, last_look = 0, _SHORTEST_WAIT_S, not self._follow
         while True:
-            response = self._read(offset)
+            try:
+                response = self._read(offset)
+                newest, ended = (0, True)
+                if self._follow and not response.data:
+                    newest, ended = self._situation()
+            except Unreachable as error:
+                if not self._follow:
+                    raise
+                self._patience.lost(error)
+                continue
+            self._patience.found()
             if response.data:
                 if response.next_offset <= offset:
                     raise ApiError(f"the log's offset must rise, got {response.next_offset}")
@@ -45,7 +63,6 @@ class LogReader:
                 offset, wait_s = response.next_offset, _SHORTEST_WAIT_S
                 yield response
                 continue
-            newest, ended = self._situation() if self._follow else (0, True)
             if self._newer_too and self._incarnation and newest > self._incarnation and last_look:
                 self._incarnation += 1
                 offset, last_look = 0, False
@@ -61,7 +78,7 @@ class LogReader:
     def _read(self, offset: int) -> control_pb2.ReadRunLogResponse:
         try:
             return self._client.read_run_log(
-                self._run, incarnation=self._incarnation, offset=offset
+                self._run, incarnation=self._incarnation, offset=offset, host=self._host
             )
         except NotFound:
             if not self._follow:

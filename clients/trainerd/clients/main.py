@@ -35,6 +35,9 @@ _COMMANDS = {
     "why": ("why", "why"),
     "incidents": ("incidents", "incidents"),
     "incident": ("incidents", "incident"),
+    "metrics": ("metrics", "metrics"),
+    "profile": ("inspection", "profile"),
+    "stacks": ("inspection", "stacks"),
     "events": ("history", "events"),
     "logs": ("history", "logs"),
     "pause": ("control", "pause"),
@@ -121,6 +124,7 @@ def _session(options: Globals, daemon_command: tuple[str, ...]) -> Session:
         out=sys.stdout,
         err=sys.stderr,
         daemon_command=daemon_command,
+        progress=sys.stderr.isatty() and not plain and not options.as_json,
     )
 
 

@@ -33,6 +33,7 @@ _NOTEWORTHY = frozenset(
         "policy_changed",
         "policy_trial_ended",
         "injection_requested",
+        "profiled",
         "run_state_changed",
         "launcher_lost",
         "daemon_started",

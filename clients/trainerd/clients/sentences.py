@@ -123,7 +123,8 @@ def _attached(event: Event) -> str:
 def _exited(event: Event) -> str:
     exited = event.trainer_exited
     if not exited.signal:
-        return f"trainer {event.incarnation} exited with code {exited.exit_code}"
+        drained = " as its host was drained" if exited.drained else ""
+        return f"trainer {event.incarnation} exited with code {exited.exit_code}{drained}"
     by = "by its launcher " if exited.killed_by_launcher else ""
     return f"trainer {event.incarnation} was killed {by}with {_signal_name(exited.signal)}"
 
@@ -235,6 +236,13 @@ def _policy_changed(event: Event) -> str:
     return "the policy was changed"
 
 
+def _profiled(event: Event) -> str:
+    made = event.profiled
+    if made.problem:
+        return f"no profile was taken: {made.problem}"
+    return f"a profile of {plural(made.steps, 'step')} from step {made.step:,} on is in {made.path}"
+
+
 def _decided(event: Event) -> str:
     made = event.decision_made
     if made.trial:
@@ -274,7 +282,11 @@ _SENTENCES: Mapping[str, Callable[[Event], str]] = {
     "stop_requested": _stop_requested,
     "checkpoint_requested": lambda _: "a checkpoint was asked for",
     "restart_requested": lambda _: "a restart was asked for",
-    "run_deleted": lambda _: "the deletion of the run was asked for",
+    "run_deleted": lambda e: e.run_deleted.reason or "the deletion of the run was asked for",
+    "profile_requested": lambda e: (
+        f"a profile of {plural(e.profile_requested.steps, 'step')} was asked for"
+    ),
+    "profiled": _profiled,
     "policy_changed": _policy_changed,
     "policy_trial_ended": lambda _: "the trial of a policy was ended",
     "injection_requested": lambda e: (

@@ -21,7 +21,8 @@ class Session:
     """One invocation of `trainerctl`.
 
     `address` is None where the user named none; `timeout_s` likewise. `live` says whether
-    `out` is a terminal that may be redrawn. `daemon_command` starts a private daemon.
+    `out` is a terminal that may be redrawn, `progress` the same of `err`. `daemon_command` starts a
+    private daemon.
     """
 
     address: str | None
@@ -32,6 +33,7 @@ class Session:
     out: TextIO
     err: TextIO
     daemon_command: tuple[str, ...]
+    progress: bool = False
 
     def client(self, address: str | None = None) -> Client:
         """A client of the daemon, or of another one at `address`; not connected yet."""

@@ -93,6 +93,7 @@ class _Watch:
         self._view = view
         self._interrupts = interrupts
         self._heard = 0
+        self._sequence = 0
         self._leave_at: float | None = None
         self._lost_at: float | None = None
 
@@ -107,7 +108,8 @@ class _Watch:
 
     def _one_stream(self) -> Watched:
         """Follow one stream; raises `Unreachable` if it ends before the run has ended."""
-        with Feed(self._client.watch_run(self._run.id)) as feed:
+        stream = self._client.watch_run(self._run.id, after_sequence=self._sequence)
+        with Feed(stream) as feed:
             while not self._leaves():
                 try:
                     response = feed.take(_TICK_S)
@@ -116,6 +118,7 @@ class _Watch:
                 if response is not None:
                     self._found()
                     self._run = response.run
+                    self._sequence = max(self._sequence, response.sequence)
                     self._view.show(response)
                     if self._run.state in ENDED:
                         return Watched(run=self._run)

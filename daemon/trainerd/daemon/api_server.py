@@ -20,6 +20,7 @@ from trainerd.daemon.api_config import LimitsConfig
 from trainerd.daemon.guarding import Context, Guard, Layer
 from trainerd.daemon.hiding import hide_values
 from trainerd.daemon.roles import UNIX, Peer
+from trainerd.daemon.sockets import give_to_group
 from trainerd.v1.protocol import MAX_MESSAGE_BYTES, SERVER_OPTIONS
 
 HANDSHAKE_MS = 10_000
@@ -76,7 +77,7 @@ class Servers:
         self._limits = limits
         self._health = healthy
 
-    async def unix(self, address: str, *, group: int | None = None) -> grpc.aio.Server:
+    async def unix(self, address: str, *, group: str = "") -> grpc.aio.Server:
         """Serve on a Unix socket that its owner and its group may open. Raise OSError."""
         server = self._made(lambda _: UNIX, {})
         listen(server, address, group=group)
@@ -135,8 +136,11 @@ class Servers:
         return server
 
 
-def listen(server: grpc.aio.Server, address: str, *, group: int | None = None) -> None:
-    """Bind a Unix socket that its owner and its group may open. Raise OSError."""
+def listen(server: grpc.aio.Server, address: str, *, group: str = "") -> None:
+    """Bind a Unix socket that its owner and its group may open. Raise OSError.
+
+    `group`: its name; "": the one that the directory gives.
+    """
     # It appears with the process's umask: nobody else may connect before its mode is set.
     mask = os.umask(0o177)
     try:
@@ -146,9 +150,8 @@ def listen(server: grpc.aio.Server, address: str, *, group: int | None = None) -
     finally:
         os.umask(mask)
     path = Path(address.removeprefix("unix:"))
-    if group is not None:
-        with contextlib.ExitStack() as undo:
-            undo.callback(path.unlink, missing_ok=True)
-            os.chown(path, -1, group)
-            undo.pop_all()
+    with contextlib.ExitStack() as undo:
+        undo.callback(path.unlink, missing_ok=True)
+        give_to_group(path, group)
+        undo.pop_all()
     path.chmod(0o660)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -52,6 +53,20 @@ class Changes:
                     return
                 await watcher.wait(1.0)
                 watcher.take()
+
+    async def removed(
+        self, context: _Context, run: str, stuck: Callable[[], bool], timeout_s: float
+    ) -> bool:
+        """Wait until a deleted run's files are removed; False: not in time, or they are `stuck`."""
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + timeout_s
+        with self._watchers.watch(run) as watcher:
+            while run in self._runtime.state.removals:
+                if context.done() or stuck() or loop.time() >= until_s:
+                    return False
+                await watcher.wait(0.1)
+                watcher.take()
+        return True
 
     async def saved(
         self, context: _Context, run: str, request_id: str, watcher: Watcher

@@ -14,6 +14,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
+from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.message import Message
 
 from trainerd.daemon.drills import MAX_INJECTIONS, expanded
@@ -26,6 +27,7 @@ from trainerd.daemon.supervision.events import (
     FaultRaised,
     PhaseEntered,
     PolicyChanged,
+    Profiled,
     RolledBack,
     RunSubmitted,
     SlotsFixed,
@@ -59,6 +61,7 @@ Report = (
     | TrainerFinished
     | FaultInjected
     | RolledBack
+    | Profiled
 )
 """What a trainer may report. The rest is for clients, launcher and daemon to say."""
 
@@ -180,6 +183,13 @@ def phase_of(number: int) -> Phase | None:
     if number not in fault_pb2.Phase.values() or number == fault_pb2.PHASE_UNSPECIFIED:
         return None
     return Phase(fault_pb2.Phase.Name(number).removeprefix("PHASE_").lower())
+
+
+def enum_word(enumeration: EnumDescriptor, number: int) -> str:
+    """A member of a proto enum in lower case, without the enum's name; unknown: its number."""
+    prefix = re.sub(r"(?<!^)(?=[A-Z])", "_", enumeration.name).upper()
+    known = enumeration.values_by_number.get(number)
+    return known.name.removeprefix(f"{prefix}_").lower() if known is not None else str(number)
 
 
 def class_name(message: Message) -> str:

@@ -43,9 +43,10 @@ class ConfigError(Exception):
 class DaemonConfig:
     """`[daemon]`: where the daemon keeps its state and whom it answers.
 
-    state_directory: journal and keys, mode 0700. control_socket: for clients; control_group: the
-    group that may open it (default: the daemon's own). attach_socket: for trainers, in a directory
-    of its own so that user code cannot reach the control service.
+    state_directory: journal and keys, mode 0700. control_socket: for clients. attach_socket: for
+    trainers, in a directory of its own so that user code cannot reach the control service.
+    control_group, attach_group: whose members may open them; "": the group that their directory
+    gives a new file (the daemon's own, or with set-group-ID the directory's).
     """
 
     state_directory: Path = field(default_factory=lambda: state_directory() / "trainerd")
@@ -56,6 +57,7 @@ class DaemonConfig:
     attach_socket: Path = field(
         default_factory=lambda: runtime_directory() / "trainerd-link" / "attach.sock"
     )
+    attach_group: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +86,13 @@ class MetricsConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogConfig:
-    """`[log]`: format is "auto" (pretty on a terminal, else JSON), "json" or "pretty"."""
+    """`[log]`: format is "auto" (pretty on a terminal, else JSON), "json" or "pretty".
 
+    file: where it goes; "": standard error. One that has grown to 64 MiB begins anew; the one
+    before is kept.
+    """
+
+    file: str = ""
     format: str = "auto"
     level: str = "info"
 
@@ -98,6 +105,19 @@ class InjectionConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionConfig:
+    """`[retention]`: whether ended runs age out, with all their files, checkpoints included.
+
+    Then one is deleted that ended more than `keep_days` days ago, unless it is among the newest
+    `keep_runs` ended ones, or another run began with its state.
+    """
+
+    enabled: bool = False
+    keep_runs: int = 100
+    keep_days: int = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """The whole configuration."""
 
@@ -106,6 +126,7 @@ class Config:
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     log: LogConfig = field(default_factory=LogConfig)
     injection: InjectionConfig = field(default_factory=InjectionConfig)
+    retention: RetentionConfig = field(default_factory=RetentionConfig)
     api: ApiConfig = field(default_factory=ApiConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     audit: AuditConfig = field(default_factory=AuditConfig)
@@ -170,6 +191,11 @@ def _impossible(config: Config) -> list[str]:
         )
     if config.log.format not in ("auto", "json", "pretty"):
         problems.append(f'log.format must be "auto", "json" or "pretty", got "{config.log.format}"')
+    if config.log.file and not Path(config.log.file).is_absolute():
+        problems.append(f'log.file must be an absolute path or "", got "{config.log.file}"')
+    for name in ("keep_runs", "keep_days"):
+        if (value := getattr(config.retention, name)) < 0:
+            problems.append(f"retention.{name} must be ≥ 0, got {value}")
     levels = ("debug", "info", "warning", "error")
     if config.log.level not in levels:
         problems.append(f'log.level must be one of {", ".join(levels)}, got "{config.log.level}"')

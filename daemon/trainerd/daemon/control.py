@@ -7,9 +7,10 @@ that changes a run answers when it is done, unless `no_wait`.
 from __future__ import annotations
 
 import os
-import re
 import secrets
+import socket
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -22,14 +23,17 @@ from trainerd.daemon.deadlines import Deadlines
 from trainerd.daemon.explaining import explanation
 from trainerd.daemon.finding import find_run
 from trainerd.daemon.host_files import HostFiles
-from trainerd.daemon.injecting import Injecting
+from trainerd.daemon.injecting import Injecting, Permission
 from trainerd.daemon.launcher_link import LauncherLink
+from trainerd.daemon.pages import page_cursor, page_size, page_token
 from trainerd.daemon.policies import Policies
+from trainerd.daemon.profiles import Profiles
 from trainerd.daemon.refusals import refuse
 from trainerd.daemon.replaying import Replaying
 from trainerd.daemon.runtime import Runtime
 from trainerd.daemon.simulating import simulated
 from trainerd.daemon.stored_checkpoints import StoredCheckpoints
+from trainerd.daemon.streams import Streams
 from trainerd.daemon.submitting import Submitting
 from trainerd.daemon.supervision.events import (
     CheckpointRequested,
@@ -47,15 +51,11 @@ from trainerd.daemon.watchers import Watchers
 from trainerd.v1 import control_pb2, control_pb2_grpc, event_pb2, run_pb2
 from trainerd.v1.protocol import protocol, refusal
 
-PAGE = 100
-MAX_PAGE = 1000
-EVENT_PAGE = 500
-SNAPSHOT_S = 0.25
-"""Seconds between two situations of a watched run when only telemetry changes."""
+REMOVAL_S = 35.0
+"""Seconds that a deletion waits until the files are gone; the launcher has a shorter deadline."""
 
 _RUNNING = frozenset({RunState.RUNNING})
 _PAUSED = frozenset({RunState.PAUSED})
-_PAGE_TOKEN = re.compile(r"[0-9]{0,18}")
 _Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -72,7 +72,7 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         launcher: LauncherLink,
         clock: Clock,
         metrics_address: str,
-        injection: bool,
+        injection: Permission,
         verifying: Verifying,
         limits: LimitsConfig,
     ) -> None:
@@ -86,7 +86,7 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         self._started = clock.now()
         self._changes = Changes(runtime, watchers)
         self._checking = Checking(launcher, watchers, clock)
-        self._injecting = Injecting(runtime, self._changes, allowed=injection)
+        self._injecting = Injecting(runtime, self._changes, injection)
         self._submitting = Submitting(
             runtime, views, self._changes, self._checking, self._injecting, limits=limits
         )
@@ -94,6 +94,8 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         self._replaying = Replaying(views, launcher)
         self._files = HostFiles(launcher)
         self._checkpoints = StoredCheckpoints(views, launcher, verifying)
+        self._streams = Streams(runtime, views, watchers, clock)
+        self._profiles = Profiles(runtime, self._changes, watchers, launcher)
 
     async def GetDaemon(  # noqa: N802
         self, request: control_pb2.GetDaemonRequest, context: _Context
@@ -139,22 +141,15 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         self, request: control_pb2.ListRunsRequest, context: _Context
     ) -> control_pb2.ListRunsResponse:
         """See control.proto."""
-        token = request.page_token
-        if request.page_size < 0 or not _PAGE_TOKEN.fullmatch(token):
-            await refuse(
-                context,
-                grpc.StatusCode.INVALID_ARGUMENT,
-                "BAD_PAGE",
-                "page_size must be ≥ 0 and page_token one of an earlier answer",
-            )
-        size = min(request.page_size or PAGE, MAX_PAGE)
+        size = await page_size(context, request.page_size)
+        before = await page_cursor(context, "runs", request.page_token)
         runs = sorted(self._runtime.state.runs.values(), key=lambda run: -run.order)
-        if token:
-            runs = [run for run in runs if run.order < int(token)]
+        if before is not None:
+            runs = [run for run in runs if run.order < before]
         page, rest = runs[:size], runs[size:]
         return control_pb2.ListRunsResponse(
             runs=[self._view(run) for run in page],
-            next_page_token=str(page[-1].order) if rest else "",
+            next_page_token=page_token("runs", page[-1].order) if rest else "",
         )
 
     async def DeleteRun(  # noqa: N802
@@ -167,7 +162,12 @@ class Control(control_pb2_grpc.ControlServiceServicer):
                 context, run.id, lambda now: now is None or now.trainer is None
             )
         await self._changes.request(context, RunDeleted(run=run.id))
-        return control_pb2.DeleteRunResponse()
+        removed = False
+        if not request.no_wait:
+            removed = await self._changes.removed(
+                context, run.id, lambda: self._launcher.left(run.id), REMOVAL_S
+            )
+        return control_pb2.DeleteRunResponse(files_removed=removed)
 
     async def PauseRun(  # noqa: N802
         self, request: control_pb2.PauseRunRequest, context: _Context
@@ -235,7 +235,8 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         self, request: control_pb2.ListCheckpointsRequest, context: _Context
     ) -> control_pb2.ListCheckpointsResponse:
         """See control.proto."""
-        return await self._checkpoints.list(context, await self._find(context, request.run))
+        run = await self._find(context, request.run)
+        return await self._checkpoints.list(context, run, request)
 
     async def VerifyCheckpoints(  # noqa: N802
         self, request: control_pb2.VerifyCheckpointsRequest, context: _Context
@@ -262,42 +263,19 @@ class Control(control_pb2_grpc.ControlServiceServicer):
     ) -> AsyncIterator[control_pb2.WatchRunResponse]:
         """See control.proto."""
         run = await self._find(context, request.run)
-        with self._watchers.watch(run.id) as watcher:
-            shown = run_pb2.Run()
-            while True:
-                events, dropped = watcher.take()
-                now = self._runtime.state.runs.get(run.id)
-                if now is None:
-                    return
-                view = self._view(now)
-                if events or dropped or view != shown:
-                    yield control_pb2.WatchRunResponse(
-                        run=view, events=events, dropped_events=dropped
-                    )
-                    shown = view
-                if now.terminal:
-                    return
-                # Events are told at once, telemetry a few times a second.
-                await watcher.wait(SNAPSHOT_S)
+        async with aclosing(self._streams.watch(run.id, request.after_sequence)) as watched:
+            async for response in watched:
+                yield response
 
     async def ListEvents(  # noqa: N802
         self, request: control_pb2.ListEventsRequest, context: _Context
     ) -> AsyncIterator[control_pb2.ListEventsResponse]:
         """See control.proto."""
         run = (await self._find(context, request.run)).id if request.run else ""
-        after = request.after_sequence
-        with self._watchers.watch(run) as watcher:
-            while True:
-                watcher.take()
-                known = self._runtime.state.runs.get(run)
-                ended = known is None or (known.terminal and known.trainer is None)
-                while page := await self._runtime.history(run, after, EVENT_PAGE):
-                    for stored in page:
-                        yield control_pb2.ListEventsResponse(event=stored.message)
-                    after = page[-1].sequence
-                if not request.follow or (run and ended):
-                    return
-                await watcher.wait(60.0)
+        events = self._streams.events(run, request.after_sequence, follow=request.follow)
+        async with aclosing(events):
+            async for event in events:
+                yield control_pb2.ListEventsResponse(event=event)
 
     async def ExplainRun(  # noqa: N802
         self, request: control_pb2.ExplainRunRequest, context: _Context
@@ -312,7 +290,7 @@ class Control(control_pb2_grpc.ControlServiceServicer):
     ) -> control_pb2.ListIncidentsResponse:
         """See control.proto."""
         run = await self._find(context, request.run)
-        return await self._files.incidents(context, run.id)
+        return await self._files.incidents(context, run.id, request)
 
     async def GetIncident(  # noqa: N802
         self, request: control_pb2.GetIncidentRequest, context: _Context
@@ -360,7 +338,36 @@ class Control(control_pb2_grpc.ControlServiceServicer):
     ) -> control_pb2.ReadRunLogResponse:
         """See control.proto."""
         run = await self._find(context, request.run)
+        known = {socket.gethostname(), self._views.host(run.id)}
+        if request.host and request.host not in known:
+            what = f"host {request.host} does not train run {run.id}"
+            await refuse(context, grpc.StatusCode.NOT_FOUND, "HOST_NOT_FOUND", what)
         return await self._files.log(context, run.id, request)
+
+    async def ListStepMetrics(  # noqa: N802
+        self, request: control_pb2.ListStepMetricsRequest, context: _Context
+    ) -> control_pb2.ListStepMetricsResponse:
+        """See control.proto."""
+        run = await self._find(context, request.run)
+        return await self._files.step_metrics(context, run.id, request)
+
+    async def ProfileRun(  # noqa: N802
+        self, request: control_pb2.ProfileRunRequest, context: _Context
+    ) -> control_pb2.ProfileRunResponse:
+        """See control.proto."""
+        run = await self._find(context, request.run)
+        made = await self._profiles.profile(context, run, request)
+        return control_pb2.ProfileRunResponse(
+            run=self._view(self._now(run)), path=made.path, step=made.step, steps=made.steps
+        )
+
+    async def CollectRunStacks(  # noqa: N802
+        self, request: control_pb2.CollectRunStacksRequest, context: _Context
+    ) -> control_pb2.CollectRunStacksResponse:
+        """See control.proto."""
+        run = await self._find(context, request.run)
+        stacks = await self._profiles.stacks(context, run)
+        return control_pb2.CollectRunStacksResponse(run=self._view(run), stacks=stacks)
 
     def _view(self, run: Run) -> run_pb2.Run:
         return self._views.snapshot(run, self._clock.now())

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import grp
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import grpc
 from prometheus_client import Counter
@@ -13,11 +12,12 @@ from trainerd.daemon.api_server import Health, Servers, Service
 from trainerd.daemon.audit import Audit
 from trainerd.daemon.audit_file import AuditFile
 from trainerd.daemon.calls import CallTimes, Deadlines, Ending, Quotas, access, defects
-from trainerd.daemon.certificates import CertificateError, CertificateFiles
+from trainerd.daemon.certificates import CertificateError, CertificateFiles, certificate_problems
 from trainerd.daemon.clock import Clock
-from trainerd.daemon.config import Config
+from trainerd.daemon.config import Config, ConfigError
 from trainerd.daemon.journal import Stored
 from trainerd.daemon.metrics import Metrics
+from trainerd.daemon.reloading import Live
 from trainerd.daemon.roles import Roles
 from trainerd.daemon.supervision.state import State
 from trainerd.daemon.tls import Certificates, TlsMetrics
@@ -26,6 +26,19 @@ from trainerd.v1 import control_pb2, control_pb2_grpc, launcher_pb2, trainer_pb2
 CONTROL: str = control_pb2.DESCRIPTOR.services_by_name["ControlService"].full_name
 TRAINERS: str = trainer_pb2.DESCRIPTOR.services_by_name["TrainerService"].full_name
 LAUNCHER: str = launcher_pb2.DESCRIPTOR.services_by_name["LauncherService"].full_name
+
+
+LIVE = frozenset(
+    {
+        "api.roles",
+        "limits.call_s",
+        "limits.calls",
+        "limits.calls_per_client",
+        "limits.streams",
+        "limits.streams_per_client",
+    }
+)
+"""Keys that need no new servers."""
 
 
 class ControlPlane:
@@ -87,7 +100,7 @@ class ControlPlane:
             self._deadlines,
         )
         servers = Servers(self._services, layers, limits, self.health)
-        group = _group_id(self._config.daemon.control_group)
+        group = self._config.daemon.control_group
         self._servers.append(await servers.unix(control_address, group=group))
         address = ""
         api = self._config.api
@@ -106,6 +119,19 @@ class ControlPlane:
             await self.health.tell(name, serving=True)
         await self.health.tell(LAUNCHER, serving=False)
         return address
+
+    def live(self) -> Live:
+        """The part of the daemon that takes `[api.roles]` and limits while it runs.
+
+        Certificates that could not be used are a mistake of the file, though none is read here.
+        """
+
+        def prepare(config: Config) -> Callable[[], None]:
+            if problems := certificate_problems(config.api):
+                raise ConfigError(problems)
+            return lambda: self.apply(config)
+
+        return Live(keys=LIVE, prepare=prepare)
 
     def apply(self, config: Config) -> None:
         """Go by another configuration, as far as that needs no new servers.
@@ -131,13 +157,3 @@ class ControlPlane:
         await self._ending.close(grace_s)
         await asyncio.gather(*(server.stop(grace_s) for server in self._servers))
         self._audit_file.close()
-
-
-def _group_id(name: str) -> int | None:
-    """The id of a group; None for no name. Raise OSError if there is no such group."""
-    if not name:
-        return None
-    try:
-        return grp.getgrnam(name).gr_gid
-    except KeyError:
-        raise OSError(f"daemon.control_group: no group {name!r} on this host") from None

@@ -3,39 +3,58 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
 
 from trainerd.daemon import codec
 from trainerd.daemon.changes import Changes
+from trainerd.daemon.config import Config
 from trainerd.daemon.drill_problems import injection_problems
 from trainerd.daemon.drills import asked_for
 from trainerd.daemon.refusals import refuse, refuse_invalid
+from trainerd.daemon.reloading import Live
 from trainerd.daemon.runtime import Runtime
 from trainerd.daemon.supervision.events import InjectionRequested
 from trainerd.v1 import control_pb2, inject_pb2, run_pb2
 
 NOT_ALLOWED = "this daemon does not allow faults on purpose"
-HOW_TO_ALLOW = "set allowed = true under [injection] in the daemon's configuration, and restart it"
+HOW_TO_ALLOW = "set allowed = true under [injection] in the daemon's configuration, and reload it"
 NOW = 1
 """Every step makes at least so many applied updates: what is due then is due at once."""
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
 
+@dataclass(slots=True)
+class Permission:
+    """Whether faults may be made to happen; an operator may change it while the daemon runs."""
+
+    allowed: bool
+
+    def live(self) -> Live:
+        """The part of the daemon that takes `[injection]` while it runs."""
+
+        def prepare(config: Config) -> Callable[[], None]:
+            return lambda: setattr(self, "allowed", config.injection.allowed)
+
+        return Live(keys=frozenset({"injection.allowed"}), prepare=prepare)
+
+
 class Injecting:
     """Takes injections for runs that live."""
 
-    def __init__(self, runtime: Runtime, changes: Changes, *, allowed: bool) -> None:
+    def __init__(self, runtime: Runtime, changes: Changes, permission: Permission) -> None:
         self._runtime = runtime
         self._changes = changes
-        self._allowed = allowed
+        self._permission = permission
         self._one_by_one = asyncio.Lock()
 
     def problems(self, spec: run_pb2.RunSpec) -> list[control_pb2.Problem]:
         """What is wrong with asking this daemon for the faults of a specification."""
-        if self._allowed or not asked_for(spec):
+        if self._permission.allowed or not asked_for(spec):
             return []
         return [
             control_pb2.Problem(
@@ -69,7 +88,7 @@ class Injecting:
         return control_pb2.InjectFaultResponse(number=number)
 
     async def _check(self, context: _Context) -> None:
-        if not self._allowed:
+        if not self._permission.allowed:
             await refuse(
                 context,
                 grpc.StatusCode.FAILED_PRECONDITION,

@@ -75,6 +75,8 @@ class LauncherLink:
         self._stub: launcher_pb2_grpc.LauncherServiceAsyncStub | None = None
         self._acknowledged = 0
         self._ending = False
+        # Runs whose files could not be removed, until it is tried again.
+        self._left: set[str] = set()
         self.pid = 0
         self.problem = "not reached yet"
 
@@ -164,10 +166,30 @@ class LauncherLink:
         """Write the parameters of a checkpoint; takes minutes."""
         return await self._linked().ExportParameters(request, timeout=EXPORT_S)
 
+    async def read_step_metrics(
+        self, request: launcher_pb2.ReadStepMetricsRequest
+    ) -> launcher_pb2.ReadStepMetricsResponse:
+        """A part of a run's step metrics."""
+        return await self._linked().ReadStepMetrics(request, timeout=FILES_S)
+
+    async def collect_stacks(self, run: str) -> launcher_pb2.CollectStacksResponse:
+        """The stacks of a run's live trainer."""
+        request = launcher_pb2.CollectStacksRequest(run=run)
+        return await self._linked().CollectStacks(request, timeout=KILL_S)
+
     async def remove_run(self, run: str, *, memory_only: bool) -> None:
         """Remove a run's files, or only its snapshots in memory."""
         request = launcher_pb2.RemoveRunRequest(run=run, memory_only=memory_only)
-        await self._linked().RemoveRun(request, timeout=FILES_S)
+        self._left.discard(run)
+        try:
+            await self._linked().RemoveRun(request, timeout=FILES_S)
+        except (grpc.aio.AioRpcError, OSError):
+            self._left.add(run)
+            raise
+
+    def left(self, run: str) -> bool:
+        """Whether the files of a run stay for now: they could not be removed, or nobody can."""
+        return run in self._left or not self.linked
 
     async def end_launcher(self, timeout_s: float) -> bool:
         """Let the launcher drain its trainers and end, for good, if it is this daemon's to start.
@@ -231,6 +253,7 @@ class LauncherLink:
         if problem:
             raise OSError(problem)
         self._stub, self.pid, self.problem = stub, hello.pid, ""
+        self._left.clear()
         trainers = tuple(
             LiveTrainer(run=each.run, incarnation=each.incarnation, pid=each.pid)
             for each in hello.trainers
@@ -257,6 +280,7 @@ class LauncherLink:
                 log_tail=exited.log_tail,
                 stacks=exited.stacks,
                 times=activity_times(exited.times),
+                drained=exited.drained,
             )
         )
         self._acknowledged = max(self._acknowledged, record.sequence)

@@ -28,6 +28,7 @@ from trainerd.daemon.supervision.commands import (
     Save,
     SetPolicy,
     Stop,
+    TakeProfile,
 )
 from trainerd.daemon.supervision.events import FinishReason, TrainerAttached, TrainerDetached
 from trainerd.daemon.supervision.faults import Decision
@@ -319,6 +320,8 @@ def order_message(order: Order) -> trainer_pb2.AttachResponse:
             message.set_policy.version = version
         case Inject(armed=armed):
             codec.fill(message.inject, armed)
+        case TakeProfile():
+            codec.fill(message.profile, order)
         case Decision():
             descriptor = message.decision.DESCRIPTOR.fields_by_name["action"]
             message.decision.action = codec.enum_value(descriptor, order.action)  # type: ignore[assignment]

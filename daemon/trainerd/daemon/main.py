@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
+import faulthandler
+import socket
 import sys
 from pathlib import Path
 
-import structlog
-
 from trainerd.daemon.config import Config, ConfigError, load
-from trainerd.daemon.log_file import LogFile
+from trainerd.daemon.logs import Log
 from trainerd.v1.protocol import SOFTWARE
 
 
@@ -81,43 +80,35 @@ def _serve(config: Config, arguments: argparse.Namespace) -> int:
     from trainerd.daemon.journal import JournalError  # noqa: PLC0415
     from trainerd.daemon.sockets import OccupiedError  # noqa: PLC0415
 
-    _configure_logging(config)
-    if arguments.address:
-        if not arguments.address.startswith("unix:/"):
-            print(
-                f'trainerd: --address must be "unix:/PATH", got "{arguments.address}"',
-                file=sys.stderr,
-            )
-            return 2
-        try:
+    if arguments.address and not arguments.address.startswith("unix:/"):
+        print(
+            f'trainerd: --address must be "unix:/PATH", got "{arguments.address}"',
+            file=sys.stderr,
+        )
+        return 2
+
+    def again() -> Config:
+        config = load(arguments.config)
+        return serving.for_address(config, arguments.address) if arguments.address else config
+
+    try:
+        if arguments.address:
             config = serving.for_address(config, arguments.address)
-        except ConfigError as error:
-            return _bad_configuration(error)
-    manner = serving.Manner(private=arguments.private, ready_fd=arguments.ready_fd)
+        log = Log(config.log, host=socket.gethostname(), stderr=sys.stderr.fileno())
+    except ConfigError as error:
+        return _bad_configuration(error)
+    log.configure()
+    # What a daemon that hangs was doing is told when systemd ends it.
+    faulthandler.enable()
+    manner = serving.Manner(
+        private=arguments.private, ready_fd=arguments.ready_fd, load=again, live=(log.live(),)
+    )
     try:
         asyncio.run(serving.serve(config, manner))
     except (OccupiedError, JournalError, OSError) as error:
         print(f"trainerd: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def _configure_logging(config: Config) -> None:
-    pretty = config.log.format == "pretty" or (config.log.format == "auto" and sys.stderr.isatty())
-    renderer = structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer()
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(
-            logging.getLevelNamesMapping()[config.log.level.upper()]
-        ),
-        logger_factory=structlog.WriteLoggerFactory(file=LogFile(sys.stderr.fileno())),  # type: ignore[arg-type]
-        cache_logger_on_first_use=True,
-    )
 
 
 if __name__ == "__main__":

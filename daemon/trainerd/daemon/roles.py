@@ -118,11 +118,14 @@ LEAST: Mapping[str, Role | None] = MappingProxyType(
             "GetPolicy",
             "SimulatePolicy",
             "ReadRunLog",
+            "ListStepMetrics",
         ),
         **_control(
             Role.OPERATOR,
-            # These five change no run, but run the user's code, or write on the host.
+            # These change no run, but run the user's code, signal it, or write on the host.
             "CheckRun",
+            "ProfileRun",
+            "CollectRunStacks",
             "ReplayRunIncident",
             "VerifyCheckpoints",
             "AdoptCheckpoint",

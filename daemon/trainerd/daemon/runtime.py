@@ -31,6 +31,7 @@ from trainerd.daemon.journal import Entry, Journal, Stored
 from trainerd.daemon.supervision.commands import Command, Record
 from trainerd.daemon.supervision.events import AnyEvent, Event, JournalRecovered
 from trainerd.daemon.supervision.state import State
+from trainerd.daemon.whole_calls import to_its_end
 from trainerd.v1.mailbox import MAILBOX_LIMIT, Inbox, MailboxOverflow
 
 log = structlog.get_logger()
@@ -72,6 +73,17 @@ class _Letter:
     def refuse(self, problem: str) -> None:
         if not self.answer.done():
             self.answer.set_exception(JournalFullError(problem))
+
+
+@dataclass(frozen=True, slots=True)
+class _Probe:
+    """Asks whether the runtime gets on."""
+
+    answer: asyncio.Future[None]
+
+    def settle(self) -> None:
+        if not self.answer.done():
+            self.answer.set_result(None)
 
 
 @dataclass(slots=True)
@@ -123,7 +135,7 @@ class Runtime:
         self._clock = clock
         self._observers: list[Observer] = []
         # None wakes a runtime that has been closed.
-        self._mailbox: asyncio.Queue[_Letter | None] = asyncio.Queue(MAILBOX_LIMIT)
+        self._mailbox: asyncio.Queue[_Letter | _Probe | None] = asyncio.Queue(MAILBOX_LIMIT)
         self._reading = asyncio.Lock()
         self._compactor = Compactor(
             journal, self._reading, every=compact_every, at_start=min(AT_START, compact_every)
@@ -134,6 +146,11 @@ class Runtime:
         self._trouble: _Trouble | None = None
         self._closed = False
         self._ended = asyncio.Event()
+
+    @property
+    def sequence(self) -> int:
+        """The newest record that is journalled and acted on."""
+        return self._sequence
 
     def observe(self, observer: Observer) -> None:
         """Call this for every record, on replay and when it is journalled."""
@@ -171,6 +188,16 @@ class Runtime:
             raise MailboxOverflow(f"{MAILBOX_LIMIT} events wait, limit {MAILBOX_LIMIT}") from None
         return await answer
 
+    async def probe(self) -> None:
+        """Return when everything that waits now is handled and the journal has answered since.
+
+        Whether it could be written is another matter: a refusal is an answer.
+        """
+        if not self._closed:
+            probe = _Probe(asyncio.get_running_loop().create_future())
+            await self._mailbox.put(probe)
+            await probe.answer
+
     async def history(
         self,
         run: str,
@@ -185,7 +212,7 @@ class Runtime:
         `kinds`: only records of these kinds; empty: of every kind.
         """
         async with self._reading:
-            return await asyncio.to_thread(
+            return await to_its_end(
                 lambda: list(
                     self._journal.read(
                         run=run, after=after, limit=limit, kinds=kinds, newest_first=newest_first
@@ -196,18 +223,27 @@ class Runtime:
     async def run(self, executor: Executor) -> None:
         """Serve the mailbox until closed."""
         letters: list[_Letter] = []
+        probe: _Probe | None = None
         try:
             while not (self._closed and self._mailbox.empty()):
                 self._compactor.consider(self.state, self._sequence)
-                letters = await self._letters()
+                letters, probe = await self._letters()
                 await self._take(letters, executor)
+                if probe is not None:
+                    await self._try_journal()
+                    probe.settle()
         finally:
             self._closed = True
             await self._compactor.close()
+            waiting = [*letters, *([probe] if probe is not None else [])]
             while not self._mailbox.empty():
-                letters += filter(None, [self._mailbox.get_nowait()])
-            for letter in letters:
-                letter.refuse("the daemon is ending")
+                waiting += filter(None, [self._mailbox.get_nowait()])
+            for each in waiting:
+                match each:
+                    case _Letter():
+                        each.refuse("the daemon is ending")
+                    case _Probe():
+                        each.settle()
             self._ended.set()
 
     async def close(self) -> None:
@@ -217,16 +253,25 @@ class Runtime:
             await self._mailbox.put(None)
         await self._ended.wait()
 
-    async def _letters(self) -> list[_Letter]:
-        """At least one letter, or none when the runtime was closed."""
-        letters = []
+    async def _letters(self) -> tuple[list[_Letter], _Probe | None]:
+        """At least one letter, or none when the runtime was closed; a probe that came behind."""
+        letters: list[_Letter] = []
         letter = await self._mailbox.get()
         while letter is not None:
+            if isinstance(letter, _Probe):
+                return letters, letter
             letters.append(letter)
             if len(letters) == BATCH or self._mailbox.empty():
                 break
             letter = self._mailbox.get_nowait()
-        return letters
+        return letters, None
+
+    async def _try_journal(self) -> None:
+        try:
+            async with self._reading:
+                await asyncio.to_thread(self._journal.try_write)
+        except (sqlite3.Error, OSError) as error:
+            log.warning("journal_not_writable", error=str(error))
 
     async def _take(self, letters: Sequence[_Letter], executor: Executor) -> None:
         batch = self._step(letters)
@@ -235,7 +280,7 @@ class Runtime:
             try:
                 async with self._reading:
                     began = time.monotonic()
-                    sequences = await asyncio.to_thread(self._journal.append, batch.entries)
+                    sequences = await to_its_end(lambda: self._journal.append(batch.entries))
                     self._on_commit(time.monotonic() - began)
             except (sqlite3.Error, OSError) as error:
                 log.error("journal_write_failed", error=str(error), events=len(letters))

@@ -1,8 +1,9 @@
 """`trainerd serve`: puts the parts together, serves until told to end, and ends in order.
 
 SIGTERM and SIGINT flush the journal and end the daemon; the launcher and its trainers go on and
-are adopted by the next daemon. A *private* daemon belongs to the process that started it: when it
-is told to end, or its standard input closes, it stops its runs, then its launcher, then itself.
+are adopted by the next daemon. SIGHUP has it read its configuration again. A *private* daemon
+belongs to the process that started it: when it is told to end, or its standard input closes, it
+stops its runs, then its launcher, then itself.
 """
 
 from __future__ import annotations
@@ -21,25 +22,31 @@ import grpc
 import prometheus_client
 import structlog
 
+from trainerd.daemon.ageing import Ageing
 from trainerd.daemon.api_server import listen
 from trainerd.daemon.calls import defects
 from trainerd.daemon.clock import SystemClock
-from trainerd.daemon.config import Config, checked
+from trainerd.daemon.config import Config, checked, load
 from trainerd.daemon.control import Control
 from trainerd.daemon.control_plane import ControlPlane
 from trainerd.daemon.deadlines import Deadlines
 from trainerd.daemon.effects import Effects
 from trainerd.daemon.guarding import Guard
+from trainerd.daemon.injecting import Permission
 from trainerd.daemon.journal import Journal
 from trainerd.daemon.launcher_link import LauncherLink, LauncherStart, launcher_command
 from trainerd.daemon.links import TrainerLinks
 from trainerd.daemon.metrics import Metrics
 from trainerd.daemon.monitor import Monitor
-from trainerd.daemon.notify import sd_notify, tell_parent
+from trainerd.daemon.narration import narrate
+from trainerd.daemon.notify import tell_parent
+from trainerd.daemon.reloading import Live, Reloading
 from trainerd.daemon.roles import Peer
 from trainerd.daemon.runtime import JournalFullError, Runtime
 from trainerd.daemon.scrubbing import Scrubber
+from trainerd.daemon.sign_of_life import SignOfLife
 from trainerd.daemon.sockets import prepare_socket, take_state_directory
+from trainerd.daemon.status_line import status_line
 from trainerd.daemon.supervision.events import DaemonEnded, DaemonStarted, StopRequested
 from trainerd.daemon.telemetry import Telemetry
 from trainerd.daemon.timesheets import Timesheets
@@ -50,6 +57,7 @@ from trainerd.daemon.watchers import Watchers
 from trainerd.v1 import trainer_pb2_grpc
 from trainerd.v1.mailbox import MailboxOverflow
 from trainerd.v1.protocol import MAX_MESSAGE_BYTES, SERVER_OPTIONS, SOFTWARE
+from trainerd.v1.service_manager import is_listening, sd_notify, watchdog_s
 
 log = structlog.get_logger()
 
@@ -67,10 +75,15 @@ _TRAINER = Peer(identity="trainer", roles=frozenset(), transport="unix")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manner:
-    """How this daemon serves: private to its parent or not, and whom it tells that it is ready."""
+    """How this daemon serves: private to its parent or not, and whom it tells that it is ready.
+
+    load: reads the configuration again. live: parts beside the daemon's own that take a new one.
+    """
 
     private: bool = False
     ready_fd: int | None = None
+    load: Callable[[], Config] = lambda: load(None)
+    live: tuple[Live, ...] = ()
 
 
 async def serve(config: Config, manner: Manner) -> None:
@@ -85,6 +98,9 @@ async def serve(config: Config, manner: Manner) -> None:
         journal = Journal(config.daemon.state_directory / "journal.sqlite")
         stack.callback(journal.close)
         daemon = await stack.enter_async_context(running(config, journal, stop))
+        reloading = Reloading(config, manner.load, (*manner.live, *daemon.live))
+        loop.add_signal_handler(signal.SIGHUP, reloading.on_signal)
+        stack.callback(loop.remove_signal_handler, signal.SIGHUP)
         if manner.private:
             stack.callback(_stop_at_end_of_input(loop, stop))
         daemon.announce(manner)
@@ -116,6 +132,8 @@ class Daemon:
         self._tasks = tasks
         self.metrics_address = metrics_address
         self.api_address = api_address
+        self.live: tuple[Live, ...] = ()
+        """The parts that take a new configuration while the daemon serves."""
 
     def announce(self, manner: Manner) -> None:
         """Say that the daemon serves."""
@@ -164,20 +182,13 @@ async def running(config: Config, journal: Journal, stop: asyncio.Event) -> Asyn
     )
     views = Views(telemetry, timesheets)
     deadlines = Deadlines(telemetry)
-    runtime.observe(lambda stored, _: views.apply(stored))
-    runtime.observe(deadlines.record)
-    runtime.observe(metrics.count)
-    last = runtime.replay()
-    if last is not None:
-        clock.rebase(last_now=last.now, last_wall=last.wall)
-    timesheets.replayed()
-    metrics.restore(runtime.state, views.saves())
-    runtime.observe(metrics.show)
-    runtime.observe(watchers.record)
-    runtime.observe(telemetry.record)
+    _replay(runtime, clock, views, deadlines, metrics, timesheets=timesheets)
+    for observer in (metrics.show, watchers.record, telemetry.record, narrate):
+        runtime.observe(observer)
 
-    attach_address = prepare_socket(config.daemon.attach_socket, mode=0o750)
-    control_address = prepare_socket(config.daemon.control_socket, mode=0o755)
+    ours = config.daemon
+    attach_address = prepare_socket(ours.attach_socket, mode=0o750, group=ours.attach_group)
+    control_address = prepare_socket(ours.control_socket, mode=0o755, group=ours.control_group)
     tokens = Tokens(config.daemon.state_directory / "token.key")
     links = TrainerLinks(runtime, telemetry, metrics, clock, tokens, timesheets=timesheets)
     launcher = LauncherLink(runtime, config.launcher.socket, _launcher_start(config))
@@ -195,6 +206,7 @@ async def running(config: Config, journal: Journal, stop: asyncio.Event) -> Asyn
         attach_address=attach_address,
     )
     runtime.observe(effects.record)
+    permission = Permission(config.injection.allowed)
     tasks: list[asyncio.Task[None]] = []
 
     def begin(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
@@ -213,7 +225,7 @@ async def running(config: Config, journal: Journal, stop: asyncio.Event) -> Asyn
             launcher=launcher,
             clock=clock,
             metrics_address=metrics_address,
-            injection=config.injection.allowed,
+            injection=permission,
             verifying=verifying,
             limits=config.limits,
         )
@@ -224,18 +236,23 @@ async def running(config: Config, journal: Journal, stop: asyncio.Event) -> Asyn
         # Before anybody can attach: it says that no link is up.
         await runtime.post(DaemonStarted(version=SOFTWARE, pid=os.getpid()))
         effects.rearm(clock.now())
-        await _serve_trainers(attach_address, links, stack)
+        await _serve_trainers(attach_address, ours.attach_group, links, stack)
         plane = ControlPlane(config, control, metrics, clock)
         stack.push_async_callback(plane.close, CLOSE_S)
         api_address = await plane.serve(control_address)
         runtime.observe(plane.record)
-        for work, name in (
+        ageing = Ageing(runtime, views, clock, config.retention)
+        works = [
             (launcher.run(), "launcher link"),
             (monitor.run(), "monitor"),
             (scrubber.run(), "scrubber"),
-        ):
+            (ageing.run(), "ageing"),
+        ]
+        if is_listening(os.environ):
+            works.append((_sign_of_life(runtime, views, launcher, clock).run(), "sign of life"))
+        for work, name in works:
             stack.push_async_callback(_cancel, begin(work, name))
-        yield Daemon(
+        daemon = Daemon(
             config,
             runtime,
             launcher,
@@ -243,6 +260,42 @@ async def running(config: Config, journal: Journal, stop: asyncio.Event) -> Asyn
             metrics_address=metrics_address,
             api_address=api_address,
         )
+        daemon.live = (permission.live(), plane.live())
+        yield daemon
+
+
+def _replay(
+    runtime: Runtime,
+    clock: SystemClock,
+    views: Views,
+    deadlines: Deadlines,
+    metrics: Metrics,
+    *,
+    timesheets: Timesheets,
+) -> None:
+    """Fold the journal into what rests on all of it, and go on with its time."""
+    runtime.observe(lambda stored, _: views.apply(stored))
+    runtime.observe(deadlines.record)
+    runtime.observe(metrics.count)
+    last = runtime.replay()
+    if last is not None:
+        clock.rebase(last_now=last.now, last_wall=last.wall)
+    timesheets.replayed()
+    metrics.restore(runtime.state, views.saves())
+
+
+def _sign_of_life(
+    runtime: Runtime, views: Views, launcher: LauncherLink, clock: SystemClock
+) -> SignOfLife:
+    def status() -> str:
+        return status_line(runtime.state, views, now=clock.now(), launcher=launcher.problem)
+
+    return SignOfLife(
+        notify=sd_notify,
+        probe=runtime.probe,
+        status=status,
+        watchdog_s=watchdog_s(os.environ, os.getpid()),
+    )
 
 
 def _end_in_order(runtime: Runtime) -> Callable[..., Coroutine[Any, Any, None]]:
@@ -300,7 +353,7 @@ def _serve_metrics(config: Config, metrics: Metrics, stack: contextlib.AsyncExit
 
 
 async def _serve_trainers(
-    address: str, links: TrainerLinks, stack: contextlib.AsyncExitStack
+    address: str, group: str, links: TrainerLinks, stack: contextlib.AsyncExitStack
 ) -> None:
     # A trainer runs the user's code: what it sends is not trusted to be a message.
     guard = Guard(lambda _: _TRAINER, (defects,), request_bytes=MAX_MESSAGE_BYTES)
@@ -308,7 +361,7 @@ async def _serve_trainers(
         interceptors=[guard], options=SERVER_OPTIONS, maximum_concurrent_rpcs=TRAINER_STREAMS
     )
     trainer_pb2_grpc.add_TrainerServiceServicer_to_server(links, server)
-    listen(server, address)
+    listen(server, address, group=group)
     await server.start()
     stack.push_async_callback(links.settled)
     stack.push_async_callback(server.stop, CLOSE_S)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import grp
 import os
 import socket
 from pathlib import Path
@@ -33,13 +34,16 @@ def take_state_directory(path: Path) -> int:
     return fd
 
 
-def prepare_socket(path: Path, *, mode: int) -> str:
+def prepare_socket(path: Path, *, mode: int, group: str = "") -> str:
     """Make the socket's directory and remove a dead socket; return the address to serve.
 
-    A socket that somebody still answers raises `OccupiedError`: it is never taken away, and
-    neither is anything that is not a socket.
+    A directory that is made here is given to `group`, if one is named. A socket that somebody
+    still answers raises `OccupiedError`: it is never taken away, and neither is anything that is
+    not a socket. Raise `OSError` if there is no such group, or it is not this user's to give.
     """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=mode)
+    if not path.parent.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=mode)
+        give_to_group(path.parent, group)
     if path.exists():
         if not path.is_socket():
             raise OccupiedError(f"{path} is not a socket: move it away, or choose another path")
@@ -47,6 +51,25 @@ def prepare_socket(path: Path, *, mode: int) -> str:
             raise OccupiedError(f"another process answers at unix:{path}")
         path.unlink()
     return f"unix:{path}"
+
+
+def give_to_group(path: Path, group: str) -> None:
+    """Make a group the file's; "": leave it. Raise `OSError` that says what to do."""
+    if not group:
+        return
+    try:
+        number = grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise OSError(f"no group {group!r} on this host, for {path}: create it") from None
+    if path.stat().st_gid == number:
+        return
+    try:
+        os.chown(path, -1, number)
+    except OSError as error:
+        raise OSError(
+            f"{path} cannot be given to the group {group!r}: {error.strerror}; make the daemon's "
+            f"user a member of it"
+        ) from error
 
 
 def answers(path: Path) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import grpc
 
 from trainerd.daemon.launcher_link import LauncherLink
+from trainerd.daemon.pages import page_cursor, page_size, page_token
 from trainerd.daemon.refusals import reason_of, refuse
 from trainerd.daemon.supervision.state import Run
 from trainerd.daemon.verifying import Verifying
@@ -26,10 +27,23 @@ class StoredCheckpoints:
         self._launcher = launcher
         self._verifying = verifying
 
-    async def list(self, context: _Context, run: Run) -> control_pb2.ListCheckpointsResponse:
-        """What is there, without reading it."""
+    async def list(
+        self, context: _Context, run: Run, request: control_pb2.ListCheckpointsRequest
+    ) -> control_pb2.ListCheckpointsResponse:
+        """A page of what is there, without reading it."""
+        listed = f"checkpoints of {run.id}"
+        most = await page_size(context, request.page_size)
+        before = await page_cursor(context, listed, request.page_token)
         found = await _passed(context, self._launcher.read_checkpoints(self._request(run)))
-        return control_pb2.ListCheckpointsResponse(checkpoints=found.checkpoints)
+        rest = [each for each in found.checkpoints if before is None or each.step < before]
+        page = rest[:most]
+        # Those of one step come together: the step is where the next page begins.
+        while page and len(page) < len(rest) and rest[len(page)].step == page[-1].step:
+            page.append(rest[len(page)])
+        return control_pb2.ListCheckpointsResponse(
+            checkpoints=page,
+            next_page_token=page_token(listed, page[-1].step) if len(rest) > len(page) else "",
+        )
 
     async def verify(self, context: _Context, run: Run) -> control_pb2.VerifyCheckpointsResponse:
         """Read everything and journal what was found; takes as long as the disk does."""

@@ -101,6 +101,19 @@ class Views:
         """Where the run's state may be beside its own checkpoint directory."""
         return self._runs[run].restore_directories
 
+    def ended_at(self, run: str) -> float:
+        """When an ended run ended, in seconds since 1970."""
+        time = self._runs[run].facts.ended_at
+        return time.seconds + time.nanos * 1e-9
+
+    def resumed_run(self, run: str) -> str:
+        """The run whose state it began with; empty: none."""
+        return self._runs[run].facts.resumed_run
+
+    def host(self, run: str) -> str:
+        """The host that its newest trainer greeted from; empty: not known."""
+        return self._telemetry.of(run).host
+
     def story(self, run: str) -> int:
         """Sequence of the record with which the run's present story begins; 0: with the run."""
         known = self._runs.get(run)

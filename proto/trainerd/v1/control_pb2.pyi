@@ -137,14 +137,18 @@ class ListRunsResponse(_message.Message):
     def __init__(self, runs: _Optional[_Iterable[_Union[_run_pb2.Run, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class DeleteRunRequest(_message.Message):
-    __slots__ = ("run",)
+    __slots__ = ("run", "no_wait")
     RUN_FIELD_NUMBER: _ClassVar[int]
+    NO_WAIT_FIELD_NUMBER: _ClassVar[int]
     run: str
-    def __init__(self, run: _Optional[str] = ...) -> None: ...
+    no_wait: bool
+    def __init__(self, run: _Optional[str] = ..., no_wait: _Optional[bool] = ...) -> None: ...
 
 class DeleteRunResponse(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("files_removed",)
+    FILES_REMOVED_FIELD_NUMBER: _ClassVar[int]
+    files_removed: bool
+    def __init__(self, files_removed: _Optional[bool] = ...) -> None: ...
 
 class PauseRunRequest(_message.Message):
     __slots__ = ("run", "no_wait")
@@ -223,16 +227,22 @@ class CheckpointRunResponse(_message.Message):
     def __init__(self, run: _Optional[_Union[_run_pb2.Run, _Mapping]] = ..., step: _Optional[int] = ..., path: _Optional[str] = ...) -> None: ...
 
 class ListCheckpointsRequest(_message.Message):
-    __slots__ = ("run",)
+    __slots__ = ("run", "page_size", "page_token")
     RUN_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     run: str
-    def __init__(self, run: _Optional[str] = ...) -> None: ...
+    page_size: int
+    page_token: str
+    def __init__(self, run: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class ListCheckpointsResponse(_message.Message):
-    __slots__ = ("checkpoints",)
+    __slots__ = ("checkpoints", "next_page_token")
     CHECKPOINTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     checkpoints: _containers.RepeatedCompositeFieldContainer[_checkpoint_pb2.StoredCheckpoint]
-    def __init__(self, checkpoints: _Optional[_Iterable[_Union[_checkpoint_pb2.StoredCheckpoint, _Mapping]]] = ...) -> None: ...
+    next_page_token: str
+    def __init__(self, checkpoints: _Optional[_Iterable[_Union[_checkpoint_pb2.StoredCheckpoint, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class VerifyCheckpointsRequest(_message.Message):
     __slots__ = ("run",)
@@ -287,20 +297,24 @@ class ExportCheckpointResponse(_message.Message):
     def __init__(self, step: _Optional[int] = ..., path: _Optional[str] = ..., directory: _Optional[str] = ..., arrays: _Optional[int] = ..., parameters: _Optional[int] = ..., bytes: _Optional[int] = ...) -> None: ...
 
 class WatchRunRequest(_message.Message):
-    __slots__ = ("run",)
+    __slots__ = ("run", "after_sequence")
     RUN_FIELD_NUMBER: _ClassVar[int]
+    AFTER_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     run: str
-    def __init__(self, run: _Optional[str] = ...) -> None: ...
+    after_sequence: int
+    def __init__(self, run: _Optional[str] = ..., after_sequence: _Optional[int] = ...) -> None: ...
 
 class WatchRunResponse(_message.Message):
-    __slots__ = ("run", "events", "dropped_events")
+    __slots__ = ("run", "events", "dropped_events", "sequence")
     RUN_FIELD_NUMBER: _ClassVar[int]
     EVENTS_FIELD_NUMBER: _ClassVar[int]
     DROPPED_EVENTS_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     run: _run_pb2.Run
     events: _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]
     dropped_events: int
-    def __init__(self, run: _Optional[_Union[_run_pb2.Run, _Mapping]] = ..., events: _Optional[_Iterable[_Union[_event_pb2.Event, _Mapping]]] = ..., dropped_events: _Optional[int] = ...) -> None: ...
+    sequence: int
+    def __init__(self, run: _Optional[_Union[_run_pb2.Run, _Mapping]] = ..., events: _Optional[_Iterable[_Union[_event_pb2.Event, _Mapping]]] = ..., dropped_events: _Optional[int] = ..., sequence: _Optional[int] = ...) -> None: ...
 
 class ListEventsRequest(_message.Message):
     __slots__ = ("run", "after_sequence", "follow")
@@ -319,26 +333,92 @@ class ListEventsResponse(_message.Message):
     def __init__(self, event: _Optional[_Union[_event_pb2.Event, _Mapping]] = ...) -> None: ...
 
 class ReadRunLogRequest(_message.Message):
-    __slots__ = ("run", "incarnation", "offset", "max_bytes")
+    __slots__ = ("run", "incarnation", "offset", "max_bytes", "host")
     RUN_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     MAX_BYTES_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
     run: str
     incarnation: int
     offset: int
     max_bytes: int
-    def __init__(self, run: _Optional[str] = ..., incarnation: _Optional[int] = ..., offset: _Optional[int] = ..., max_bytes: _Optional[int] = ...) -> None: ...
+    host: str
+    def __init__(self, run: _Optional[str] = ..., incarnation: _Optional[int] = ..., offset: _Optional[int] = ..., max_bytes: _Optional[int] = ..., host: _Optional[str] = ...) -> None: ...
 
 class ReadRunLogResponse(_message.Message):
-    __slots__ = ("data", "next_offset", "incarnation")
+    __slots__ = ("data", "next_offset", "incarnation", "offset")
     DATA_FIELD_NUMBER: _ClassVar[int]
     NEXT_OFFSET_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
     data: bytes
     next_offset: int
     incarnation: int
-    def __init__(self, data: _Optional[bytes] = ..., next_offset: _Optional[int] = ..., incarnation: _Optional[int] = ...) -> None: ...
+    offset: int
+    def __init__(self, data: _Optional[bytes] = ..., next_offset: _Optional[int] = ..., incarnation: _Optional[int] = ..., offset: _Optional[int] = ...) -> None: ...
+
+class ListStepMetricsRequest(_message.Message):
+    __slots__ = ("run", "after_step", "page_size", "page_token")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    AFTER_STEP_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    after_step: int
+    page_size: int
+    page_token: str
+    def __init__(self, run: _Optional[str] = ..., after_step: _Optional[int] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListStepMetricsResponse(_message.Message):
+    __slots__ = ("steps", "next_page_token", "names", "lost")
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
+    steps: _containers.RepeatedCompositeFieldContainer[_run_pb2.StepMetrics]
+    next_page_token: str
+    names: _containers.RepeatedScalarFieldContainer[str]
+    lost: int
+    def __init__(self, steps: _Optional[_Iterable[_Union[_run_pb2.StepMetrics, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., names: _Optional[_Iterable[str]] = ..., lost: _Optional[int] = ...) -> None: ...
+
+class ProfileRunRequest(_message.Message):
+    __slots__ = ("run", "steps", "directory", "no_wait")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    DIRECTORY_FIELD_NUMBER: _ClassVar[int]
+    NO_WAIT_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    steps: int
+    directory: str
+    no_wait: bool
+    def __init__(self, run: _Optional[str] = ..., steps: _Optional[int] = ..., directory: _Optional[str] = ..., no_wait: _Optional[bool] = ...) -> None: ...
+
+class ProfileRunResponse(_message.Message):
+    __slots__ = ("run", "path", "step", "steps")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    run: _run_pb2.Run
+    path: str
+    step: int
+    steps: int
+    def __init__(self, run: _Optional[_Union[_run_pb2.Run, _Mapping]] = ..., path: _Optional[str] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ...) -> None: ...
+
+class CollectRunStacksRequest(_message.Message):
+    __slots__ = ("run",)
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    def __init__(self, run: _Optional[str] = ...) -> None: ...
+
+class CollectRunStacksResponse(_message.Message):
+    __slots__ = ("run", "stacks")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    STACKS_FIELD_NUMBER: _ClassVar[int]
+    run: _run_pb2.Run
+    stacks: _run_pb2.ThreadStacks
+    def __init__(self, run: _Optional[_Union[_run_pb2.Run, _Mapping]] = ..., stacks: _Optional[_Union[_run_pb2.ThreadStacks, _Mapping]] = ...) -> None: ...
 
 class ExplainRunRequest(_message.Message):
     __slots__ = ("run",)
@@ -390,16 +470,22 @@ class Upcoming(_message.Message):
     def __init__(self, kind: _Optional[_Union[UpcomingKind, str]] = ..., in_s: _Optional[float] = ..., run: _Optional[str] = ..., phase: _Optional[_Union[_fault_pb2.Phase, str]] = ...) -> None: ...
 
 class ListIncidentsRequest(_message.Message):
-    __slots__ = ("run",)
+    __slots__ = ("run", "page_size", "page_token")
     RUN_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     run: str
-    def __init__(self, run: _Optional[str] = ...) -> None: ...
+    page_size: int
+    page_token: str
+    def __init__(self, run: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class ListIncidentsResponse(_message.Message):
-    __slots__ = ("incidents",)
+    __slots__ = ("incidents", "next_page_token")
     INCIDENTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     incidents: _containers.RepeatedCompositeFieldContainer[_incident_pb2.Incident]
-    def __init__(self, incidents: _Optional[_Iterable[_Union[_incident_pb2.Incident, _Mapping]]] = ...) -> None: ...
+    next_page_token: str
+    def __init__(self, incidents: _Optional[_Iterable[_Union[_incident_pb2.Incident, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class GetIncidentRequest(_message.Message):
     __slots__ = ("run", "number")

@@ -29,6 +29,8 @@ class ControlServiceStub:
     """The control plane. Errors carry google.rpc details: ErrorInfo with a reason, BadRequest with
     one field violation for every problem of a specification. Calls that change a run answer when
     it is done (or refused), within the caller's deadline; with `no_wait` once it is journalled.
+    Lists come in pages; a page token is good for the same list only, and means nothing to a client.
+    Streams of a run's records go on from a record's sequence, also at another daemon.
     """
 
     def __init__(self, channel):
@@ -167,12 +169,29 @@ class ControlServiceStub:
                 request_serializer=trainerd_dot_v1_dot_control__pb2.ReadRunLogRequest.SerializeToString,
                 response_deserializer=trainerd_dot_v1_dot_control__pb2.ReadRunLogResponse.FromString,
                 _registered_method=True)
+        self.ListStepMetrics = channel.unary_unary(
+                '/trainerd.v1.ControlService/ListStepMetrics',
+                request_serializer=trainerd_dot_v1_dot_control__pb2.ListStepMetricsRequest.SerializeToString,
+                response_deserializer=trainerd_dot_v1_dot_control__pb2.ListStepMetricsResponse.FromString,
+                _registered_method=True)
+        self.ProfileRun = channel.unary_unary(
+                '/trainerd.v1.ControlService/ProfileRun',
+                request_serializer=trainerd_dot_v1_dot_control__pb2.ProfileRunRequest.SerializeToString,
+                response_deserializer=trainerd_dot_v1_dot_control__pb2.ProfileRunResponse.FromString,
+                _registered_method=True)
+        self.CollectRunStacks = channel.unary_unary(
+                '/trainerd.v1.ControlService/CollectRunStacks',
+                request_serializer=trainerd_dot_v1_dot_control__pb2.CollectRunStacksRequest.SerializeToString,
+                response_deserializer=trainerd_dot_v1_dot_control__pb2.CollectRunStacksResponse.FromString,
+                _registered_method=True)
 
 
 class ControlServiceServicer:
     """The control plane. Errors carry google.rpc details: ErrorInfo with a reason, BadRequest with
     one field violation for every problem of a specification. Calls that change a run answer when
     it is done (or refused), within the caller's deadline; with `no_wait` once it is journalled.
+    Lists come in pages; a page token is good for the same list only, and means nothing to a client.
+    Streams of a run's records go on from a record's sequence, also at another daemon.
     """
 
     def GetDaemon(self, request, context):
@@ -359,6 +378,27 @@ class ControlServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListStepMetrics(self, request, context):
+        """The step metrics of a run: a row for every applied update, each of them once, by step.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ProfileRun(self, request, context):
+        """Takes a profile of a live run: a trace of its next steps, written on its host.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CollectRunStacks(self, request, context):
+        """The stacks of all threads of a run's live trainer, which is not stopped for it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControlServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -492,6 +532,21 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     request_deserializer=trainerd_dot_v1_dot_control__pb2.ReadRunLogRequest.FromString,
                     response_serializer=trainerd_dot_v1_dot_control__pb2.ReadRunLogResponse.SerializeToString,
             ),
+            'ListStepMetrics': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListStepMetrics,
+                    request_deserializer=trainerd_dot_v1_dot_control__pb2.ListStepMetricsRequest.FromString,
+                    response_serializer=trainerd_dot_v1_dot_control__pb2.ListStepMetricsResponse.SerializeToString,
+            ),
+            'ProfileRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.ProfileRun,
+                    request_deserializer=trainerd_dot_v1_dot_control__pb2.ProfileRunRequest.FromString,
+                    response_serializer=trainerd_dot_v1_dot_control__pb2.ProfileRunResponse.SerializeToString,
+            ),
+            'CollectRunStacks': grpc.unary_unary_rpc_method_handler(
+                    servicer.CollectRunStacks,
+                    request_deserializer=trainerd_dot_v1_dot_control__pb2.CollectRunStacksRequest.FromString,
+                    response_serializer=trainerd_dot_v1_dot_control__pb2.CollectRunStacksResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'trainerd.v1.ControlService', rpc_method_handlers)
@@ -504,6 +559,8 @@ class ControlService:
     """The control plane. Errors carry google.rpc details: ErrorInfo with a reason, BadRequest with
     one field violation for every problem of a specification. Calls that change a run answer when
     it is done (or refused), within the caller's deadline; with `no_wait` once it is journalled.
+    Lists come in pages; a page token is good for the same list only, and means nothing to a client.
+    Streams of a run's records go on from a record's sequence, also at another daemon.
     """
 
     @staticmethod
@@ -1198,6 +1255,87 @@ class ControlService:
             '/trainerd.v1.ControlService/ReadRunLog',
             trainerd_dot_v1_dot_control__pb2.ReadRunLogRequest.SerializeToString,
             trainerd_dot_v1_dot_control__pb2.ReadRunLogResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListStepMetrics(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trainerd.v1.ControlService/ListStepMetrics',
+            trainerd_dot_v1_dot_control__pb2.ListStepMetricsRequest.SerializeToString,
+            trainerd_dot_v1_dot_control__pb2.ListStepMetricsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ProfileRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trainerd.v1.ControlService/ProfileRun',
+            trainerd_dot_v1_dot_control__pb2.ProfileRunRequest.SerializeToString,
+            trainerd_dot_v1_dot_control__pb2.ProfileRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CollectRunStacks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trainerd.v1.ControlService/CollectRunStacks',
+            trainerd_dot_v1_dot_control__pb2.CollectRunStacksRequest.SerializeToString,
+            trainerd_dot_v1_dot_control__pb2.CollectRunStacksResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -30,6 +30,8 @@ class ControlServiceStub:
     """The control plane. Errors carry google.rpc details: ErrorInfo with a reason, BadRequest with
     one field violation for every problem of a specification. Calls that change a run answer when
     it is done (or refused), within the caller's deadline; with `no_wait` once it is journalled.
+    Lists come in pages; a page token is good for the same list only, and means nothing to a client.
+    Streams of a run's records go on from a record's sequence, also at another daemon.
     """
 
     @_typing.overload
@@ -92,12 +94,20 @@ class ControlServiceStub:
     """Makes a fault happen on purpose, where the daemon's configuration allows it."""
     ReadRunLog: _grpc.UnaryUnaryMultiCallable[_control_pb2.ReadRunLogRequest, _control_pb2.ReadRunLogResponse]
     """Reads a run's log."""
+    ListStepMetrics: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListStepMetricsRequest, _control_pb2.ListStepMetricsResponse]
+    """The step metrics of a run: a row for every applied update, each of them once, by step."""
+    ProfileRun: _grpc.UnaryUnaryMultiCallable[_control_pb2.ProfileRunRequest, _control_pb2.ProfileRunResponse]
+    """Takes a profile of a live run: a trace of its next steps, written on its host."""
+    CollectRunStacks: _grpc.UnaryUnaryMultiCallable[_control_pb2.CollectRunStacksRequest, _control_pb2.CollectRunStacksResponse]
+    """The stacks of all threads of a run's live trainer, which is not stopped for it."""
 
 @_typing.type_check_only
 class ControlServiceAsyncStub(ControlServiceStub):
     """The control plane. Errors carry google.rpc details: ErrorInfo with a reason, BadRequest with
     one field violation for every problem of a specification. Calls that change a run answer when
     it is done (or refused), within the caller's deadline; with `no_wait` once it is journalled.
+    Lists come in pages; a page token is good for the same list only, and means nothing to a client.
+    Streams of a run's records go on from a record's sequence, also at another daemon.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -157,11 +167,19 @@ class ControlServiceAsyncStub(ControlServiceStub):
     """Makes a fault happen on purpose, where the daemon's configuration allows it."""
     ReadRunLog: _aio.UnaryUnaryMultiCallable[_control_pb2.ReadRunLogRequest, _control_pb2.ReadRunLogResponse]  # type: ignore[assignment]
     """Reads a run's log."""
+    ListStepMetrics: _aio.UnaryUnaryMultiCallable[_control_pb2.ListStepMetricsRequest, _control_pb2.ListStepMetricsResponse]  # type: ignore[assignment]
+    """The step metrics of a run: a row for every applied update, each of them once, by step."""
+    ProfileRun: _aio.UnaryUnaryMultiCallable[_control_pb2.ProfileRunRequest, _control_pb2.ProfileRunResponse]  # type: ignore[assignment]
+    """Takes a profile of a live run: a trace of its next steps, written on its host."""
+    CollectRunStacks: _aio.UnaryUnaryMultiCallable[_control_pb2.CollectRunStacksRequest, _control_pb2.CollectRunStacksResponse]  # type: ignore[assignment]
+    """The stacks of all threads of a run's live trainer, which is not stopped for it."""
 
 class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
     """The control plane. Errors carry google.rpc details: ErrorInfo with a reason, BadRequest with
     one field violation for every problem of a specification. Calls that change a run answer when
     it is done (or refused), within the caller's deadline; with `no_wait` once it is journalled.
+    Lists come in pages; a page token is good for the same list only, and means nothing to a client.
+    Streams of a run's records go on from a record's sequence, also at another daemon.
     """
 
     @_abc_1.abstractmethod
@@ -375,5 +393,29 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.ReadRunLogResponse, _abc.Awaitable[_control_pb2.ReadRunLogResponse]]:
         """Reads a run's log."""
+
+    @_abc_1.abstractmethod
+    def ListStepMetrics(
+        self,
+        request: _control_pb2.ListStepMetricsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ListStepMetricsResponse, _abc.Awaitable[_control_pb2.ListStepMetricsResponse]]:
+        """The step metrics of a run: a row for every applied update, each of them once, by step."""
+
+    @_abc_1.abstractmethod
+    def ProfileRun(
+        self,
+        request: _control_pb2.ProfileRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ProfileRunResponse, _abc.Awaitable[_control_pb2.ProfileRunResponse]]:
+        """Takes a profile of a live run: a trace of its next steps, written on its host."""
+
+    @_abc_1.abstractmethod
+    def CollectRunStacks(
+        self,
+        request: _control_pb2.CollectRunStacksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.CollectRunStacksResponse, _abc.Awaitable[_control_pb2.CollectRunStacksResponse]]:
+        """The stacks of all threads of a run's live trainer, which is not stopped for it."""
 
 def add_ControlServiceServicer_to_server(servicer: ControlServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

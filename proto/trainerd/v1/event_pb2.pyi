@@ -28,7 +28,7 @@ FINISH_REASON_PREEMPTED: FinishReason
 FINISH_REASON_DECIDED: FinishReason
 
 class Event(_message.Message):
-    __slots__ = ("sequence", "time", "run", "incarnation", "host", "daemon_started", "launcher_attached", "launcher_lost", "daemon_ended", "journal_recovered", "files_removed", "run_submitted", "pause_requested", "resume_requested", "stop_requested", "checkpoint_requested", "restart_requested", "run_deleted", "policy_changed", "policy_trial_ended", "injection_requested", "trainer_spawned", "trainer_spawn_failed", "trainer_attached", "trainer_detached", "trainer_exited", "phase_entered", "slots_fixed", "state_restored", "evaluated", "checkpoint_saved", "fault_raised", "trainer_paused", "trainer_resumed", "trainer_finished", "fault_injected", "rolled_back", "progressed", "first_loss_heard", "timer_fired", "deadline_expired", "checkpoints_verified", "decision_made", "run_state_changed", "event_ignored")
+    __slots__ = ("sequence", "time", "run", "incarnation", "host", "daemon_started", "launcher_attached", "launcher_lost", "daemon_ended", "journal_recovered", "files_removed", "run_submitted", "pause_requested", "resume_requested", "stop_requested", "checkpoint_requested", "restart_requested", "run_deleted", "policy_changed", "policy_trial_ended", "injection_requested", "trainer_spawned", "trainer_spawn_failed", "trainer_attached", "trainer_detached", "trainer_exited", "phase_entered", "slots_fixed", "state_restored", "evaluated", "checkpoint_saved", "fault_raised", "trainer_paused", "trainer_resumed", "trainer_finished", "fault_injected", "rolled_back", "progressed", "first_loss_heard", "timer_fired", "deadline_expired", "checkpoints_verified", "decision_made", "run_state_changed", "event_ignored", "profile_requested", "profiled")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
@@ -74,6 +74,8 @@ class Event(_message.Message):
     DECISION_MADE_FIELD_NUMBER: _ClassVar[int]
     RUN_STATE_CHANGED_FIELD_NUMBER: _ClassVar[int]
     EVENT_IGNORED_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_REQUESTED_FIELD_NUMBER: _ClassVar[int]
+    PROFILED_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     time: _timestamp_pb2.Timestamp
     run: str
@@ -119,7 +121,9 @@ class Event(_message.Message):
     decision_made: DecisionMade
     run_state_changed: RunStateChanged
     event_ignored: EventIgnored
-    def __init__(self, sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., run: _Optional[str] = ..., incarnation: _Optional[int] = ..., host: _Optional[str] = ..., daemon_started: _Optional[_Union[DaemonStarted, _Mapping]] = ..., launcher_attached: _Optional[_Union[LauncherAttached, _Mapping]] = ..., launcher_lost: _Optional[_Union[LauncherLost, _Mapping]] = ..., daemon_ended: _Optional[_Union[DaemonEnded, _Mapping]] = ..., journal_recovered: _Optional[_Union[JournalRecovered, _Mapping]] = ..., files_removed: _Optional[_Union[FilesRemoved, _Mapping]] = ..., run_submitted: _Optional[_Union[RunSubmitted, _Mapping]] = ..., pause_requested: _Optional[_Union[PauseRequested, _Mapping]] = ..., resume_requested: _Optional[_Union[ResumeRequested, _Mapping]] = ..., stop_requested: _Optional[_Union[StopRequested, _Mapping]] = ..., checkpoint_requested: _Optional[_Union[CheckpointRequested, _Mapping]] = ..., restart_requested: _Optional[_Union[RestartRequested, _Mapping]] = ..., run_deleted: _Optional[_Union[RunDeleted, _Mapping]] = ..., policy_changed: _Optional[_Union[PolicyChanged, _Mapping]] = ..., policy_trial_ended: _Optional[_Union[PolicyTrialEnded, _Mapping]] = ..., injection_requested: _Optional[_Union[InjectionRequested, _Mapping]] = ..., trainer_spawned: _Optional[_Union[TrainerSpawned, _Mapping]] = ..., trainer_spawn_failed: _Optional[_Union[TrainerSpawnFailed, _Mapping]] = ..., trainer_attached: _Optional[_Union[TrainerAttached, _Mapping]] = ..., trainer_detached: _Optional[_Union[TrainerDetached, _Mapping]] = ..., trainer_exited: _Optional[_Union[TrainerExited, _Mapping]] = ..., phase_entered: _Optional[_Union[PhaseEntered, _Mapping]] = ..., slots_fixed: _Optional[_Union[SlotsFixed, _Mapping]] = ..., state_restored: _Optional[_Union[StateRestored, _Mapping]] = ..., evaluated: _Optional[_Union[Evaluated, _Mapping]] = ..., checkpoint_saved: _Optional[_Union[CheckpointSaved, _Mapping]] = ..., fault_raised: _Optional[_Union[FaultRaised, _Mapping]] = ..., trainer_paused: _Optional[_Union[TrainerPaused, _Mapping]] = ..., trainer_resumed: _Optional[_Union[TrainerResumed, _Mapping]] = ..., trainer_finished: _Optional[_Union[TrainerFinished, _Mapping]] = ..., fault_injected: _Optional[_Union[FaultInjected, _Mapping]] = ..., rolled_back: _Optional[_Union[RolledBack, _Mapping]] = ..., progressed: _Optional[_Union[Progressed, _Mapping]] = ..., first_loss_heard: _Optional[_Union[FirstLossHeard, _Mapping]] = ..., timer_fired: _Optional[_Union[TimerFired, _Mapping]] = ..., deadline_expired: _Optional[_Union[DeadlineExpired, _Mapping]] = ..., checkpoints_verified: _Optional[_Union[CheckpointsVerified, _Mapping]] = ..., decision_made: _Optional[_Union[DecisionMade, _Mapping]] = ..., run_state_changed: _Optional[_Union[RunStateChanged, _Mapping]] = ..., event_ignored: _Optional[_Union[EventIgnored, _Mapping]] = ...) -> None: ...
+    profile_requested: ProfileRequested
+    profiled: Profiled
+    def __init__(self, sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., run: _Optional[str] = ..., incarnation: _Optional[int] = ..., host: _Optional[str] = ..., daemon_started: _Optional[_Union[DaemonStarted, _Mapping]] = ..., launcher_attached: _Optional[_Union[LauncherAttached, _Mapping]] = ..., launcher_lost: _Optional[_Union[LauncherLost, _Mapping]] = ..., daemon_ended: _Optional[_Union[DaemonEnded, _Mapping]] = ..., journal_recovered: _Optional[_Union[JournalRecovered, _Mapping]] = ..., files_removed: _Optional[_Union[FilesRemoved, _Mapping]] = ..., run_submitted: _Optional[_Union[RunSubmitted, _Mapping]] = ..., pause_requested: _Optional[_Union[PauseRequested, _Mapping]] = ..., resume_requested: _Optional[_Union[ResumeRequested, _Mapping]] = ..., stop_requested: _Optional[_Union[StopRequested, _Mapping]] = ..., checkpoint_requested: _Optional[_Union[CheckpointRequested, _Mapping]] = ..., restart_requested: _Optional[_Union[RestartRequested, _Mapping]] = ..., run_deleted: _Optional[_Union[RunDeleted, _Mapping]] = ..., policy_changed: _Optional[_Union[PolicyChanged, _Mapping]] = ..., policy_trial_ended: _Optional[_Union[PolicyTrialEnded, _Mapping]] = ..., injection_requested: _Optional[_Union[InjectionRequested, _Mapping]] = ..., trainer_spawned: _Optional[_Union[TrainerSpawned, _Mapping]] = ..., trainer_spawn_failed: _Optional[_Union[TrainerSpawnFailed, _Mapping]] = ..., trainer_attached: _Optional[_Union[TrainerAttached, _Mapping]] = ..., trainer_detached: _Optional[_Union[TrainerDetached, _Mapping]] = ..., trainer_exited: _Optional[_Union[TrainerExited, _Mapping]] = ..., phase_entered: _Optional[_Union[PhaseEntered, _Mapping]] = ..., slots_fixed: _Optional[_Union[SlotsFixed, _Mapping]] = ..., state_restored: _Optional[_Union[StateRestored, _Mapping]] = ..., evaluated: _Optional[_Union[Evaluated, _Mapping]] = ..., checkpoint_saved: _Optional[_Union[CheckpointSaved, _Mapping]] = ..., fault_raised: _Optional[_Union[FaultRaised, _Mapping]] = ..., trainer_paused: _Optional[_Union[TrainerPaused, _Mapping]] = ..., trainer_resumed: _Optional[_Union[TrainerResumed, _Mapping]] = ..., trainer_finished: _Optional[_Union[TrainerFinished, _Mapping]] = ..., fault_injected: _Optional[_Union[FaultInjected, _Mapping]] = ..., rolled_back: _Optional[_Union[RolledBack, _Mapping]] = ..., progressed: _Optional[_Union[Progressed, _Mapping]] = ..., first_loss_heard: _Optional[_Union[FirstLossHeard, _Mapping]] = ..., timer_fired: _Optional[_Union[TimerFired, _Mapping]] = ..., deadline_expired: _Optional[_Union[DeadlineExpired, _Mapping]] = ..., checkpoints_verified: _Optional[_Union[CheckpointsVerified, _Mapping]] = ..., decision_made: _Optional[_Union[DecisionMade, _Mapping]] = ..., run_state_changed: _Optional[_Union[RunStateChanged, _Mapping]] = ..., event_ignored: _Optional[_Union[EventIgnored, _Mapping]] = ..., profile_requested: _Optional[_Union[ProfileRequested, _Mapping]] = ..., profiled: _Optional[_Union[Profiled, _Mapping]] = ...) -> None: ...
 
 class DaemonStarted(_message.Message):
     __slots__ = ("version", "pid")
@@ -212,8 +216,10 @@ class RestartRequested(_message.Message):
     def __init__(self) -> None: ...
 
 class RunDeleted(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("reason",)
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    def __init__(self, reason: _Optional[str] = ...) -> None: ...
 
 class PolicyChanged(_message.Message):
     __slots__ = ("policy", "trial")
@@ -232,6 +238,30 @@ class InjectionRequested(_message.Message):
     INJECTION_FIELD_NUMBER: _ClassVar[int]
     injection: _inject_pb2.Injection
     def __init__(self, injection: _Optional[_Union[_inject_pb2.Injection, _Mapping]] = ...) -> None: ...
+
+class ProfileRequested(_message.Message):
+    __slots__ = ("request_id", "steps", "directory")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    DIRECTORY_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    steps: int
+    directory: str
+    def __init__(self, request_id: _Optional[str] = ..., steps: _Optional[int] = ..., directory: _Optional[str] = ...) -> None: ...
+
+class Profiled(_message.Message):
+    __slots__ = ("request_id", "step", "steps", "path", "problem")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    step: int
+    steps: int
+    path: str
+    problem: str
+    def __init__(self, request_id: _Optional[str] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., path: _Optional[str] = ..., problem: _Optional[str] = ...) -> None: ...
 
 class TrainerSpawned(_message.Message):
     __slots__ = ("pid", "warm")
@@ -272,20 +302,22 @@ class TrainerDetached(_message.Message):
     def __init__(self, reason: _Optional[str] = ...) -> None: ...
 
 class TrainerExited(_message.Message):
-    __slots__ = ("exit_code", "signal", "killed_by_launcher", "log_tail", "stacks", "times")
+    __slots__ = ("exit_code", "signal", "killed_by_launcher", "log_tail", "stacks", "times", "drained")
     EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
     SIGNAL_FIELD_NUMBER: _ClassVar[int]
     KILLED_BY_LAUNCHER_FIELD_NUMBER: _ClassVar[int]
     LOG_TAIL_FIELD_NUMBER: _ClassVar[int]
     STACKS_FIELD_NUMBER: _ClassVar[int]
     TIMES_FIELD_NUMBER: _ClassVar[int]
+    DRAINED_FIELD_NUMBER: _ClassVar[int]
     exit_code: int
     signal: int
     killed_by_launcher: bool
     log_tail: str
     stacks: str
     times: _containers.RepeatedCompositeFieldContainer[_timesheet_pb2.ActivityTime]
-    def __init__(self, exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., killed_by_launcher: _Optional[bool] = ..., log_tail: _Optional[str] = ..., stacks: _Optional[str] = ..., times: _Optional[_Iterable[_Union[_timesheet_pb2.ActivityTime, _Mapping]]] = ...) -> None: ...
+    drained: bool
+    def __init__(self, exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., killed_by_launcher: _Optional[bool] = ..., log_tail: _Optional[str] = ..., stacks: _Optional[str] = ..., times: _Optional[_Iterable[_Union[_timesheet_pb2.ActivityTime, _Mapping]]] = ..., drained: _Optional[bool] = ...) -> None: ...
 
 class PhaseEntered(_message.Message):
     __slots__ = ("phase", "step")

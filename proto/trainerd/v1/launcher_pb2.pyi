@@ -161,14 +161,50 @@ class ReadLogRequest(_message.Message):
     def __init__(self, run: _Optional[str] = ..., incarnation: _Optional[int] = ..., offset: _Optional[int] = ..., max_bytes: _Optional[int] = ...) -> None: ...
 
 class ReadLogResponse(_message.Message):
-    __slots__ = ("data", "next_offset", "incarnation")
+    __slots__ = ("data", "next_offset", "incarnation", "offset")
     DATA_FIELD_NUMBER: _ClassVar[int]
     NEXT_OFFSET_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
     data: bytes
     next_offset: int
     incarnation: int
-    def __init__(self, data: _Optional[bytes] = ..., next_offset: _Optional[int] = ..., incarnation: _Optional[int] = ...) -> None: ...
+    offset: int
+    def __init__(self, data: _Optional[bytes] = ..., next_offset: _Optional[int] = ..., incarnation: _Optional[int] = ..., offset: _Optional[int] = ...) -> None: ...
+
+class ReadStepMetricsRequest(_message.Message):
+    __slots__ = ("run", "after_step", "limit")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    AFTER_STEP_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    after_step: int
+    limit: int
+    def __init__(self, run: _Optional[str] = ..., after_step: _Optional[int] = ..., limit: _Optional[int] = ...) -> None: ...
+
+class ReadStepMetricsResponse(_message.Message):
+    __slots__ = ("steps", "more", "names", "lost")
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
+    steps: _containers.RepeatedCompositeFieldContainer[_run_pb2.StepMetrics]
+    more: bool
+    names: _containers.RepeatedScalarFieldContainer[str]
+    lost: int
+    def __init__(self, steps: _Optional[_Iterable[_Union[_run_pb2.StepMetrics, _Mapping]]] = ..., more: _Optional[bool] = ..., names: _Optional[_Iterable[str]] = ..., lost: _Optional[int] = ...) -> None: ...
+
+class CollectStacksRequest(_message.Message):
+    __slots__ = ("run",)
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    def __init__(self, run: _Optional[str] = ...) -> None: ...
+
+class CollectStacksResponse(_message.Message):
+    __slots__ = ("stacks",)
+    STACKS_FIELD_NUMBER: _ClassVar[int]
+    stacks: _run_pb2.ThreadStacks
+    def __init__(self, stacks: _Optional[_Union[_run_pb2.ThreadStacks, _Mapping]] = ...) -> None: ...
 
 class RemoveRunRequest(_message.Message):
     __slots__ = ("run", "memory_only")

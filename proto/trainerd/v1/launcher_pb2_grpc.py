@@ -95,6 +95,16 @@ class LauncherServiceStub:
                 request_serializer=trainerd_dot_v1_dot_launcher__pb2.RemoveRunRequest.SerializeToString,
                 response_deserializer=trainerd_dot_v1_dot_launcher__pb2.RemoveRunResponse.FromString,
                 _registered_method=True)
+        self.ReadStepMetrics = channel.unary_unary(
+                '/trainerd.v1.LauncherService/ReadStepMetrics',
+                request_serializer=trainerd_dot_v1_dot_launcher__pb2.ReadStepMetricsRequest.SerializeToString,
+                response_deserializer=trainerd_dot_v1_dot_launcher__pb2.ReadStepMetricsResponse.FromString,
+                _registered_method=True)
+        self.CollectStacks = channel.unary_unary(
+                '/trainerd.v1.LauncherService/CollectStacks',
+                request_serializer=trainerd_dot_v1_dot_launcher__pb2.CollectStacksRequest.SerializeToString,
+                response_deserializer=trainerd_dot_v1_dot_launcher__pb2.CollectStacksResponse.FromString,
+                _registered_method=True)
 
 
 class LauncherServiceServicer:
@@ -186,6 +196,20 @@ class LauncherServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadStepMetrics(self, request, context):
+        """A run's step metrics.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CollectStacks(self, request, context):
+        """The stacks of all threads of a live trainer, which goes on: a second at most.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LauncherServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -248,6 +272,16 @@ def add_LauncherServiceServicer_to_server(servicer, server):
                     servicer.RemoveRun,
                     request_deserializer=trainerd_dot_v1_dot_launcher__pb2.RemoveRunRequest.FromString,
                     response_serializer=trainerd_dot_v1_dot_launcher__pb2.RemoveRunResponse.SerializeToString,
+            ),
+            'ReadStepMetrics': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadStepMetrics,
+                    request_deserializer=trainerd_dot_v1_dot_launcher__pb2.ReadStepMetricsRequest.FromString,
+                    response_serializer=trainerd_dot_v1_dot_launcher__pb2.ReadStepMetricsResponse.SerializeToString,
+            ),
+            'CollectStacks': grpc.unary_unary_rpc_method_handler(
+                    servicer.CollectStacks,
+                    request_deserializer=trainerd_dot_v1_dot_launcher__pb2.CollectStacksRequest.FromString,
+                    response_serializer=trainerd_dot_v1_dot_launcher__pb2.CollectStacksResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -575,6 +609,60 @@ class LauncherService:
             '/trainerd.v1.LauncherService/RemoveRun',
             trainerd_dot_v1_dot_launcher__pb2.RemoveRunRequest.SerializeToString,
             trainerd_dot_v1_dot_launcher__pb2.RemoveRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadStepMetrics(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trainerd.v1.LauncherService/ReadStepMetrics',
+            trainerd_dot_v1_dot_launcher__pb2.ReadStepMetricsRequest.SerializeToString,
+            trainerd_dot_v1_dot_launcher__pb2.ReadStepMetricsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CollectStacks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trainerd.v1.LauncherService/CollectStacks',
+            trainerd_dot_v1_dot_launcher__pb2.CollectStacksRequest.SerializeToString,
+            trainerd_dot_v1_dot_launcher__pb2.CollectStacksResponse.FromString,
             options,
             channel_credentials,
             insecure,

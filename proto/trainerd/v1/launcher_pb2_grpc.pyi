@@ -59,6 +59,10 @@ class LauncherServiceStub:
     """Writes the parameters of a run's checkpoint, and nothing else of it, for Orbax to read."""
     RemoveRun: _grpc.UnaryUnaryMultiCallable[_launcher_pb2.RemoveRunRequest, _launcher_pb2.RemoveRunResponse]
     """Removes a run's files."""
+    ReadStepMetrics: _grpc.UnaryUnaryMultiCallable[_launcher_pb2.ReadStepMetricsRequest, _launcher_pb2.ReadStepMetricsResponse]
+    """A run's step metrics."""
+    CollectStacks: _grpc.UnaryUnaryMultiCallable[_launcher_pb2.CollectStacksRequest, _launcher_pb2.CollectStacksResponse]
+    """The stacks of all threads of a live trainer, which goes on: a second at most."""
 
 @_typing.type_check_only
 class LauncherServiceAsyncStub(LauncherServiceStub):
@@ -91,6 +95,10 @@ class LauncherServiceAsyncStub(LauncherServiceStub):
     """Writes the parameters of a run's checkpoint, and nothing else of it, for Orbax to read."""
     RemoveRun: _aio.UnaryUnaryMultiCallable[_launcher_pb2.RemoveRunRequest, _launcher_pb2.RemoveRunResponse]  # type: ignore[assignment]
     """Removes a run's files."""
+    ReadStepMetrics: _aio.UnaryUnaryMultiCallable[_launcher_pb2.ReadStepMetricsRequest, _launcher_pb2.ReadStepMetricsResponse]  # type: ignore[assignment]
+    """A run's step metrics."""
+    CollectStacks: _aio.UnaryUnaryMultiCallable[_launcher_pb2.CollectStacksRequest, _launcher_pb2.CollectStacksResponse]  # type: ignore[assignment]
+    """The stacks of all threads of a live trainer, which goes on: a second at most."""
 
 class LauncherServiceServicer(metaclass=_abc_1.ABCMeta):
     """Served by the launcher on a socket that only the daemon's group may open."""
@@ -192,5 +200,21 @@ class LauncherServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_launcher_pb2.RemoveRunResponse, _abc.Awaitable[_launcher_pb2.RemoveRunResponse]]:
         """Removes a run's files."""
+
+    @_abc_1.abstractmethod
+    def ReadStepMetrics(
+        self,
+        request: _launcher_pb2.ReadStepMetricsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_launcher_pb2.ReadStepMetricsResponse, _abc.Awaitable[_launcher_pb2.ReadStepMetricsResponse]]:
+        """A run's step metrics."""
+
+    @_abc_1.abstractmethod
+    def CollectStacks(
+        self,
+        request: _launcher_pb2.CollectStacksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_launcher_pb2.CollectStacksResponse, _abc.Awaitable[_launcher_pb2.CollectStacksResponse]]:
+        """The stacks of all threads of a live trainer, which goes on: a second at most."""
 
 def add_LauncherServiceServicer_to_server(servicer: LauncherServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

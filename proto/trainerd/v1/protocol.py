@@ -89,3 +89,15 @@ def state_directory() -> Path:
 def default_control_address() -> str:
     """Address of the control service when nobody says otherwise."""
     return f"unix:{runtime_directory() / 'trainerd' / 'trainerd.sock'}"
+
+
+def client_address(machine: Path = Path("/run/trainerd")) -> str:
+    """Address that a client tries when nobody says otherwise.
+
+    The user's own daemon; where that has no socket and the machine has one as a service, whose
+    sockets lie in `machine`, that one.
+    """
+    own = default_control_address()
+    if not Path(own.removeprefix("unix:")).exists() and machine.is_dir():
+        return f"unix:{machine / 'trainerd.sock'}"
+    return own

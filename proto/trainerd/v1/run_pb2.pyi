@@ -273,6 +273,47 @@ class CheckpointStatus(_message.Message):
     failure: str
     def __init__(self, path: _Optional[str] = ..., fallback: _Optional[bool] = ..., bytes: _Optional[int] = ..., saved_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., every_steps: _Optional[int] = ..., disk_bytes: _Optional[int] = ..., disk_free_bytes: _Optional[int] = ..., disk_full_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., failure: _Optional[str] = ...) -> None: ...
 
+class StepMetrics(_message.Message):
+    __slots__ = ("step", "batch", "loss", "gradient_norm", "metrics", "duration_s", "data_wait_s", "examples", "time", "incarnation")
+    class MetricsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    GRADIENT_NORM_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    DURATION_S_FIELD_NUMBER: _ClassVar[int]
+    DATA_WAIT_S_FIELD_NUMBER: _ClassVar[int]
+    EXAMPLES_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    batch: int
+    loss: float
+    gradient_norm: float
+    metrics: _containers.ScalarMap[str, float]
+    duration_s: float
+    data_wait_s: float
+    examples: int
+    time: _timestamp_pb2.Timestamp
+    incarnation: int
+    def __init__(self, step: _Optional[int] = ..., batch: _Optional[int] = ..., loss: _Optional[float] = ..., gradient_norm: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., duration_s: _Optional[float] = ..., data_wait_s: _Optional[float] = ..., examples: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., incarnation: _Optional[int] = ...) -> None: ...
+
+class ThreadStacks(_message.Message):
+    __slots__ = ("threads", "python", "native")
+    THREADS_FIELD_NUMBER: _ClassVar[int]
+    PYTHON_FIELD_NUMBER: _ClassVar[int]
+    NATIVE_FIELD_NUMBER: _ClassVar[int]
+    threads: str
+    python: str
+    native: str
+    def __init__(self, threads: _Optional[str] = ..., python: _Optional[str] = ..., native: _Optional[str] = ...) -> None: ...
+
 class Run(_message.Message):
     __slots__ = ("id", "spec", "state", "reason", "incarnation", "restarts", "step", "loss", "first_loss", "steps_per_second", "examples_per_second", "eta_s", "skipped_batches", "masked_slots", "durable_step", "checkpoint_failures", "phase", "pid", "slots", "last_fault", "first_evaluation", "last_evaluation", "result", "submitted_at", "ended_at", "last_recovery_s", "attached", "resumed_run", "rollbacks", "slot_parts", "policy_version", "snapshot_step", "snapshot_every", "checkpoint", "times")
     ID_FIELD_NUMBER: _ClassVar[int]

@@ -115,7 +115,7 @@ class Heartbeat(_message.Message):
     def __init__(self, phase: _Optional[_Union[_fault_pb2.Phase, str]] = ..., step: _Optional[int] = ..., resident_bytes: _Optional[int] = ..., device_bytes: _Optional[int] = ..., times: _Optional[_Iterable[_Union[_timesheet_pb2.ActivityTime, _Mapping]]] = ...) -> None: ...
 
 class AttachResponse(_message.Message):
-    __slots__ = ("envelope", "welcome", "acknowledged", "pause", "resume", "save_checkpoint", "stop", "decision", "set_policy", "inject")
+    __slots__ = ("envelope", "welcome", "acknowledged", "pause", "resume", "save_checkpoint", "stop", "decision", "set_policy", "inject", "profile")
     ENVELOPE_FIELD_NUMBER: _ClassVar[int]
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
@@ -126,6 +126,7 @@ class AttachResponse(_message.Message):
     DECISION_FIELD_NUMBER: _ClassVar[int]
     SET_POLICY_FIELD_NUMBER: _ClassVar[int]
     INJECT_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
     envelope: _link_pb2.Envelope
     welcome: TrainerWelcome
     acknowledged: Acknowledged
@@ -136,7 +137,8 @@ class AttachResponse(_message.Message):
     decision: _fault_pb2.Decision
     set_policy: SetPolicy
     inject: _inject_pb2.ArmedInjection
-    def __init__(self, envelope: _Optional[_Union[_link_pb2.Envelope, _Mapping]] = ..., welcome: _Optional[_Union[TrainerWelcome, _Mapping]] = ..., acknowledged: _Optional[_Union[Acknowledged, _Mapping]] = ..., pause: _Optional[_Union[PauseTrainer, _Mapping]] = ..., resume: _Optional[_Union[ResumeTrainer, _Mapping]] = ..., save_checkpoint: _Optional[_Union[SaveCheckpoint, _Mapping]] = ..., stop: _Optional[_Union[StopTrainer, _Mapping]] = ..., decision: _Optional[_Union[_fault_pb2.Decision, _Mapping]] = ..., set_policy: _Optional[_Union[SetPolicy, _Mapping]] = ..., inject: _Optional[_Union[_inject_pb2.ArmedInjection, _Mapping]] = ...) -> None: ...
+    profile: ProfileTrainer
+    def __init__(self, envelope: _Optional[_Union[_link_pb2.Envelope, _Mapping]] = ..., welcome: _Optional[_Union[TrainerWelcome, _Mapping]] = ..., acknowledged: _Optional[_Union[Acknowledged, _Mapping]] = ..., pause: _Optional[_Union[PauseTrainer, _Mapping]] = ..., resume: _Optional[_Union[ResumeTrainer, _Mapping]] = ..., save_checkpoint: _Optional[_Union[SaveCheckpoint, _Mapping]] = ..., stop: _Optional[_Union[StopTrainer, _Mapping]] = ..., decision: _Optional[_Union[_fault_pb2.Decision, _Mapping]] = ..., set_policy: _Optional[_Union[SetPolicy, _Mapping]] = ..., inject: _Optional[_Union[_inject_pb2.ArmedInjection, _Mapping]] = ..., profile: _Optional[_Union[ProfileTrainer, _Mapping]] = ...) -> None: ...
 
 class TrainerWelcome(_message.Message):
     __slots__ = ("protocol", "acknowledged_sequence")
@@ -165,6 +167,16 @@ class SaveCheckpoint(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     def __init__(self, request_id: _Optional[str] = ...) -> None: ...
+
+class ProfileTrainer(_message.Message):
+    __slots__ = ("request_id", "steps", "directory")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    DIRECTORY_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    steps: int
+    directory: str
+    def __init__(self, request_id: _Optional[str] = ..., steps: _Optional[int] = ..., directory: _Optional[str] = ...) -> None: ...
 
 class SetPolicy(_message.Message):
     __slots__ = ("policy", "version")

@@ -143,7 +143,13 @@ def test_an_announcement_that_nobody_takes_is_not_believed(limit: int):
 
 
 def commands(rulebook: Rulebook, made: TrainerDrill) -> Commands:
-    return Commands(controls=Controls(), decisions=DecisionSlot(), rulebook=rulebook, arm=made.arm)
+    return Commands(
+        controls=Controls(),
+        decisions=DecisionSlot(),
+        rulebook=rulebook,
+        arm=made.arm,
+        profile=lambda _: None,
+    )
 
 
 def test_an_order_arms_a_live_trainer_and_a_repeated_one_changes_nothing():

@@ -8,10 +8,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 
 from fakes.launcher_process import wait_until
+from fakes.tracing import FakeTracing
 from trainerd.actors.reports import (
     Controls,
     Fault,
@@ -32,10 +34,26 @@ from trainerd.actors.trainer.decisions import DecisionSlot
 from trainerd.actors.trainer.drilling import TrainerDrill
 from trainerd.actors.trainer.main import exit_code
 from trainerd.actors.trainer.messages import merge_step_reports
+from trainerd.actors.trainer.profiling import Profiled, Profiler
 from trainerd.actors.trainer.reporting import STEPS_EVERY_S, LinkReporter, Outcome
 from trainerd.actors.trainer.situation import Situation
 from trainerd.v1 import event_pb2, fault_pb2, trainer_pb2
 from trainerd.v1.mailbox import Outbox
+
+
+class FakeHistory:
+    """Remembers what it hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, int]] = []
+
+    def stepped(self, record: StepRecord) -> None:
+        self.heard.append(("stepped", record.step))
+
+    def went_back(self, step: int) -> None:
+        self.heard.append(("back", step))
+
+    def close(self) -> None: ...
 
 
 @dataclass
@@ -52,6 +70,9 @@ class Desk:
 
     def __post_init__(self) -> None:
         self.outbox: Outbox[trainer_pb2.AttachRequest] = Outbox(self.limit)
+        self.tracing = FakeTracing()
+        self.profiler = Profiler(Path("/dev/null/profiles"), self.profiled, self.tracing)
+        self.history = FakeHistory()
         self.reporter = LinkReporter(
             outbox=self.outbox,
             situation=self.situation,
@@ -60,6 +81,8 @@ class Desk:
             reset_link=self.reset,
             decision_timeout_s=self.timeout_s,
             injection_timeout_s=self.timeout_s,
+            history=self.history,
+            profiler=self.profiler,
             clock=self.clock,
         )
         self.rulebook = Rulebook()
@@ -69,10 +92,14 @@ class Desk:
             decisions=self.decisions,
             rulebook=self.rulebook,
             arm=self.drill.arm,
+            profile=self.profiler.ask,
         )
 
     def reset(self) -> None:
         self.resets += 1
+
+    def profiled(self, made: Profiled) -> None:
+        self.reporter.profiled(made)
 
     def events(self) -> list[event_pb2.Event]:
         return [numbered.message.event for numbered in self.outbox.take(0.0)[0]]
@@ -510,3 +537,41 @@ def test_a_report_says_how_old_the_newest_snapshot_is():
     report = desk.step_report()
     assert report is not None
     assert (report.step, report.snapshot_step, report.snapshot_every) == (32, 30, 15)
+
+
+def test_applied_updates_and_ways_back_are_kept_and_what_was_left_out_is_not():
+    desk = Desk()
+    desk.reporter.restored(4, 4, "init")
+    desk.reporter.stepped(step(5))
+    desk.reporter.stepped(step(5, applied=False))
+    desk.reporter.rolled_back(
+        RollbackRecord(
+            from_step=5,
+            step=2,
+            first_batch=2,
+            last_batch=5,
+            source="/c/2",
+            fault_class=FaultClass.LOSS_SPIKE,
+        )
+    )
+    desk.reporter.stepped(step(3))
+    assert desk.history.heard == [("back", 4), ("stepped", 5), ("back", 2), ("stepped", 3)]
+
+
+def test_a_profile_is_an_order_and_its_end_a_report():
+    desk = Desk()
+    order = trainer_pb2.ProfileTrainer(request_id="a", steps=2, directory="/dev/null/p")
+    desk.commands.obey(trainer_pb2.AttachResponse(profile=order))
+    desk.reporter.stepped(step(1))
+    (event,) = [event for event in desk.events() if event.HasField("profiled")]
+    assert event.profiled.request_id == "a"
+    assert "could not be begun" in event.profiled.problem
+
+
+def test_a_pause_answers_a_profile_that_has_not_begun():
+    desk = Desk()
+    order = trainer_pb2.ProfileTrainer(request_id="a", steps=2)
+    desk.commands.obey(trainer_pb2.AttachResponse(profile=order))
+    desk.reporter.paused(3)
+    told = [event.WhichOneof("payload") for event in desk.events()]
+    assert told == ["profiled", "trainer_paused"]

@@ -30,7 +30,7 @@ from trainerd.clients.address import normalised
 from trainerd.clients.failures import from_rpc_error
 from trainerd.v1 import control_pb2 as api
 from trainerd.v1 import fault_pb2, inject_pb2, link_pb2, run_pb2
-from trainerd.v1.protocol import default_control_address
+from trainerd.v1.protocol import client_address
 from unit.clients.fake_control import METHODS, FakeControl, a_run, refuse_invalid
 
 CALLS: dict[str, Callable[[Client], object]] = {
@@ -41,20 +41,20 @@ CALLS: dict[str, Callable[[Client], object]] = {
     ),
     "GetRun": lambda client: client.get_run("demo"),
     "ListRuns": lambda client: client.list_runs(page_size=3, page_token="t"),
-    "DeleteRun": lambda client: client.delete_run("demo"),
+    "DeleteRun": lambda client: client.delete_run("demo", no_wait=True),
     "PauseRun": lambda client: client.pause_run("demo", no_wait=True),
     "ResumeRun": lambda client: client.resume_run("demo", no_wait=True),
     "StopRun": lambda client: client.stop_run("demo", no_wait=True, no_checkpoint=True),
     "RestartRun": lambda client: client.restart_run("demo", no_wait=True),
     "CheckpointRun": lambda client: client.checkpoint_run("demo", no_wait=True),
-    "ListCheckpoints": lambda client: client.list_checkpoints("demo"),
+    "ListCheckpoints": lambda client: client.list_checkpoints("demo", page_size=3, page_token="t"),
     "VerifyCheckpoints": lambda client: client.verify_checkpoints("demo"),
     "AdoptCheckpoint": lambda client: client.adopt_checkpoint("demo", 3),
     "ExportCheckpoint": lambda client: client.export_checkpoint("demo", "/out", step=3),
-    "WatchRun": lambda client: list(client.watch_run("demo")),
+    "WatchRun": lambda client: list(client.watch_run("demo", after_sequence=4)),
     "ListEvents": lambda client: list(client.list_events("demo", after_sequence=4, follow=True)),
     "ExplainRun": lambda client: client.explain_run("demo"),
-    "ListIncidents": lambda client: client.list_incidents("demo"),
+    "ListIncidents": lambda client: client.list_incidents("demo", page_size=3, page_token="t"),
     "GetIncident": lambda client: client.get_incident("demo", 3),
     "ReplayRunIncident": lambda client: client.replay_incident("demo", 3, cpu=True),
     "GetPolicy": lambda client: client.get_policy("demo"),
@@ -63,7 +63,14 @@ CALLS: dict[str, Callable[[Client], object]] = {
     ),
     "SimulatePolicy": lambda client: client.simulate_policy("demo", fault_pb2.Policy(backoff_s=2)),
     "InjectFault": lambda client: client.inject_fault("demo", inject_pb2.Injection(step=3)),
-    "ReadRunLog": lambda client: client.read_run_log("demo", incarnation=2, offset=5, max_bytes=6),
+    "ReadRunLog": lambda client: client.read_run_log(
+        "demo", incarnation=2, offset=5, max_bytes=6, host="h"
+    ),
+    "ListStepMetrics": lambda client: client.list_step_metrics(
+        "demo", after_step=7, page_size=3, page_token="t"
+    ),
+    "ProfileRun": lambda client: client.profile_run("demo", 3, directory="/p", no_wait=True),
+    "CollectRunStacks": lambda client: client.collect_run_stacks("demo"),
 }
 
 
@@ -229,7 +236,7 @@ def test_a_stream_ends_quietly_when_it_is_cancelled(fake: FakeControl) -> None:
 
 def test_the_default_address_is_the_protocols_own(monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client()
-    assert client.address == default_control_address()
+    assert client.address == client_address()
     client.close()
 
 

@@ -82,8 +82,16 @@ def test_checkpoint_says_where_it_is(fake: FakeControl, ctl: Ctl) -> None:
 
 def test_delete(fake: FakeControl, ctl: Ctl) -> None:
     fake.answer("DeleteRun", api.DeleteRunResponse())
-    assert ctl("delete", "demo-1a2b", "--address", fake.address).out == "deleted demo-1a2b\n"
-    assert ctl("delete", "demo-1a2b", "--address", fake.address, "--json").document == {}
+    ended = ctl("delete", "demo-1a2b", "--address", fake.address)
+    assert ended.out == "deleted demo-1a2b\n"
+    assert "its files are still there: they go when a launcher can remove them" in ended.err
+    ended = ctl("delete", "demo-1a2b", "--no-wait", "--address", fake.address)
+    assert (ended.out, ended.err) == ("deleted demo-1a2b\n", "")
+    assert [each.no_wait for each in fake.requests["DeleteRun"]] == [False, True]
+    fake.answer("DeleteRun", api.DeleteRunResponse(files_removed=True))
+    assert ctl("delete", "demo-1a2b", "--address", fake.address).err == ""
+    ended = ctl("delete", "demo-1a2b", "--address", fake.address, "--json")
+    assert ended.document == {"filesRemoved": True}
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,9 @@ def test_version_and_help(ctl: Ctl) -> None:
     assert ended.code == 0
     assert "75 the run stopped" in " ".join(ended.out.split())
     for command in ("run", "submit", "check", "list", "status", "watch", "events", "logs",
-                    "pause", "resume", "restart", "checkpoint", "stop", "delete"):  # fmt: skip
+                    "pause", "resume", "restart", "checkpoint", "checkpoints", "stop", "delete",
+                    "metrics", "profile", "stacks", "why", "incidents", "incident", "policy",
+                    "inject", "replay"):  # fmt: skip
         assert f"    {command} " in ended.out
         assert ctl(command, "--help").code == 0
 

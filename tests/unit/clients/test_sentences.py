@@ -60,6 +60,14 @@ EXAMPLES: dict[str, tuple[Any, str]] = {
     "checkpoint_requested": (event_pb2.CheckpointRequested(), "a checkpoint was asked for"),
     "restart_requested": (event_pb2.RestartRequested(), "a restart was asked for"),
     "run_deleted": (event_pb2.RunDeleted(), "the deletion of the run was asked for"),
+    "profile_requested": (
+        event_pb2.ProfileRequested(steps=3),
+        "a profile of 3 steps was asked for",
+    ),
+    "profiled": (
+        event_pb2.Profiled(step=1201, steps=3, path="/r/profiles/1201"),
+        "a profile of 3 steps from step 1,201 on is in /r/profiles/1201",
+    ),
     "policy_changed": (
         event_pb2.PolicyChanged(trial=True),
         "another policy was put on trial: what it would decide is recorded, nothing else",
@@ -282,3 +290,11 @@ def test_a_decision_on_trial_is_said_to_be_one() -> None:
     assert sentence(Event(decision_made=made)) == (
         "the policy on trial would have decided on crash: fail the run: why"
     )
+
+
+def test_a_deletion_by_rule_and_a_profile_that_failed_say_why() -> None:
+    reason = "aged out: it ended 90.0 days ago, kept are 30; 120 runs ended later, kept are 100"
+    deleted = event_pb2.RunDeleted(reason=reason)
+    assert sentence(event_pb2.Event(run_deleted=deleted)) == reason
+    failed = event_pb2.Profiled(problem="no space left")
+    assert sentence(event_pb2.Event(profiled=failed)) == "no profile was taken: no space left"

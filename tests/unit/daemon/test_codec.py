@@ -84,6 +84,7 @@ def test_a_trainer_can_report_nothing_that_others_have_to_say() -> None:
         "trainer_finished",
         "fault_injected",
         "rolled_back",
+        "profiled",
     }
     for name in set(codec.KINDS) - allowed:
         message = event_pb2.Event(run="r", incarnation=1)

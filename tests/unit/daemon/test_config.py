@@ -60,7 +60,7 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
     )
 
     assert len(told) == 7
-    assert "unknown key daemon.control_sockt; known: attach_socket, control_group" in told[0]
+    assert "unknown key daemon.control_sockt; known: attach_group, attach_socket" in told[0]
     assert told[1] == "daemon.attach_socket must be a str, got int 7"
     assert told[2].startswith("unknown section [clients]; known: api, audit, daemon, injection")
     assert told[3] == "daemon.control_socket must have at most 107 bytes, got 121"

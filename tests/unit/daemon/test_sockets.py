@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import socket
 import stat
@@ -11,7 +12,12 @@ from pathlib import Path
 import pytest
 
 from trainerd.daemon.clock import SystemClock
-from trainerd.daemon.sockets import OccupiedError, prepare_socket, take_state_directory
+from trainerd.daemon.sockets import (
+    OccupiedError,
+    give_to_group,
+    prepare_socket,
+    take_state_directory,
+)
 from trainerd.daemon.tokens import Tokens
 from trainerd.daemon.watchers import QUEUE_LIMIT, Watchers
 from trainerd.v1 import event_pb2
@@ -53,6 +59,19 @@ def test_a_dead_socket_is_replaced_a_living_one_and_a_file_never(root: Path) -> 
     with pytest.raises(OccupiedError, match="is not a socket"):
         prepare_socket(path, mode=0o750)
     assert path.read_text() == "mine"
+
+
+def test_a_group_is_given_what_it_may_open_or_it_is_said_why_not(root: Path) -> None:
+    own = grp.getgrgid(os.getgid()).gr_name
+    path = root / "sub" / "s"
+    prepare_socket(path, mode=0o750, group=own)
+    path.touch()
+    give_to_group(path, own)
+    give_to_group(path, "")
+    assert (path.stat().st_gid, path.parent.stat().st_gid) == (os.getgid(), os.getgid())
+
+    with pytest.raises(OSError, match=r"no group 'nobody-of-that-name' on this host, for .*/s"):
+        give_to_group(path, "nobody-of-that-name")
 
 
 def test_tokens_are_of_one_run_one_incarnation_and_one_key(root: Path) -> None:

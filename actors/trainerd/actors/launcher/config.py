@@ -17,6 +17,9 @@ from typing import Any
 from trainerd.actors.launcher.programs_config import ProgramsSection, programs_problems
 from trainerd.v1 import protocol
 
+FORMATS = ("auto", "json", "pretty")
+LEVELS = ("debug", "info", "warning", "error")
+LEAST_LOG_BYTES = 65_536
 PLATFORMS = ("auto", "cpu", "cuda", "rocm", "tpu")
 
 
@@ -61,11 +64,33 @@ class DevicesSection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogSection:
+    """`[log]`: the launcher's own log, on standard error."""
+
+    format: str = "auto"
+    """One of auto, json, pretty. auto: pretty on a terminal, else JSON."""
+    level: str = "info"
+    """One of debug, info, warning, error."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogsSection:
+    """`[logs]`: how much is kept of what programs print; the oldest goes first."""
+
+    trainer_bytes: int = 64 * 1024 * 1024
+    """Of one trainer. ≥ 65,536."""
+    run_bytes: int = 512 * 1024 * 1024
+    """Of all trainers of a run together. ≥ trainer_bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LauncherConfig:
     """The whole configuration, validated."""
 
     launcher: LauncherSection = field(default_factory=LauncherSection)
     devices: DevicesSection = field(default_factory=DevicesSection)
+    log: LogSection = field(default_factory=LogSection)
+    logs: LogsSection = field(default_factory=LogsSection)
     programs: ProgramsSection = field(default_factory=ProgramsSection)
 
     @property
@@ -193,10 +218,23 @@ def _violations(config: LauncherConfig) -> list[str]:
         value = getattr(launcher, name)
         if not (math.isfinite(value) and value > 0):
             found.append(f"launcher.{name} must be a finite number > 0, got {value}")
+    if config.logs.trainer_bytes < LEAST_LOG_BYTES:
+        found.append(
+            f"logs.trainer_bytes must be ≥ {LEAST_LOG_BYTES}, got {config.logs.trainer_bytes}"
+        )
+    if config.logs.run_bytes < config.logs.trainer_bytes:
+        found.append(
+            f"logs.run_bytes must be ≥ logs.trainer_bytes, {config.logs.trainer_bytes}, "
+            f"got {config.logs.run_bytes}"
+        )
     if devices.platform not in PLATFORMS:
         found.append(
             f"devices.platform must be one of {', '.join(PLATFORMS)}, got {devices.platform!r}"
         )
+    if config.log.format not in FORMATS:
+        found.append(f"log.format must be one of {', '.join(FORMATS)}, got {config.log.format!r}")
+    if config.log.level not in LEVELS:
+        found.append(f"log.level must be one of {', '.join(LEVELS)}, got {config.log.level!r}")
     if not 1 <= devices.cpu_count <= 256:
         found.append(f"devices.cpu_count must be 1 to 256, got {devices.cpu_count}")
     indices = devices.visible.split(",")

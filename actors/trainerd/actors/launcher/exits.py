@@ -26,6 +26,7 @@ class Exit:
     """How one trainer process ended. `exit_code` is -1 and `signal` set if a signal ended it.
 
     `times_s`: how it spent its time, by the names of `trainerd.v1.Activity`.
+    `drained`: the launcher had asked it to save and go.
     """
 
     run: str
@@ -37,6 +38,7 @@ class Exit:
     log_tail: str
     stacks: str = ""
     times_s: Mapping[str, float] = field(default_factory=dict)
+    drained: bool = False
     sequence: int = 0
 
     def to_proto(self) -> launcher_pb2.ExitRecord:
@@ -55,6 +57,7 @@ class Exit:
                     timesheet_pb2.ActivityTime(activity=activity, seconds=seconds)
                     for activity, seconds in self.times_s.items()
                 ],
+                drained=self.drained,
             ),
         )
 

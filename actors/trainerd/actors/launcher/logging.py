@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import shutil
 import stat
 import sys
 
 import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from trainerd.actors.launcher.config import LauncherConfig
+from trainerd.v1 import log_lines, service_manager
 
 LIMIT_BYTES = 8 * 1024 * 1024
 """Bytes of a log file before it begins anew; the file before it is kept."""
@@ -52,16 +57,35 @@ class BoundedStderr:
             os.ftruncate(descriptor, 0)
 
 
-def configure_logging() -> None:
-    """Log every event as `key=value` pairs with the time in UTC."""
+def configure_logging(config: LauncherConfig) -> None:
+    """Log every event with the time in UTC: JSON, in which the host stands; pretty on a terminal.
+
+    In systemd's journal each line has its level's priority.
+    """
+    log, terminal = config.log, os.isatty(sys.stderr.fileno())
+    pretty = log.format == "pretty" or (log.format == "auto" and terminal)
+    if pretty:
+        render: Processor = structlog.dev.ConsoleRenderer(colors=terminal)
+    else:
+        render = _json(config.launcher.host)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            structlog.processors.LogfmtRenderer(
-                key_order=["timestamp", "level", "event"], bool_as_flag=False
-            ),
+            render,
         ],
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.getLevelNamesMapping()[log.level.upper()]
+        ),
         logger_factory=structlog.WriteLoggerFactory(file=BoundedStderr()),  # type: ignore[arg-type]
     )
+
+
+def _json(host: str) -> Processor:
+    to_journal = service_manager.is_journal(sys.stderr.fileno(), os.environ)
+
+    def render(_logger: WrappedLogger, _name: str, event: EventDict) -> str:
+        return log_lines.json_line(event, host=host, to_journal=to_journal)
+
+    return render

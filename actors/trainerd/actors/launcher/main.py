@@ -37,10 +37,10 @@ _FLAGS: tuple[tuple[str, str, type, str], ...] = (
 )
 
 
-def main(argv: Sequence[str], *, command: TrainerCommand = trainer_command) -> int:
+def main(argv: Sequence[str] | None = None, *, command: TrainerCommand = trainer_command) -> int:
     """Run the launcher until SIGTERM or SIGINT; return its exit code.
 
-    `command` makes the argument vector of a trainer.
+    `argv`: the arguments; None: this process's. `command` makes the argument vector of a trainer.
     """
     parser = argparse.ArgumentParser(
         prog="python -m trainerd.actors.launcher",
@@ -67,7 +67,7 @@ def main(argv: Sequence[str], *, command: TrainerCommand = trainer_command) -> i
         for problem in error.problems:
             print(f"trainerd launcher: {problem}", file=sys.stderr)
         return EXIT_USAGE
-    configure_logging()
+    configure_logging(config)
     try:
         asyncio.run(serve(config, command=command))
     except AlreadyServed as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import grpc
 from google.protobuf import any_pb2
@@ -61,6 +62,52 @@ def refuse_problems(problems: Sequence[control_pb2.Problem]) -> None:
 def devices_busy(message: str) -> Refused:
     """Another trainer has them, or what it left behind."""
     return Refused(code=grpc.StatusCode.FAILED_PRECONDITION, reason="DEVICES_BUSY", message=message)
+
+
+def invalid_incarnation(incarnation: int) -> Refused:
+    """There is no such number."""
+    return Refused(
+        code=grpc.StatusCode.INVALID_ARGUMENT,
+        reason="INVALID_INCARNATION",
+        message=f"incarnation must be ≥ 1, got {incarnation}",
+    )
+
+
+def stale_incarnation(run: str, incarnation: int, newest: int) -> Refused:
+    """A later one was started already."""
+    return Refused(
+        code=grpc.StatusCode.FAILED_PRECONDITION,
+        reason="STALE_INCARNATION",
+        message=f"incarnation {incarnation} of {run} is past: {newest} was started",
+    )
+
+
+def trainer_alive(run: str, pid: int) -> Refused:
+    """Its files are in use."""
+    return Refused(
+        code=grpc.StatusCode.FAILED_PRECONDITION,
+        reason="TRAINER_ALIVE",
+        message=f"a trainer of {run} (process {pid}) is alive",
+        suggestion="stop the run first",
+    )
+
+
+def not_removed(place: Path, error: OSError) -> Refused:
+    """The disk does not let go of it."""
+    return Refused(
+        code=grpc.StatusCode.INTERNAL,
+        reason="NOT_REMOVED",
+        message=f"{place} could not be removed: {error.strerror or error}",
+    )
+
+
+def no_trainer(run: str) -> Refused:
+    """There is no process to ask."""
+    return Refused(
+        code=grpc.StatusCode.FAILED_PRECONDITION,
+        reason="NO_TRAINER",
+        message=f"no trainer of {run} is alive on this host",
+    )
 
 
 def changed_meanwhile() -> Refused:

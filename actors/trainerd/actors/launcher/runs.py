@@ -66,10 +66,14 @@ class RunFiles:
         for directory in (self.root, self.logs, self.checkpoints):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
+    def incarnations(self) -> list[int]:
+        """The incarnations that have a log."""
+        names = (path.stem for path in self.logs.glob("*.log"))
+        return [int(name) for name in names if name.isdigit()]
+
     def newest_incarnation(self) -> int:
         """The newest incarnation that has a log; 0: none."""
-        names = (path.stem for path in self.logs.glob("*.log"))
-        return max((int(name) for name in names if name.isdigit()), default=0)
+        return max(self.incarnations(), default=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

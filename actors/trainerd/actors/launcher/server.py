@@ -23,6 +23,7 @@ from trainerd.actors.launcher.checks import Checks
 from trainerd.actors.launcher.config import LauncherConfig
 from trainerd.actors.launcher.exits import ExitStore
 from trainerd.actors.launcher.live import bury_the_dead
+from trainerd.actors.launcher.log_keeping import LogKeeper
 from trainerd.actors.launcher.processes import Children
 from trainerd.actors.launcher.replays import Replays
 from trainerd.actors.launcher.runs import RunFiles
@@ -30,10 +31,14 @@ from trainerd.actors.launcher.service import LauncherService
 from trainerd.actors.launcher.snapshot_places import SnapshotPlaces
 from trainerd.actors.launcher.standby_key import Wanted
 from trainerd.actors.launcher.standbys import Standbys
+from trainerd.actors.launcher.step_metrics import rescue_steps
 from trainerd.actors.launcher.trainers import TrainerCommand, Trainers, trainer_command
-from trainerd.v1 import launcher_pb2, launcher_pb2_grpc, protocol
+from trainerd.v1 import launcher_pb2, launcher_pb2_grpc, protocol, service_manager
 
 SERVICE = launcher_pb2.DESCRIPTOR.services_by_name["LauncherService"].full_name
+
+DRAIN_MARGIN_S = 20.0
+"""Seconds that the end may take beyond the grace of the trainers."""
 
 _log = structlog.get_logger("trainerd.launcher")
 
@@ -56,8 +61,10 @@ async def serve(config: LauncherConfig, *, command: TrainerCommand = trainer_com
         children = Children()
         children.watch()
         ending = asyncio.Event()
+        loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, ending.set)
+            loop.add_signal_handler(number, ending.set)
+        loop.add_signal_handler(signal.SIGHUP, _say_that_nothing_is_reloaded)
         snapshots = _snapshot_places(config)
         trainers = Trainers(
             config,
@@ -80,7 +87,14 @@ async def serve(config: LauncherConfig, *, command: TrainerCommand = trainer_com
             replays=replays,
             checkpoints=checkpoints,
         )
+        keeper = LogKeeper(
+            config.state,
+            lambda: ((each.run, each.incarnation) for each in trainers.situation()),
+            most_bytes=config.logs.trainer_bytes,
+            run_bytes=config.logs.run_bytes,
+        )
         server = await _listen(config, service)
+        keeping = asyncio.create_task(keeper.run())
         _log.info(
             "launcher_ready",
             socket=str(config.socket),
@@ -88,12 +102,18 @@ async def serve(config: LauncherConfig, *, command: TrainerCommand = trainer_com
             pid=os.getpid(),
             instance=instance,
         )
+        _tell_systemd("READY=1")
         await ending.wait()
         _log.info("launcher_draining", trainers=len(trainers.situation()))
+        # The unit's own patience need not know how long trainers may take to save.
+        patience_us = int((config.launcher.grace_s + DRAIN_MARGIN_S) * 1e6)
+        _tell_systemd(f"STOPPING=1\nEXTEND_TIMEOUT_USEC={patience_us}")
         checks.kill()
         replays.kill()
         checkpoints.kill()
         await trainers.drain(config.launcher.grace_s)
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
         await asyncio.to_thread(snapshots.close, trainers.unsaved)
         service.end()
         await server.stop(grace=1.0)
@@ -102,10 +122,26 @@ async def serve(config: LauncherConfig, *, command: TrainerCommand = trainer_com
         _log.info("launcher_ended")
 
 
+def _say_that_nothing_is_reloaded() -> None:
+    _log.warning(
+        "configuration_not_reloaded",
+        problems=["a launcher does not reload: restart it; its trainers save, and go on after it"],
+    )
+
+
+def _tell_systemd(state: str) -> None:
+    try:
+        service_manager.sd_notify(state)
+    except OSError as error:
+        _log.warning("systemd_not_told", state=state, error=str(error))
+
+
 def _snapshot_places(config: LauncherConfig) -> SnapshotPlaces:
     loop = asyncio.get_running_loop()
     places = SnapshotPlaces(
-        config.state, run_in_background=lambda work: loop.run_in_executor(None, work)
+        config.state,
+        run_in_background=lambda work: loop.run_in_executor(None, work),
+        before_removal=lambda run, place: rescue_steps(config.state, run, place),
     )
     places.sweep(lambda run: RunFiles.of(config.state, run).root.is_dir())
     return places
@@ -161,7 +197,9 @@ def _locked(state: Path) -> Iterator[None]:
 async def _listen(config: LauncherConfig, service: LauncherService) -> grpc.aio.Server:
     path = config.socket
     group = _group_id(config.launcher.socket_group)
-    path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+    if not path.parent.exists():
+        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        _give_to_group(path.parent, group)
     _remove_stale(path)
     server = grpc.aio.server(options=protocol.SERVER_OPTIONS)
     launcher_pb2_grpc.add_LauncherServiceServicer_to_server(service, server)
@@ -177,10 +215,23 @@ async def _listen(config: LauncherConfig, service: LauncherService) -> grpc.aio.
     finally:
         os.umask(before)
     if group is not None:
-        os.chown(path, -1, group)
+        _give_to_group(path, group)
         os.chmod(path, 0o660)
     await healthy.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
     return server
+
+
+def _give_to_group(path: Path, group: int | None) -> None:
+    """Make a group the file's; None: leave it. Raise OSError that says what to do."""
+    if group is None or path.stat().st_gid == group:
+        return
+    try:
+        os.chown(path, -1, group)
+    except OSError as error:
+        raise OSError(
+            f"launcher.socket_group: {path} cannot be given to group {group}: {error.strerror}; "
+            f"make the launcher's user a member of it"
+        ) from error
 
 
 def _group_id(name: str) -> int | None:

@@ -19,8 +19,9 @@ from trainerd.actors.launcher.exits import ExitStore
 from trainerd.actors.launcher.logs import read_part
 from trainerd.actors.launcher.refusals import Refused
 from trainerd.actors.launcher.replays import Replays
+from trainerd.actors.launcher.step_metrics import read_steps
 from trainerd.actors.launcher.trainers import Trainers
-from trainerd.v1 import launcher_pb2, launcher_pb2_grpc, protocol
+from trainerd.v1 import launcher_pb2, launcher_pb2_grpc, protocol, run_pb2
 
 _log = structlog.get_logger("trainerd.launcher")
 
@@ -141,7 +142,10 @@ class LauncherService(launcher_pb2_grpc.LauncherServiceServicer):
                     message=f"{request.run} has no log of incarnation {incarnation} on this host",
                 ) from error
         return launcher_pb2.ReadLogResponse(
-            data=part.data, next_offset=part.next_offset, incarnation=incarnation
+            data=part.data,
+            next_offset=part.next_offset,
+            incarnation=incarnation,
+            offset=part.offset,
         )
 
     async def WriteIncident(  # noqa: N802
@@ -215,6 +219,31 @@ class LauncherService(launcher_pb2_grpc.LauncherServiceServicer):
         """Write the parameters of a checkpoint."""
         async with _refusals(context):
             return await self._checkpoints.export(self._trainers.files(request.run), request)
+
+    async def ReadStepMetrics(  # noqa: N802
+        self, request: launcher_pb2.ReadStepMetricsRequest, context: Context
+    ) -> launcher_pb2.ReadStepMetricsResponse:
+        """A part of a run's step metrics."""
+        async with _refusals(context):
+            return await asyncio.to_thread(read_steps, self._trainers.files(request.run), request)
+
+    async def CollectStacks(  # noqa: N802
+        self, request: launcher_pb2.CollectStacksRequest, context: Context
+    ) -> launcher_pb2.CollectStacksResponse:
+        """The stacks of a live trainer."""
+        async with _refusals(context):
+            try:
+                found = await self._trainers.look_at(request.run)
+            except OSError as error:
+                raise Refused(
+                    code=grpc.StatusCode.UNAVAILABLE,
+                    reason="STACKS_UNREADABLE",
+                    message=f"the stacks could not be collected: {error}",
+                ) from error
+        stacks = run_pb2.ThreadStacks(
+            threads=found.threads, python=found.python, native=found.native
+        )
+        return launcher_pb2.CollectStacksResponse(stacks=stacks)
 
     async def RemoveRun(  # noqa: N802
         self, request: launcher_pb2.RemoveRunRequest, context: Context

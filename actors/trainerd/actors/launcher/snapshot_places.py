@@ -25,7 +25,8 @@ class SnapshotPlaces:
     """One directory for each run, below one of this launcher's own, for this user only.
 
     Launchers of one user are told apart by their state directories. `run_in_background` frees
-    memory, which may take a while; whatever cannot be removed is logged.
+    memory, which may take a while; whatever cannot be removed is logged. `before_removal` is told
+    of a run and its directory while that is still there.
     """
 
     def __init__(
@@ -34,12 +35,14 @@ class SnapshotPlaces:
         *,
         memory: Path = MEMORY,
         run_in_background: Callable[[Callable[[], None]], object] = lambda work: work(),
+        before_removal: Callable[[str, Path], None] = lambda _run, _place: None,
     ) -> None:
         name = hashlib.sha256(os.fsencode(state_directory.absolute())).hexdigest()[:12]
         self._state = state_directory.absolute()
         self._users = memory / f"trainerd-{os.geteuid()}"
         self._own = self._users / name
         self._run_in_background = run_in_background
+        self._before_removal = before_removal
 
     def of(self, run: str) -> Path | None:
         """The directory of a run, which its trainer makes; None, logged: there can be none."""
@@ -70,6 +73,7 @@ class SnapshotPlaces:
     def remove(self, run: str) -> None:
         """Forget a run's snapshots. No trainer of it is alive."""
         place = self._own / run
+        self._before_removal(run, place)
         doomed = place.with_name(f"{run}{_DOOMED}")
         try:
             place.rename(doomed)

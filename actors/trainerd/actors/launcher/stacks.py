@@ -13,6 +13,7 @@ import contextlib
 import os
 import shutil
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 
 from trainerd.actors.launcher.logs import read_part
@@ -29,19 +30,32 @@ _DUMP = b"most recent call first"
 """Stands in every dump of faulthandler's."""
 
 
-async def collect(child: Child, log: Path, children: Children) -> str:
-    """The stacks of a child whose output goes to `log`: at most `MAX_BYTES` of text."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stacks:
+    """What each source says; empty: it says nothing."""
+
+    threads: str = ""
+    python: str = ""
+    native: str = ""
+
+    def text(self) -> str:
+        """All of it: at most `MAX_BYTES`."""
+        sections = [
+            ("threads, as the kernel sees them", self.threads),
+            ("native frames (py-spy)", self.native),
+            ("Python frames (faulthandler)", self.python),
+        ]
+        text = "\n\n".join(f"== {heading}\n{body}" for heading, body in sections if body)
+        return text.encode()[:MAX_BYTES].decode(errors="ignore")
+
+
+async def collect(child: Child, log: Path, children: Children) -> Stacks:
+    """The stacks of a child whose output goes to `log`."""
     deadline = asyncio.get_running_loop().time() + COLLECT_S
     python, native = await asyncio.gather(
         _python_stacks(child, log, deadline), _native_stacks(child, children, deadline)
     )
-    sections = [
-        ("threads, as the kernel sees them", _threads(child.pid)),
-        ("native frames (py-spy)", native),
-        ("Python frames (faulthandler)", python),
-    ]
-    text = "\n\n".join(f"== {heading}\n{body}" for heading, body in sections if body)
-    return text.encode()[:MAX_BYTES].decode(errors="ignore")
+    return Stacks(threads=_threads(child.pid), python=python, native=native)
 
 
 def _threads(pid: int) -> str:

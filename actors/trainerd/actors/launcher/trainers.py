@@ -31,8 +31,13 @@ from trainerd.actors.launcher.refusals import (
     changed_meanwhile,
     devices_busy,
     draining,
+    invalid_incarnation,
+    no_trainer,
+    not_removed,
     not_started,
     refuse_problems,
+    stale_incarnation,
+    trainer_alive,
 )
 from trainerd.actors.launcher.runs import RunFiles, checkpoint_places
 from trainerd.actors.launcher.snapshot_places import SnapshotPlaces
@@ -130,11 +135,7 @@ class Trainers:
         run, incarnation = assignment.run, assignment.incarnation
         files = self.files(run)
         if incarnation < 1:
-            raise Refused(
-                code=grpc.StatusCode.INVALID_ARGUMENT,
-                reason="INVALID_INCARNATION",
-                message=f"incarnation must be ≥ 1, got {incarnation}",
-            )
+            raise invalid_incarnation(incarnation)
         async with self._starting:
             newest, started = self._started.get(run, (0, None))
             if newest == incarnation and started is not None:
@@ -178,23 +179,25 @@ class Trainers:
         live = trainer.live
         log = self.files(live.run).log(live.incarnation)
         try:
-            trainer.stacks = await stacks.collect(trainer.child, log, self._children)
+            trainer.stacks = (await stacks.collect(trainer.child, log, self._children)).text()
         except OSError as error:
             _log.warning("stacks_not_collected", run=live.run, error=str(error))
         finally:
             trainer.child.terminate(grace_s)
+
+    async def look_at(self, run: str) -> stacks.Stacks:
+        """Where a run's trainer is; it goes on. Raise `Refused` without one, OSError."""
+        if (trainer := self._live.get(run)) is None:
+            raise no_trainer(run)
+        log = self.files(run).log(trainer.live.incarnation)
+        return await stacks.collect(trainer.child, log, self._children)
 
     async def remove(self, run: str, *, memory_only: bool = False) -> None:
         """Remove a run's files, or its snapshots. Raise `Refused` while a trainer of it lives."""
         files = self.files(run)
         async with self._starting:
             if run in self._live:
-                raise Refused(
-                    code=grpc.StatusCode.FAILED_PRECONDITION,
-                    reason="TRAINER_ALIVE",
-                    message=f"a trainer of {run} (process {self._live[run].live.pid}) is alive",
-                    suggestion="stop the run first",
-                )
+                raise trainer_alive(run, self._live[run].live.pid)
             if self._snapshots is not None:
                 self._snapshots.remove(run)
             if memory_only:
@@ -207,11 +210,7 @@ class Trainers:
             except FileNotFoundError:
                 return
             except OSError as error:
-                raise Refused(
-                    code=grpc.StatusCode.INTERNAL,
-                    reason="NOT_REMOVED",
-                    message=f"{files.root} could not be removed: {error.strerror or error}",
-                ) from error
+                raise not_removed(files.root, error) from error
 
     async def drain(self, grace_s: float) -> None:
         """Let every trainer save and exit; SIGKILL after `grace_s`. Starts nothing from now on."""
@@ -237,11 +236,7 @@ class Trainers:
         if self._draining:
             raise draining()
         if incarnation < newest:
-            raise Refused(
-                code=grpc.StatusCode.FAILED_PRECONDITION,
-                reason="STALE_INCARNATION",
-                message=f"incarnation {incarnation} of {run} is past: {newest} was started",
-            )
+            raise stale_incarnation(run, incarnation, newest)
         for other in self._live.values():
             raise devices_busy(
                 f"the devices are held by incarnation {other.live.incarnation} of "
@@ -375,6 +370,7 @@ class Trainers:
                 log_tail=tail(files.log(live.incarnation)),
                 stacks=trainer.stacks,
                 times_s=taken(files.times(live.incarnation)),
+                drained=self._draining,
             )
         )
         del self._live[live.run]

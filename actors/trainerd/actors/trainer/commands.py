@@ -11,6 +11,7 @@ from trainerd.actors.reports import Controls, FinishReason
 from trainerd.actors.rules import Rulebook
 from trainerd.actors.trainer.decisions import DecisionSlot
 from trainerd.actors.trainer.plans import build_rules
+from trainerd.actors.trainer.profiling import Wanted
 from trainerd.v1 import event_pb2, inject_pb2, trainer_pb2
 
 _REASONS = {
@@ -28,6 +29,7 @@ class Commands:
     decisions: DecisionSlot
     rulebook: Rulebook
     arm: Callable[[inject_pb2.ArmedInjection], None]
+    profile: Callable[[Wanted], None]
 
     def obey(self, command: trainer_pb2.AttachResponse) -> None:
         """Carry out a command; greetings and acknowledgements are the link's own."""
@@ -52,6 +54,13 @@ class Commands:
                 self._set_policy(command.set_policy)
             case "inject":
                 self._inject(command.inject)
+            case "profile":
+                order = command.profile
+                self.profile(
+                    Wanted(
+                        request_id=order.request_id, steps=order.steps, directory=order.directory
+                    )
+                )
             case unknown:
                 print(f"trainerd: command {unknown} is not known here", file=sys.stderr)
 

@@ -25,8 +25,10 @@ from trainerd.actors.trainer.commands import Commands
 from trainerd.actors.trainer.decisions import DecisionSlot
 from trainerd.actors.trainer.drilling import TrainerDrill
 from trainerd.actors.trainer.link import Identity, Link, Listener
+from trainerd.actors.trainer.profiling import Profiled, Profiler
 from trainerd.actors.trainer.reporting import LinkReporter, Outcome
 from trainerd.actors.trainer.situation import Situation
+from trainerd.actors.trainer.step_history import open_history
 from trainerd.v1 import launcher_pb2, protocol, trainer_pb2
 from trainerd.v1.mailbox import Outbox
 
@@ -78,6 +80,7 @@ def _run(assignment: launcher_pb2.Assignment, *, imported: bool) -> int:
         return process.run()
     finally:
         process.over.set()
+        process.history.close()
         process.link.close()
 
 
@@ -115,12 +118,18 @@ class TrainerProcess:
         self._situation = Situation()
         self._timesheet = timesheet = Timesheet()
         outbox: Outbox[trainer_pb2.AttachRequest] = Outbox()
+        self._profiler = Profiler(Path(assignment.run_directory) / "profiles", self._tell_profiled)
+        self.history = open_history(
+            assignment.run_directory, assignment.snapshot_directory, assignment.incarnation
+        )
         self._reporter = LinkReporter(
             outbox=outbox,
             situation=self._situation,
             controls=self.controls,
             decisions=self._decisions,
             reset_link=self._reset_link,
+            history=self.history,
+            profiler=self._profiler,
             timesheet=timesheet,
         )
         self._rulebook = Rulebook(version=assignment.policy_version)
@@ -145,6 +154,7 @@ class TrainerProcess:
                     decisions=self._decisions,
                     rulebook=self._rulebook,
                     arm=self._drill.arm,
+                    profile=self._profiler.ask,
                 ).obey,
                 orphaned=lambda: self.controls.stop(FinishReason.PREEMPTED),
                 refused=self._on_refused,
@@ -181,12 +191,18 @@ class TrainerProcess:
             ),
             timesheet=self._timesheet,
         )
+        self._profiler.close()
+        # Before anybody hears that the run is over: its metrics are all there then.
+        self.history.close()
         if self._refused.is_set():
             return codes.REFUSED
         self._reporter.finished(result)
         if not self.link.drain(FAREWELL_TIMEOUT_S):
             print("trainerd: the daemon has not taken the last report", file=sys.stderr)
         return exit_code(result, self._reporter.outcome)
+
+    def _tell_profiled(self, profiled: Profiled) -> None:
+        self._reporter.profiled(profiled)
 
     def _reset_link(self) -> None:
         self.link.reset()

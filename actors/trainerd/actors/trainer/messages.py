@@ -8,6 +8,7 @@ from typing import Any
 from trainerd.actors.drills import Injection
 from trainerd.actors.reports import Fault, Phase, Result, RollbackRecord, SaveRecord, StepRecord
 from trainerd.actors.timesheet import Activity
+from trainerd.actors.trainer.profiling import Profiled
 from trainerd.v1 import event_pb2, fault_pb2, run_pb2, timesheet_pb2, trainer_pb2
 
 MAX_DURATIONS = 256
@@ -87,6 +88,19 @@ def rolled_back(record: RollbackRecord) -> event_pb2.Event:
             last_batch=record.last_batch,
             source=record.source,
             **named,
+        )
+    )
+
+
+def profiled(made: Profiled) -> event_pb2.Event:
+    """A profile was taken, or could not be."""
+    return event_pb2.Event(
+        profiled=event_pb2.Profiled(
+            request_id=made.request_id,
+            step=made.step,
+            steps=made.steps,
+            path=made.path,
+            problem=_bounded(made.problem),
         )
     )
 

@@ -22,7 +22,9 @@ from trainerd.actors.reports import (
 from trainerd.actors.timesheet import Activity, Timesheet
 from trainerd.actors.trainer import messages
 from trainerd.actors.trainer.decisions import DecisionSlot
+from trainerd.actors.trainer.profiling import Profiled, Profiler
 from trainerd.actors.trainer.situation import Situation
+from trainerd.actors.trainer.step_history import History, NoHistory
 from trainerd.actors.trainer.tally import Tally
 from trainerd.v1 import event_pb2, fault_pb2, run_pb2, trainer_pb2
 from trainerd.v1.mailbox import MailboxOverflow, Outbox
@@ -55,6 +57,8 @@ class LinkReporter:
         reset_link: Callable[[], None],
         decision_timeout_s: float = DECISION_TIMEOUT_S,
         injection_timeout_s: float = INJECTION_TIMEOUT_S,
+        history: History | None = None,
+        profiler: Profiler | None = None,
         clock: Callable[[], float] = time.monotonic,
         timesheet: Timesheet | None = None,
     ) -> None:
@@ -66,6 +70,8 @@ class LinkReporter:
         self._decision_timeout_s = decision_timeout_s
         self._injection_timeout_s = injection_timeout_s
         self._clock = clock
+        self._history = history or NoHistory()
+        self._profiler = profiler
         self._timesheet = timesheet or Timesheet(clock)
         self._tally = Tally(self._timesheet)
         self._steps_due_s = clock()
@@ -87,6 +93,7 @@ class LinkReporter:
     def restored(self, step: int, batch: int, source: str) -> None:
         """The state was restored or made."""
         self._situation.advance(step)
+        self._history.went_back(step)
         self._post(
             event_pb2.Event(
                 state_restored=event_pb2.StateRestored(step=step, batch=batch, source=source)
@@ -98,6 +105,10 @@ class LinkReporter:
 
         A step after a silence is told at once, those that follow it together.
         """
+        if record.applied:
+            self._history.stepped(record)
+        if self._profiler is not None:
+            self._profiler.stepped(record.step)
         if not self._tally.add(record):
             return
         self._situation.advance(record.step)
@@ -150,6 +161,7 @@ class LinkReporter:
         """The run goes on from an older state."""
         self.outcome = Outcome.NONE
         self._situation.advance(record.step)
+        self._history.went_back(record.step)
         print(
             f"trainerd: back from step {record.from_step} to {record.step} ({record.source}); "
             f"batches {record.first_batch} to {record.last_batch} are left out",
@@ -167,8 +179,14 @@ class LinkReporter:
         journalled = self._outbox.wait_acknowledged(self._injection_timeout_s)
         return journalled and self._outbox.dropped == dropped
 
+    def profiled(self, profiled: Profiled) -> None:
+        """A profile was taken, or could not be; from any thread."""
+        self._post(messages.profiled(profiled))
+
     def paused(self, step: int) -> None:
         """The trainer holds."""
+        if self._profiler is not None:
+            self._profiler.cut("the run was paused")
         self._post(event_pb2.Event(trainer_paused=event_pb2.TrainerPaused(step=step)))
 
     def resumed(self, step: int) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from contextlib import AbstractContextManager
 
 from trainerd.clients.errors import ExitCode
+from trainerd.clients.progress import waiting
 from trainerd.clients.sentences import state_word
 from trainerd.clients.session import Session
 from trainerd.v1 import control_pb2
@@ -19,32 +21,35 @@ _RunAnswer = (
 
 def pause(args: Namespace, session: Session) -> int:
     """Hold a run after an agreed step."""
-    with session.client() as client:
-        return _answer(session, client.pause_run(args.run, no_wait=args.no_wait), args)
+    with session.client() as client, _waiting(args, session, "pausing"):
+        response = client.pause_run(args.run, no_wait=args.no_wait)
+    return _answer(session, response, args)
 
 
 def resume(args: Namespace, session: Session) -> int:
     """Go on with a paused run."""
-    with session.client() as client:
-        return _answer(session, client.resume_run(args.run, no_wait=args.no_wait), args)
+    with session.client() as client, _waiting(args, session, "resuming"):
+        response = client.resume_run(args.run, no_wait=args.no_wait)
+    return _answer(session, response, args)
 
 
 def stop(args: Namespace, session: Session) -> int:
     """End a run so that it can be resumed."""
-    with session.client() as client:
+    with session.client() as client, _waiting(args, session, "stopping"):
         response = client.stop_run(args.run, no_wait=args.no_wait, no_checkpoint=args.no_checkpoint)
     return _answer(session, response, args)
 
 
 def restart(args: Namespace, session: Session) -> int:
     """Start a new trainer process."""
-    with session.client() as client:
-        return _answer(session, client.restart_run(args.run, no_wait=args.no_wait), args)
+    with session.client() as client, _waiting(args, session, "restarting"):
+        response = client.restart_run(args.run, no_wait=args.no_wait)
+    return _answer(session, response, args)
 
 
 def checkpoint(args: Namespace, session: Session) -> int:
     """Save a checkpoint now."""
-    with session.client() as client:
+    with session.client() as client, _waiting(args, session, "saving"):
         response = client.checkpoint_run(args.run, no_wait=args.no_wait)
     session.emit(response)
     if args.no_wait:
@@ -58,11 +63,19 @@ def checkpoint(args: Namespace, session: Session) -> int:
 
 def delete(args: Namespace, session: Session) -> int:
     """Remove an ended run and its files."""
-    with session.client() as client:
-        response = client.delete_run(args.run)
+    with session.client() as client, _waiting(args, session, "deleting"):
+        response = client.delete_run(args.run, no_wait=args.no_wait)
     session.emit(response)
     session.say(f"deleted {args.run}")
+    if not (response.files_removed or args.no_wait):
+        session.note("its files are still there: they go when a launcher can remove them")
     return ExitCode.OK
+
+
+def _waiting(args: Namespace, session: Session, doing: str) -> AbstractContextManager[None]:
+    """Ctrl-C ends the waiting and nothing else."""
+    parting = f"the {args.command} goes on; see: trainerctl status {args.run}"
+    return waiting(session, f"{doing} {args.run}", parting=parting)
 
 
 def _answer(session: Session, response: _RunAnswer, args: Namespace) -> int:

@@ -9,6 +9,7 @@ from trainerd.clients.client import Client
 from trainerd.clients.commands.watch import to_end
 from trainerd.clients.errors import BadInput, ExitCode, InvalidRun, Unreachable
 from trainerd.clients.problems import count, merged, refusal, rendered
+from trainerd.clients.progress import waiting
 from trainerd.clients.runfile import RunFile, load_run_file
 from trainerd.clients.session import Session
 from trainerd.clients.watching import Watching, leave
@@ -27,7 +28,7 @@ def check(args: Namespace, session: Session) -> int:
         )
         raise
     try:
-        with session.client() as client:
+        with session.client() as client, waiting(session, f"checking {file.name}"):
             problems = _problems(client, file, skip_program=args.no_program_check)
         syntax_only = False
     except Unreachable:
@@ -84,12 +85,13 @@ def submit_file(
     if file.problems:
         raise refusal(file, _problems(client, file, skip_program=skip_program))
     try:
-        response = client.submit_run(
-            file.spec,
-            request_id=request_id or uuid.uuid4().hex,
-            skip_program_check=skip_program,
-            resume_run=resume_run,
-        )
+        with waiting(session, f"submitting {file.name}"):
+            response = client.submit_run(
+                file.spec,
+                request_id=request_id or uuid.uuid4().hex,
+                skip_program_check=skip_program,
+                resume_run=resume_run,
+            )
     except InvalidRun as error:
         raise refusal(file, merged(file, error.problems)) from error
     session.emit(response, streamed=streamed)

@@ -75,7 +75,16 @@ class Inject:
     armed: Armed
 
 
-Order = Pause | Resume | Save | Stop | Decision | SetPolicy | Inject
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakeProfile:
+    """Profile the next steps. `directory` empty: below the run's own."""
+
+    request_id: str
+    steps: int
+    directory: str = ""
+
+
+Order = Pause | Resume | Save | Stop | Decision | SetPolicy | Inject | TakeProfile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

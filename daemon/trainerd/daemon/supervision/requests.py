@@ -13,6 +13,7 @@ from trainerd.daemon.supervision.commands import (
     Save,
     SetPolicy,
     Stop,
+    TakeProfile,
 )
 from trainerd.daemon.supervision.drills import Armed
 from trainerd.daemon.supervision.durability import trains
@@ -23,6 +24,7 @@ from trainerd.daemon.supervision.events import (
     PauseRequested,
     PolicyChanged,
     PolicyTrialEnded,
+    ProfileRequested,
     RequestEvent,
     RestartRequested,
     ResumeRequested,
@@ -33,7 +35,7 @@ from trainerd.daemon.supervision.events import (
     StopRequested,
 )
 from trainerd.daemon.supervision.policy import Action, FaultClass, Policy
-from trainerd.daemon.supervision.state import ON_REQUEST, Run, Trial
+from trainerd.daemon.supervision.state import ON_REQUEST, Profile, Run, Trial
 from trainerd.daemon.supervision.turn import STOP_NOW_S, STOP_S, Turn
 from trainerd.daemon.supervision.verdicts import uncharged
 
@@ -82,7 +84,9 @@ def request(turn: Turn, event: RequestEvent) -> None:
         turn.ignore(event.run, event, f"there is no run {event.run}")
         return
     if run.terminal and not isinstance(event, RunDeleted):
-        turn.ignore(run.id, event, f"run {run.id} has ended: it is {run.state.value}")
+        turn.ignore(
+            run.id, event, f"run {run.id} has ended: it is {run.state.value}{_advice(event)}"
+        )
         return
     match event:
         case PauseRequested():
@@ -103,8 +107,17 @@ def request(turn: Turn, event: RequestEvent) -> None:
             _trial_ended(turn, run, event)
         case InjectionRequested():
             _inject(turn, run, event)
+        case ProfileRequested():
+            _profile(turn, run, event)
         case _:
             assert_never(event)
+
+
+def _advice(event: RequestEvent) -> str:
+    """What somebody may want who asks that of a run that has ended."""
+    if isinstance(event, ResumeRequested | RestartRequested):
+        return f"; trainerctl submit RUN.toml --resume {event.run} begins a new run where it ended"
+    return ""
 
 
 def _pause(turn: Turn, run: Run, event: PauseRequested) -> None:
@@ -222,3 +235,14 @@ def _inject(turn: Turn, run: Run, event: InjectionRequested) -> None:
     armed = Armed(number=len(run.injections) + 1, injection=event.injection)
     run = turn.put(run._replace(injections=(*run.injections, armed)))
     turn.tell(run, Inject(armed=armed))
+
+
+def _profile(turn: Turn, run: Run, event: ProfileRequested) -> None:
+    """A newer request takes the place of one that waits; whoever waits for that finds out."""
+    if run.state is not RunState.RUNNING or run.pausing or run.restarting:
+        held = "about to hold" if run.state is RunState.RUNNING else run.state.value
+        turn.ignore(run.id, event, f"run {run.id} is {held}: it makes no steps to profile")
+        return
+    profile = Profile(event.request_id, event.steps, event.directory)
+    run = turn.put(run._replace(profile=profile))
+    turn.tell(run, TakeProfile(**profile._asdict()))

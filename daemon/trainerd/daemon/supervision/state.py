@@ -82,6 +82,14 @@ class Trainer(NamedTuple):
         return self.pid == 0 and not self.attached and self.phase is None and not self.killed
 
 
+class Profile(NamedTuple):
+    """A profile that was asked for, and that its trainer has not answered."""
+
+    request_id: str
+    steps: int
+    directory: str = ""
+
+
 class Trial(NamedTuple):
     """A policy that decides nothing: what it would have decided is recorded."""
 
@@ -99,7 +107,7 @@ class Run(NamedTuple):
     each slot is cut into; 0: nothing. `policy_message`: the policy as it was changed last; empty:
     it never was. `trial`: the policy on trial, with budgets of its own. `first_loss`: None: not
     heard of yet. `busy_since`: when a process of it was first refused the devices; None: it has
-    them, or never asked.
+    them, or never asked. `profile`: the one its trainer was asked for last; None: it has answered.
     """
 
     id: str
@@ -131,6 +139,7 @@ class Run(NamedTuple):
     injections: tuple[Armed, ...] = ()
     first_loss: float | None = None
     busy_since: float | None = None
+    profile: Profile | None = None
 
     @property
     def terminal(self) -> bool:

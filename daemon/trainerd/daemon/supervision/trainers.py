@@ -12,6 +12,7 @@ from trainerd.daemon.supervision.commands import (
     Save,
     SetPolicy,
     Stop,
+    TakeProfile,
 )
 from trainerd.daemon.supervision.durability import holds, is_durable, trains
 from trainerd.daemon.supervision.events import (
@@ -23,6 +24,7 @@ from trainerd.daemon.supervision.events import (
     FinishReason,
     FirstLossHeard,
     PhaseEntered,
+    Profiled,
     Progressed,
     RolledBack,
     RunState,
@@ -104,10 +106,17 @@ def trainer_event(turn: Turn, event: TrainerEvent) -> None:
         case FirstLossHeard():
             if run.first_loss is None:
                 turn.put(run._replace(first_loss=event.loss))
+        case Profiled():
+            _profiled(turn, run, event)
         case StateRestored() | Evaluated():
             pass  # Facts for people: the views keep them, no decision rests on them.
         case _:
             assert_never(event)
+
+
+def _profiled(turn: Turn, run: Run, event: Profiled) -> None:
+    if run.profile is not None and run.profile.request_id == event.request_id:
+        turn.put(run._replace(profile=None))
 
 
 def _attached(turn: Turn, run: Run, trainer: Trainer, event: TrainerAttached) -> None:
@@ -142,6 +151,8 @@ def _attached(turn: Turn, run: Run, trainer: Trainer, event: TrainerAttached) ->
         turn.tell(run, Resume())
     for request_id in run.saves:
         turn.tell(run, Save(request_id=request_id))
+    if run.profile is not None:
+        turn.tell(run, TakeProfile(**run.profile._asdict()))
 
 
 def _phase(turn: Turn, run: Run, trainer: Trainer, event: PhaseEntered) -> None:
@@ -321,7 +332,7 @@ def _exited(turn: Turn, run: Run, trainer: Trainer, event: TrainerExited) -> Non
         run = turn.put(run._replace(restarting=False))
         run = turn.move(run, RunState.RECOVERING, f"restarted on request; the trainer {how}")
         turn.start_trainer(run)
-    elif trainer.finish is FinishReason.PREEMPTED:
+    elif trainer.finish is FinishReason.PREEMPTED or _went_as_asked(event, trainer):
         asked = "the host asked the trainer to go"
         uncharged(turn, run, FaultClass.PREEMPTION, Action.RESTART, asked)
         run = turn.put(run._replace(unsaved_s=0.0))
@@ -332,6 +343,11 @@ def _exited(turn: Turn, run: Run, trainer: Trainer, event: TrainerExited) -> Non
         restart(turn, run, trainer.decision, f"{run.reason}")
     else:
         recover(turn, run, _crash(event, trainer))
+
+
+def _went_as_asked(event: TrainerExited, trainer: Trainer) -> bool:
+    """Whether it saved and went with its host, and no daemon was there to hear it say so."""
+    return event.drained and event.exit_code == 0 and trainer.finish is None
 
 
 def lost(turn: Turn, run: Run, trainer: Trainer) -> None:

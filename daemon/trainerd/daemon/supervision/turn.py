@@ -105,7 +105,7 @@ class Turn:
             run = run._replace(unsaved_s=self.now - run.recoverable_at)
         if run.terminal and run.trainer is not None and run.trainer.finish is None:
             self.remove(run, memory_only=True)
-        return self.put(run._replace(trainer=None, saves=()))
+        return self.put(run._replace(trainer=None, saves=(), profile=None))
 
     def move(self, run: Run, after: RunState, reason: str) -> Run:
         """Change the run's state along a legal edge, and record it."""

@@ -31,6 +31,7 @@ from trainerd.daemon.supervision.events.requests import (
     PauseRequested,
     PolicyChanged,
     PolicyTrialEnded,
+    ProfileRequested,
     RestartRequested,
     ResumeRequested,
     RunDeleted,
@@ -46,6 +47,7 @@ from trainerd.daemon.supervision.events.training import (
     FaultRaised,
     FirstLossHeard,
     PhaseEntered,
+    Profiled,
     Progressed,
     RolledBack,
     RunResult,
@@ -89,6 +91,8 @@ __all__ = [
     "PhaseEntered",
     "PolicyChanged",
     "PolicyTrialEnded",
+    "ProfileRequested",
+    "Profiled",
     "Progressed",
     "RejectedCheckpoint",
     "RequestEvent",
@@ -134,6 +138,7 @@ TrainerEvent = (
     | RolledBack
     | Progressed
     | FirstLossHeard
+    | Profiled
     | DeadlineExpired
 )
 RequestEvent = (
@@ -146,6 +151,7 @@ RequestEvent = (
     | PolicyChanged
     | PolicyTrialEnded
     | InjectionRequested
+    | ProfileRequested
 )
 HostEvent = (
     DaemonStarted | DaemonEnded | JournalRecovered | LauncherAttached | LauncherLost | FilesRemoved

@@ -61,7 +61,8 @@ class TrainerDetached:
 class TrainerExited:
     """A trainer process ended: `exit_code`, or -1 and the `signal`.
 
-    `times`: how it spent its time, as far as it is known.
+    `times`: how it spent its time, as far as it is known. `drained`: while its host was, so that it
+    was asked to save and go.
     """
 
     run: str
@@ -72,6 +73,7 @@ class TrainerExited:
     log_tail: str = ""
     stacks: str = ""
     times: tuple[ActivityTime, ...] = ()
+    drained: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,9 +64,10 @@ class RestartRequested:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunDeleted:
-    """A client deleted the run."""
+    """A client deleted the run, or it has aged out: then `reason` says by which rule."""
 
     run: str
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,3 +97,13 @@ class InjectionRequested:
 
     run: str
     injection: Injection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileRequested:
+    """A client asked for a profile of `steps` steps, in `directory` or (empty) the run's own."""
+
+    run: str
+    request_id: str
+    steps: int
+    directory: str = ""

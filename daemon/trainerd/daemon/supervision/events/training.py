@@ -180,3 +180,16 @@ class FirstLossHeard:
     incarnation: int
     step: int
     loss: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profiled:
+    """A profile of `steps` steps from `step` on is in `path`, or `problem` says why it is not."""
+
+    run: str
+    incarnation: int
+    request_id: str
+    step: int = 0
+    steps: int = 0
+    path: str = ""
+    problem: str = ""
