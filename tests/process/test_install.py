@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,10 @@ def test_versions_that_nothing_needs_are_removed_the_one_before_is_kept(tmp_path
         [str(places.seen(places.versions / "1-a") / "bin/python"), "60"], executable="/bin/sleep"
     )
     try:
+        # For a moment after exec the system shows no command line.
+        deadline = time.monotonic() + 30
+        while not Path(f"/proc/{sleeper.pid}/cmdline").read_bytes():
+            assert time.monotonic() < deadline
         program.remove_unused(places, Work(dry=True))
         assert len(list(places.versions.iterdir())) == 4
         program.remove_unused(places, Work(dry=False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,15 @@ from fakes import training
 from trainerd.actors.ledger import Entry, Omission
 from trainerd.actors.plan import Plan
 from trainerd.actors.program_loop import run_loop
-from trainerd.actors.reports import Controls, FaultClass, FinishReason, Result, StepRecord, Verdict
+from trainerd.actors.reports import (
+    Controls,
+    FaultClass,
+    FinishReason,
+    Phase,
+    Result,
+    StepRecord,
+    Verdict,
+)
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -139,14 +148,23 @@ def test_a_run_is_not_continued_with_data_of_another_kind(run: Run) -> None:
 
 def test_waiting_for_the_data_is_measured_apart_from_the_step(run: Run) -> None:
     now = [0.0]
+    waiting = threading.Event()
 
     class Slow(training.Data):
         def __getitem__(self, index: int) -> Any:
-            # The template is the first example read; the first batch is one the loop waits for.
+            # The template is the first example read; the first batch is read before the loop asks
+            # for it, so this waits until it does.
             if len(self.reads) == 1:
+                assert waiting.wait(60.0)
                 now[0] += 5.0
             return super().__getitem__(index)
 
-    run(Slow(), clock=lambda: now[0], numbers={"checkpoint_every_steps": 100})
+    def clock() -> float:
+        came = now[0]
+        if Phase.FIRST_STEP in {phase for phase, _ in run.recorder.all("entered")}:
+            waiting.set()
+        return came
+
+    run(Slow(), clock=clock, numbers={"checkpoint_every_steps": 100})
     assert [r.data_wait_s for r in run.recorder.steps] == [5.0] + [0.0] * (STEPS - 1)
     assert [r.duration_s for r in run.recorder.steps] == [0.0] * STEPS

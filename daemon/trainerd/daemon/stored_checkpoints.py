@@ -57,7 +57,11 @@ class StoredCheckpoints:
         request = self._request(run)
         request.adopt_step = step
         found = await _passed(context, self._read(run, request))
-        return control_pb2.AdoptCheckpointResponse(checkpoint=found.checkpoints[0])
+        for checkpoint in found.checkpoints:
+            if checkpoint.step == step:
+                return control_pb2.AdoptCheckpointResponse(checkpoint=checkpoint)
+        what = f"run {run.id} has no checkpoint of step {step} that can be adopted"
+        await refuse(context, grpc.StatusCode.NOT_FOUND, "CHECKPOINT_NOT_FOUND", what)
 
     async def export(
         self, context: _Context, run: Run, request: control_pb2.ExportCheckpointRequest

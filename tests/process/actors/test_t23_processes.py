@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -90,13 +91,15 @@ def pair(directory: Path) -> list[dict[str, Any]]:
         for rank in range(2)
     ]
     try:
-        ended = [process.communicate(timeout=TIMEOUT_S) for process in processes]
+        # Both at once: one that waits for its output to be read keeps the other waiting.
+        with ThreadPoolExecutor(len(processes)) as readers:
+            ended = list(readers.map(lambda each: each.communicate(timeout=TIMEOUT_S), processes))
     finally:
         for process in processes:
             process.kill()
             process.wait()
-    for (_, errors), process in zip(ended, processes, strict=True):
-        assert process.returncode == 0, errors
+    codes = [process.returncode for process in processes]
+    assert codes == [0, 0], "\n".join(errors for _, errors in ended)
     return [json.loads(output.splitlines()[-1]) for output, _ in ended]
 
 

@@ -57,13 +57,14 @@ def start(host: LauncherProcess, told: launcher_pb2.Assignment) -> tuple[int, bo
 
 
 def said(host: LauncherProcess, event: str) -> list[str]:
-    return [line for line in host.errors.read_text().splitlines() if f"event={event}" in line]
+    told = f'"event": "{event}"'
+    return [line for line in host.errors.read_text().splitlines() if told in line]
 
 
 def standby(host: LauncherProcess, count: int = 1) -> int:
     """The process id of the `count`-th standby, once it is ready."""
     wait_until(lambda: len(said(host, "standby_ready")) >= count, f"standby {count}", START_S)
-    found = re.search(r"pid=(\d+)", said(host, "standby_ready")[count - 1])
+    found = re.search(r'"pid": (\d+)', said(host, "standby_ready")[count - 1])
     assert found
     return int(found[1])
 

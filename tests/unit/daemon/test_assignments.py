@@ -45,6 +45,7 @@ def test_a_trainer_is_told_what_is_durable_so_that_it_does_not_begin_anew(root: 
             trainer = await at.training(first)
             assert at.launcher.assignment(first, 1).known_checkpoint == ""
             await trainer.save(60)
+            await trainer.until_acknowledged()
             at.launcher.exit(first, 1, exit_code=-1, signal=9)
             await at.launcher.until(lambda fake: (first, 2) in fake.live)
             told = at.launcher.assignment(first, 2)

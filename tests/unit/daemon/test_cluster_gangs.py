@@ -253,7 +253,7 @@ def test_a_log_is_that_of_the_host_one_asks_for(root: Path) -> None:
             request.host = "x"
             with pytest.raises(grpc.aio.AioRpcError) as unlinked:
                 await at.at.control.ReadRunLog(request)
-            assert reason_of(unlinked.value) == "LAUNCHER_UNLINKED"
+            assert reason_of(unlinked.value) == "HOST_NOT_FOUND"
 
     play(scene)
 

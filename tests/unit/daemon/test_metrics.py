@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 import shutil
@@ -482,7 +483,12 @@ async def lived(root: Path) -> str:
         request = control_pb2.GetRunRequest(run="x")
         with pytest.raises(Exception, match="there is no run"):
             await at.control.GetRun(request)
-        return fetch(at.metrics_address)
+        # A call is counted when it is over, which its caller may know before the daemon does.
+        counted = key("rpc_duration_seconds_count", method="GetRun", code="NOT_FOUND")
+        async with asyncio.timeout(10):
+            while not series(told := fetch(at.metrics_address)).get(counted):
+                await asyncio.sleep(0.01)
+        return told
 
 
 def test_telemetry_recovery_and_calls_are_measured(root: Path) -> None:

@@ -105,6 +105,21 @@ def test_one_is_adopted_by_its_step(root: Path) -> None:
     play(scene)
 
 
+def test_one_that_the_launcher_does_not_know_is_not_adopted(root: Path) -> None:
+    other = checkpoint_pb2.StoredCheckpoint(step=20, path="/c/20")
+
+    async def scene() -> None:
+        for known in ([], [other]):
+            async with house(root, FakeLauncher(checkpoints=known)) as at:
+                run = await at.submit()
+                asked = control_pb2.AdoptCheckpointRequest(run=run, step=7)
+                with pytest.raises(grpc.aio.AioRpcError, match="no checkpoint of step 7") as raised:
+                    await at.control.AdoptCheckpoint(asked)
+                assert raised.value.code() is grpc.StatusCode.NOT_FOUND
+
+    play(scene)
+
+
 def test_an_export_names_the_step_only_if_the_client_did(root: Path) -> None:
     wrote = launcher_pb2.ExportParametersResponse(
         step=40, path="/c/40", directory="/out", arrays=2, parameters=6, bytes=99
