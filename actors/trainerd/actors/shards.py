@@ -40,9 +40,7 @@ def shardings(tree: PyTree, mesh: Mesh, *, sharded: bool) -> PyTree:
     """Where each leaf of `tree` lies on `mesh`."""
     whole, devices = NamedSharding(mesh, PartitionSpec()), mesh.devices.size
     return jax.tree.map(
-        lambda leaf: (
-            NamedSharding(mesh, spec(cut_dimension(leaf, devices))) if sharded else whole
-        ),
+        lambda leaf: NamedSharding(mesh, spec(cut_dimension(leaf, devices))) if sharded else whole,
         tree,
     )
 

@@ -150,7 +150,8 @@ def _summed(own: Sums, cuts: PyTree | None) -> Sums:
         return part
 
     gradients = jax.tree.map(summed, own.gradients, cuts)
-    return replace(jax.lax.psum(replace(own, gradients=()), AXIS), gradients=gradients)
+    others: Sums = jax.lax.psum(replace(own, gradients=()), AXIS)
+    return replace(others, gradients=gradients)
 
 
 def _at_once(part: SlotFunction, feed: Any, zeros: Any, first: jax.Array) -> Sums:

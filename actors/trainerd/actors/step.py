@@ -244,7 +244,7 @@ def _clipped(gradients: PyTree, norm: jax.Array, longest: float | None) -> PyTre
 
 def _specs(scattered: PyTree | None) -> Any:
     """How the sums lie: gradients as `scattered` says, all else the same on all devices."""
-    whole = PartitionSpec()
+    whole: Any = PartitionSpec()
     if scattered is None:
         return whole
     return Sums(
@@ -281,14 +281,23 @@ def abstract_state(
 
 
 def fresh_state(
-    program: Program, seed: int, mesh: Mesh, abstract: TrainState | None = None
+    program: Program,
+    seed: int,
+    mesh: Mesh,
+    abstract: TrainState | None = None,
+    *,
+    compiled: Callable[[], None] = lambda: None,
 ) -> TrainState:
     """Compute the initial state on the mesh's devices; no buffer of the caller's is shared.
 
-    `abstract`: where its leaves are to lie; None: the same on all devices.
+    `abstract`: where its leaves are to lie; None: the same on all devices. `compiled` is called
+    before the computation, in which processes may have to wait for each other.
     """
     places = replicated(mesh)
     if abstract is not None:
         places = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-    state: TrainState = jax.jit(lambda: initial_state(program, seed), out_shardings=places)()
+    jitted = jax.jit(lambda: initial_state(program, seed), out_shardings=places)
+    made = jitted.lower().compile()
+    compiled()
+    state: TrainState = made()
     return state
