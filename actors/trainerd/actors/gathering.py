@@ -60,9 +60,8 @@ class Gathering:
         self._step, self._by_all = step, by_all
         self._held = jax.tree.unflatten(structure, held) if keeps else None
 
-    def form(self, state: TrainState, step: int) -> TrainState:
-        """What a checkpoint holds of the state that was gathered: arrays on the host."""
-        del state
+    def held(self, step: int) -> TrainState:
+        """The state that was gathered, as arrays on the host."""
         assert self._step == step, "a save follows a gathering"
         assert self._held is not None, "the process that saves keeps what is gathered"
         made: TrainState = jax.tree.map(lambda leaf: np.asarray(plain(leaf)), self._held)

@@ -228,7 +228,7 @@ def train(
         slots=prepared.slot_plan.slots,
         slot_examples=prepared.slot_plan.slot_examples,
         position=Position.of(restored) if restored else Position(),
-        form=_unchanged if gathering is None else gathering.form,
+        form=_unchanged,
         reading=prepared.batches.position,
         evaluation=_evaluation(program, plan, whole, together=gathering is not None),
         rewind=rewind,

@@ -147,6 +147,8 @@ class Saver:
         self._saved_s = self._clock()
         meta = meta_of(account, self._plan, self._work, self._made_by)
         form = self._work.form(state, account.step)
+        if self._work.gathering is not None:
+            form = self._work.gathering.held(account.step)
         ids = self._boundary.take_save_ids()
         self._store.save(account.step, form, meta, ids, every_steps=self._every_steps)
 

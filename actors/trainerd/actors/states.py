@@ -79,6 +79,9 @@ class States:
                 at_most_step=at_most_step,
                 known=known,
             )
+        if self._shares is not None:
+            # Whoever saves has seen its last save through: all are to find that checkpoint.
+            self._shares.together()
         there = find(self._directories)
         # What the run is known to have one member looks for: the others may see other disks.
         rejections = Rejections(there, self._faulted, known=known if self._leads else None)

@@ -146,7 +146,7 @@ def _as_it_is(fault: Fault) -> Fault:
 
 def own_digest(state: PyTree, _step: int) -> str:
     """The digest of a state that this process has all of."""
-    return stateown_digest(state)
+    return state_digest(state)
 
 
 def _unweighed(loaded: Loaded, _weights: np.ndarray[Any, Any]) -> Loaded:
@@ -162,8 +162,8 @@ class Work:
     both (empty: not known), `reading` what a checkpoint holds of an iterator of examples that reads
     a batch next. `rewind` None: there is no way back. `explained` adds to a fault what is known of
     the step's memory; `weighed` gives a batch other weights on the devices, `(padded,)`, and leaves
-    the host's copy as it is. `gathering`: of a state that is cut over several processes; see
-    `saving_together`.
+    the host's copy as it is. `gathering`: the state is cut over several processes, and is
+    saved as that gathers it; see `saving_together`.
     """
 
     state: PyTree
