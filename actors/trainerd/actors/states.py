@@ -101,7 +101,7 @@ class States:
 
     def fresh(self) -> TrainState:
         """The state that a run begins with."""
-        together = _at_once if self._shares is None else self._shares.together
+        together = None if self._shares is None else self._shares.together
         state = fresh_state(self._program, self._seed, self._mesh, self.abstract, compiled=together)
         return state if self._agreement is None else self._agreement.same(state, self.abstract)
 
@@ -114,7 +114,3 @@ class States:
         if self._snapshots is not None:
             self._snapshots.stamp = self._shares.stamp()
         return restored
-
-
-def _at_once() -> None:
-    """Nobody is waited for."""

@@ -286,18 +286,22 @@ def fresh_state(
     mesh: Mesh,
     abstract: TrainState | None = None,
     *,
-    compiled: Callable[[], None] = lambda: None,
+    compiled: Callable[[], None] | None = None,
 ) -> TrainState:
     """Compute the initial state on the mesh's devices; no buffer of the caller's is shared.
 
-    `abstract`: where its leaves are to lie; None: the same on all devices. `compiled` is called
-    before the computation, in which processes may have to wait for each other.
+    `abstract`: where its leaves are to lie; None: the same on all devices. `compiled`, if there is
+    any, is called before the computation, in which processes may have to wait for each other.
     """
     places = replicated(mesh)
     if abstract is not None:
         places = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     jitted = jax.jit(lambda: initial_state(program, seed), out_shardings=places)
-    made = jitted.lower().compile()
-    compiled()
-    state: TrainState = made()
+    state: TrainState
+    if compiled is None:
+        state = jitted()
+    else:
+        made = jitted.lower().compile()
+        compiled()
+        state = made()
     return state
