@@ -12,6 +12,8 @@ import pytest
 
 from fakes import gang as gangs
 from fakes.gang import Members
+from trainerd.actors.snapshot_file import SnapshotFile
+from trainerd.actors.snapshots import STAMP
 
 PLAN: dict[str, Any] = {
     "steps": 12,
@@ -123,6 +125,10 @@ class Interrupted:
         said = train(pair, plan=plan, **self.told, stop_at=6, stop_saves=False)
         assert [member["durable_step"] for member in said] == [5, -1]
 
+    def stamps(self) -> set[str]:
+        """Of all processes' snapshots."""
+        return {SnapshotFile(path).read()[2][STAMP] for path in self.memory.glob("*/*.snapshot")}
+
 
 def test_the_snapshots_of_all_serve_the_next_gang_and_those_of_some_do_not(
     undisturbed: dict[str, Any], pair: Members, tmp_path: Path
@@ -157,6 +163,8 @@ def test_a_part_is_never_taken_for_another_one_or_another_moment(
 ) -> None:
     run = Interrupted(pair, tmp_path / "one")
     other = Interrupted(pair, tmp_path / "other")
+    assert len(run.stamps()) == len(other.stamps()) == 1
+    assert run.stamps() != other.stamps()
     shutil.rmtree(run.told["checkpoints"])
     # The second process's are those that another gang took at the same step of the same run.
     shutil.rmtree(run.memory / "1")
