@@ -115,6 +115,24 @@ def test_all_go_back_together(undisturbed: dict[str, Any], pair: Members, tmp_pa
     assert result["digest"] not in {"", undisturbed["digest"]}
 
 
+def test_saves_that_fail_are_tried_again_by_all_and_hold_up_nobody(
+    undisturbed: dict[str, Any], pair: Members, tmp_path: Path
+) -> None:
+    """A save that the first process makes anew takes all others: they must hear of it first."""
+    place = tmp_path / "file"
+    place.write_text("no directory")
+    said = train(
+        pair,
+        plan={**PLAN, "checkpoint_every_steps": 3, "final_save_timeout_s": 2.0},
+        checkpoints=str(place),
+    )
+    result = equal(said)
+    assert (result["step"], result["durable"]) == (12, False)
+    assert result["digest"] == undisturbed["digest"]
+    assert set(said[0]["faults"]) == {"checkpoint_save_failed"}
+    assert said[1]["faults"] == []
+
+
 class Interrupted:
     """A run that ended without a save after a few steps, with snapshots of both processes."""
 
