@@ -5,6 +5,7 @@ Moments come from the journal and from the step metrics, whose clock is that of 
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
@@ -171,7 +172,7 @@ def _new_step(steps: list[run_pb2.StepMetrics], killed_at: float, incarnation: i
     """
     kept = [each for each in steps if each.incarnation < incarnation]
     ends = [each.time.ToNanoseconds() / 1e9 for each in kept[-kills.EVERY :]]
-    pace_s = statistics.median(b - a for a, b in zip(ends, ends[1:], strict=False))
+    pace_s = statistics.median(b - a for a, b in itertools.pairwise(ends))
     reached = kept[-1].step + int(max(0.0, killed_at - ends[-1]) / pace_s) + 1
     new = next(each for each in steps if each.step > reached)
     return new.time.ToNanoseconds() / 1e9 - killed_at

@@ -28,7 +28,7 @@ def test_what_a_full_disk_refuses_is_lost_and_raises_nothing(tmp_path: Path) -> 
     log = tmp_path / "log"
     with log.open("ab") as stream:
         done = subprocess.run(
-            [sys.executable, "-c", PRINTS.replace("LIMIT", "20")],
+            [sys.executable, "-c", PRINTS.replace("LIMIT", "19")],
             stdout=stream,
             stderr=stream,
             timeout=60.0,
