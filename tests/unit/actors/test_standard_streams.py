@@ -14,7 +14,7 @@ standard_streams.forgive()
 print("before", flush=True)
 print("before, too", file=sys.stderr)
 import resource
-resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, resource.RLIM_INFINITY))
+resource.setrlimit(resource.RLIMIT_FSIZE, (MOST, resource.RLIM_INFINITY))
 for stream in (sys.stdout, sys.stderr):
     print("lost", file=stream, flush=True)
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
@@ -28,7 +28,7 @@ def test_what_a_full_disk_refuses_is_lost_and_raises_nothing(tmp_path: Path) -> 
     log = tmp_path / "log"
     with log.open("ab") as stream:
         done = subprocess.run(
-            [sys.executable, "-c", PRINTS.replace("LIMIT", "19")],
+            [sys.executable, "-c", PRINTS.replace("MOST", "19")],
             stdout=stream,
             stderr=stream,
             timeout=60.0,
