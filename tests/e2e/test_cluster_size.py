@@ -32,7 +32,7 @@ def _undisturbed(hosts: Cluster) -> run_pb2.RunResult:
 def test_hosts_leave_and_return_and_the_state_is_that_of_one_process(
     hosts: Cluster, undisturbed: run_pb2.RunResult
 ) -> None:
-    spec = hosts.spec(count=4, least=2, steps=STEPS, every_steps=20, args={"pace_s": 0.004})
+    spec = hosts.spec(count=4, least=2, steps=STEPS, every_steps=20, args={"pace_s": 0.012})
     run = hosts.submit(spec)
     before = hosts.training(run, *HOSTS, beyond=20)
     left = list(HOSTS)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 PRINTS = """\
 import faulthandler, sys
@@ -23,7 +26,10 @@ faulthandler.enable()
 """
 
 
-def test_what_a_full_disk_refuses_is_lost_and_raises_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_what_a_full_disk_refuses_is_lost_and_raises_nothing(
+    tmp_path: Path, unbuffered: str
+) -> None:
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
     log = tmp_path / "log"
     with log.open("ab") as stream:
@@ -31,6 +37,7 @@ def test_what_a_full_disk_refuses_is_lost_and_raises_nothing(tmp_path: Path) -> 
             [sys.executable, "-c", PRINTS.replace("MOST", "19")],
             stdout=stream,
             stderr=stream,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
             timeout=60.0,
             check=False,
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import typing
 from typing import TextIO
 
 
@@ -19,11 +20,15 @@ def forgive() -> None:
 
 def _forgiving(stream: TextIO) -> TextIO:
     stream.flush()
+    lossy = _Lossy(stream.fileno())
+    # Python buffers by the line, by the block, or not at all, as its environment says.
+    at_once = isinstance(stream, io.TextIOWrapper) and stream.write_through
     return io.TextIOWrapper(
-        io.BufferedWriter(_Lossy(stream.fileno())),
+        typing.cast(io.BufferedIOBase, lossy) if at_once else io.BufferedWriter(lossy),
         encoding=stream.encoding,
         errors=stream.errors,
         line_buffering=stream.line_buffering,
+        write_through=at_once,
     )
 
 
