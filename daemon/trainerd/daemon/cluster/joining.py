@@ -20,8 +20,8 @@ from trainerd.v1.protocol import CHANNEL_OPTIONS, protocol, refusal
 
 log = structlog.get_logger()
 
-CONNECT_S = 10.0
-WELCOME_S = 10.0
+WELCOME_S = 20.0
+"""Seconds until the supervisor has answered, the connection included."""
 RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 """Back-off between attempts to join; the last one is repeated."""
 REFUSED_S = 15.0
@@ -84,9 +84,8 @@ class Joining:
     async def _session(self) -> None:
         """One life of the link; returns when one that stood is lost, raises when none comes up."""
         async with self._connect() as channel:
-            async with asyncio.timeout(CONNECT_S):
-                await channel.channel_ready()
             stub: Any = host_pb2_grpc.HostServiceStub(channel)
+            # Fails with the reason where no connection comes up; waiting for one would not tell it.
             stream = stub.Join()
             try:
                 await self._joined(stream)
@@ -97,8 +96,8 @@ class Joining:
         hello = host_pb2.HostHello(
             protocol=protocol(), host=self._host, pid=os.getpid(), instance=self._instance
         )
-        await stream.write(host_pb2.JoinRequest(hello=hello))
         async with asyncio.timeout(WELCOME_S):
+            await stream.write(host_pb2.JoinRequest(hello=hello))
             first = await stream.read()
         if first is grpc.aio.EOF:
             raise OSError(await stream.details() or "the supervisor closed the link")
