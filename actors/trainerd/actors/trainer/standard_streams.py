@@ -9,8 +9,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-import typing
-from typing import TextIO
+from typing import Any, TextIO
 
 
 def forgive() -> None:
@@ -23,11 +22,12 @@ def _forgiving(stream: TextIO) -> TextIO:
     lossy = _Lossy(stream.fileno())
     # Python buffers by the line, by the block, or not at all, as its environment says.
     at_once = isinstance(stream, io.TextIOWrapper) and stream.write_through
+    buffer: Any = lossy if at_once else io.BufferedWriter(lossy)
     return io.TextIOWrapper(
-        typing.cast(io.BufferedIOBase, lossy) if at_once else io.BufferedWriter(lossy),
+        buffer,
         encoding=stream.encoding,
         errors=stream.errors,
-        line_buffering=stream.line_buffering,
+        line_buffering=bool(stream.line_buffering),
         write_through=at_once,
     )
 
