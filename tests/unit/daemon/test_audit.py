@@ -62,6 +62,7 @@ def test_a_call_that_is_gone_is_not_asked_for_anything(tmp_path: Path) -> None:
             pass
 
     play(scene)
+    file.close()
     told = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
     assert [line["peer"] for line in told] == ["ipv4:10.0.0.2:5"] * 2
 
