@@ -12,6 +12,8 @@ import pytest
 
 from fakes import gang as gangs
 from fakes.gang import Members
+from trainerd.actors.snapshot_file import SnapshotFile
+from trainerd.actors.snapshots import STAMP
 
 PLAN: dict[str, Any] = {
     "steps": 12,
@@ -113,6 +115,24 @@ def test_all_go_back_together(undisturbed: dict[str, Any], pair: Members, tmp_pa
     assert result["digest"] not in {"", undisturbed["digest"]}
 
 
+def test_saves_that_fail_are_tried_again_by_all_and_hold_up_nobody(
+    undisturbed: dict[str, Any], pair: Members, tmp_path: Path
+) -> None:
+    """A save that the first process makes anew takes all others: they must hear of it first."""
+    place = tmp_path / "file"
+    place.write_text("no directory")
+    said = train(
+        pair,
+        plan={**PLAN, "checkpoint_every_steps": 3, "final_save_timeout_s": 2.0},
+        checkpoints=str(place),
+    )
+    result = equal(said)
+    assert (result["step"], result["durable"]) == (12, False)
+    assert result["digest"] == undisturbed["digest"]
+    assert set(said[0]["faults"]) == {"checkpoint_save_failed"}
+    assert said[1]["faults"] == []
+
+
 class Interrupted:
     """A run that ended without a save after a few steps, with snapshots of both processes."""
 
@@ -122,6 +142,10 @@ class Interrupted:
         plan = {**PLAN, "steps": 40, "checkpoint_every_steps": 5}
         said = train(pair, plan=plan, **self.told, stop_at=6, stop_saves=False)
         assert [member["durable_step"] for member in said] == [5, -1]
+
+    def stamps(self) -> set[str]:
+        """Of all processes' snapshots."""
+        return {SnapshotFile(path).read()[2][STAMP] for path in self.memory.glob("*/*.snapshot")}
 
 
 def test_the_snapshots_of_all_serve_the_next_gang_and_those_of_some_do_not(
@@ -157,6 +181,8 @@ def test_a_part_is_never_taken_for_another_one_or_another_moment(
 ) -> None:
     run = Interrupted(pair, tmp_path / "one")
     other = Interrupted(pair, tmp_path / "other")
+    assert len(run.stamps()) == len(other.stamps()) == 1
+    assert run.stamps() != other.stamps()
     shutil.rmtree(run.told["checkpoints"])
     # The second process's are those that another gang took at the same step of the same run.
     shutil.rmtree(run.memory / "1")

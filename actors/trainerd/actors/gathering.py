@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from trainerd.actors.checkpoint_tree import is_key, plain
 from trainerd.actors.digest import state_digest
@@ -20,13 +22,19 @@ class Whole:
     """Makes what is cut over `mesh` the same on all of its devices. All processes call it alike."""
 
     def __init__(self, mesh: Mesh) -> None:
-        self._gather = jax.jit(lambda leaf: leaf, out_shardings=replicated(mesh))
+        self._gather = _identity(replicated(mesh))
 
     def __call__(self, tree: PyTree) -> PyTree:
         """Return `tree` whole; a leaf that is so already is the same array."""
         return jax.tree.map(
             lambda leaf: leaf if leaf.sharding.is_fully_replicated else self._gather(leaf), tree
         )
+
+
+@functools.cache
+def _identity(sharding: NamedSharding) -> Callable[[jax.Array], jax.Array]:
+    """One for all: it is compiled once for each shape."""
+    return jax.jit(lambda leaf: leaf, out_shardings=sharding)
 
 
 class Gathering:

@@ -48,9 +48,8 @@ def named(leaf: Any) -> str:
         return ""
     blocks = (
         ",".join(
-            f"{cut.start or 0}:{(cut.start or 0) + size}"
+            ":" if size == whole else f"{cut.start or 0}:{(cut.start or 0) + size}"
             for cut, size, whole in zip(part.index, part.shape, leaf.shape, strict=True)
-            if size != whole
         )
         for part in parts
     )
@@ -59,6 +58,8 @@ def named(leaf: Any) -> str:
 
 def held_parts(leaf: jax.Array) -> list[jax.Array]:
     """What this process's devices hold of `leaf`, once each, in the order of `own_parts`."""
+    if leaf.sharding.is_fully_replicated:
+        return [leaf.addressable_data(0)]
     held = {shard.device: shard.data for shard in leaf.addressable_shards}
     return [held[part.devices[0]] for part in own_parts(leaf)]
 
