@@ -11,8 +11,9 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -35,7 +36,7 @@ socket = "launcher.sock"
 state_directory = "launcher"
 config = "{launcher}"
 [metrics]
-address = "127.0.0.1:0"
+address = "{metrics}"
 """
 INJECTION = """\
 [injection]
@@ -55,6 +56,21 @@ def eventually(what: str, condition: Callable[[], object], timeout_s: float = 60
         time.sleep(0.01)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """Where a host's processes run, and what its configurations say beside the usual.
+
+    prefix: put before the command of its daemon, whose launcher inherits what that brings about
+    (`ip netns exec NAME`). metrics: where its metrics are served, as seen from the test. daemon,
+    launcher: more sections of their configuration files, and keys of `[launcher]` in the latter.
+    """
+
+    prefix: Sequence[str] = ()
+    metrics: str = "127.0.0.1:0"
+    daemon: str = ""
+    launcher: str = ""
+
+
 class Host:
     """One host. Sockets and state live in `folder`; the daemon may be killed and started again.
 
@@ -71,16 +87,18 @@ class Host:
         snapshots: bool = True,
         standby: bool = True,
         standby_after_s: float | None = None,
+        site: Site = Site(),
     ) -> None:
         self.folder = folder
+        self.site = site
         self.config = folder / "trainerd.toml"
         launcher = folder / "launcher.toml"
-        config = CONFIG.format(launcher=launcher)
+        config = CONFIG.format(launcher=launcher, metrics=site.metrics) + site.daemon
         self.config.write_text(config + INJECTION if injection else config)
         after = "" if standby_after_s is None else f"standby_after_s = {standby_after_s}\n"
         share = "" if snapshots else "snapshot_share = 0\n"
         none = "" if standby else "standby = false\n"
-        launcher.write_text(f"[launcher]\n{after}{share}{none}")
+        launcher.write_text(f"[launcher]\n{after}{share}{none}{site.launcher}")
         if self.compiled is not None:
             state = folder / "launcher"
             state.mkdir(mode=0o700)
@@ -88,15 +106,14 @@ class Host:
         self.address = f"unix:{folder / 'control.sock'}"
         self.metrics_address = ""
         self._daemon: subprocess.Popen[bytes] | None = None
-        self._launchers: set[int] = set()
 
-    def start_daemon(self) -> None:
-        """Start the daemon and wait until it serves."""
+    def start_daemon(self, *, linked: bool = True) -> None:
+        """Start the daemon and wait until it serves, and is `linked` to its launcher."""
         ready, writer = os.pipe()
         with (self.folder / "daemon.log").open("ab") as log:
             self._daemon = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "trainerd.daemon", "serve"),
+                    *(*self.site.prefix, sys.executable, "-m", "trainerd.daemon", "serve"),
                     *("--config", str(self.config), "--ready-fd", str(writer)),
                 ],
                 stdin=subprocess.DEVNULL,
@@ -110,10 +127,8 @@ class Host:
             line = pipe.readline()
         assert line.startswith("READY "), (self.folder / "daemon.log").read_text()
         self.metrics_address = line.split()[2]
-        with self.client() as client:
-            self._launchers.add(
-                int(eventually("the launcher is linked", lambda: client.daemon().launcher_pid))
-            )
+        if linked:
+            self.launcher_pid()
 
     def kill_daemon(self, number: int = signal.SIGKILL) -> int:
         """Send the daemon a signal and return its exit code."""
@@ -130,9 +145,7 @@ class Host:
     def launcher_pid(self) -> int:
         """The linked launcher's process id."""
         with self.client() as client:
-            pid = int(eventually("a launcher", lambda: client.daemon().launcher_pid))
-        self._launchers.add(pid)
-        return pid
+            return int(eventually("the launcher is linked", lambda: client.daemon().launcher_pid))
 
     def said(self, event: str) -> list[dict[str, str]]:
         """The launchers' log lines of one event, as their fields."""
@@ -155,7 +168,8 @@ class Host:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
         eventually("launcher and trainers end", lambda: not processes_of(self.folder), END_S)
-        check_journals(self.folder / "daemon")
+        if (self.folder / "daemon").exists():
+            check_journals(self.folder / "daemon")
 
     def spec(
         self,
