@@ -18,8 +18,8 @@ from trainerd.v1.protocol import CHANNEL_OPTIONS, protocol, refusal
 
 log = structlog.get_logger()
 
-CONNECT_S = 10.0
-WELCOME_S = 10.0
+WELCOME_S = 15.0
+"""Seconds from the first attempt to connect until the supervisor's welcome."""
 RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 """Back-off between attempts to join; the last one is repeated."""
 REFUSED_S = 15.0
@@ -72,7 +72,7 @@ class Joining:
                 if reason_of(error) in _REFUSALS:
                     pause_s = REFUSED_S
             except (OSError, TimeoutError) as error:
-                self.problem = str(error) or "no answer"
+                self.problem = str(error) or f"no answer within {WELCOME_S:g} s"
             if self.problem != told:
                 told = self.problem
                 log.warning("supervisor_not_reached", error=told)
@@ -81,8 +81,7 @@ class Joining:
     async def _session(self) -> None:
         """One life of the link; returns when one that stood is lost, raises when none comes up."""
         async with self._connect() as channel:
-            async with asyncio.timeout(CONNECT_S):
-                await channel.channel_ready()
+            # It does not wait for the channel to be ready: that would not say why it is not.
             stub: Any = host_pb2_grpc.HostServiceStub(channel)
             stream = stub.Join()
             try:
@@ -92,8 +91,8 @@ class Joining:
 
     async def _joined(self, stream: Any) -> None:  # noqa: ANN401 - grpc.aio's stream
         hello = host_pb2.HostHello(protocol=protocol(), host=self._host)
-        await stream.write(host_pb2.JoinRequest(hello=hello))
         async with asyncio.timeout(WELCOME_S):
+            await stream.write(host_pb2.JoinRequest(hello=hello))
             first = await stream.read()
         if first is grpc.aio.EOF:
             raise OSError(await stream.details() or "the supervisor closed the link")
