@@ -208,6 +208,7 @@ class Cluster:
             sections += f'[api]\nlisten = "{first.address}:{self.port}"\n'
         advertise = f'advertise = "{place.address}"\n'
         return Site(
+            name=place.name,
             prefix=place.prefix,
             metrics=f"{place.metrics or place.address}:0",
             daemon=sections + files,

@@ -63,8 +63,10 @@ class Site:
     prefix: put before the command of its daemon, whose launcher inherits what that brings about
     (`ip netns exec NAME`). metrics: where its metrics are served, as seen from the test. daemon,
     launcher: more sections of their configuration files, and keys of `[launcher]` in the latter.
+    name: of several hosts that live at once, each keeps its compiled steps for itself.
     """
 
+    name: str = ""
     prefix: Sequence[str] = ()
     metrics: str = "127.0.0.1:0"
     daemon: str = ""
@@ -102,7 +104,9 @@ class Host:
         if self.compiled is not None:
             state = folder / "launcher"
             state.mkdir(mode=0o700)
-            (state / "cache").symlink_to(self.compiled)
+            compiled = self.compiled / site.name
+            compiled.mkdir(mode=0o700, exist_ok=True)
+            (state / "cache").symlink_to(compiled)
         self.address = f"unix:{folder / 'control.sock'}"
         self.metrics_address = ""
         self._daemon: subprocess.Popen[bytes] | None = None
