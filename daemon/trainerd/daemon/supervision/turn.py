@@ -172,7 +172,8 @@ class Turn:
         self.emit(
             Record(event=RunStateChanged(run=run.id, before=run.state, after=after, reason=reason))
         )
-        if after is RunState.QUEUED or not EDGES[after]:
+        grows = after is RunState.RUNNING and run.size < run.hosts
+        if grows or after is RunState.QUEUED or not EDGES[after]:
             self.unsettled = True
         if not EDGES[after] and not run.members and run.incarnation:
             # A trainer that says that it is done leaves nothing there.
