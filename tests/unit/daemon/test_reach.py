@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from trainerd.daemon.journal import Stored
 from trainerd.daemon.reach import FORMING_S, GRACE_S, JOIN_S, UNHEARD_S, Reach
 from trainerd.daemon.supervision.events import (
     CoordinatorStarted,
@@ -20,7 +21,7 @@ from trainerd.daemon.supervision.policy import Policy
 from trainerd.daemon.supervision.state import State
 from trainerd.daemon.supervision.supervisor import step
 from trainerd.daemon.telemetry import Telemetry
-from trainerd.v1 import trainer_pb2
+from trainerd.v1 import event_pb2, trainer_pb2
 
 HOSTS = ("a", "b")
 
@@ -48,6 +49,23 @@ class Scene:
     def lose(self, host: str, *, at: float) -> None:
         self.take(HostLost(host=host, reason="cut"))
         self.reach.lost(host, at)
+
+    def back(self, host: str, *, at: float) -> None:
+        """Its daemon and its launcher are there again."""
+        self.take(HostJoined(host=host))
+        self.take(LauncherAttached(instance="L", pid=1, host=host))
+        message = event_pb2.Event(host=host)
+        attached = Stored(
+            sequence=1,
+            message=message,
+            kind="launcher_attached",
+            derived=False,
+            now=at,
+            wall=0.0,
+            sender_incarnation=0,
+            sender_sequence=0,
+        )
+        self.reach.record(attached, self.state)
 
     def moved(self, host: str, at: float, *, step_s: float = 0.01) -> None:
         self.telemetry.of("r", host).moved(5, at)
@@ -120,6 +138,18 @@ def test_a_gang_of_which_nothing_is_heard_is_left_alone_unless_others_could_trai
     )
     assert spare.gone(UNHEARD_S) == []
     assert spare.gone(UNHEARD_S + 0.1) == ["a", "b"]
+
+
+def test_hosts_that_come_back_one_by_one_have_time_to_tell_that_their_gang_moved() -> None:
+    scene = Scene(hosts=("a", "b", "c"))
+    scene.moved("a", 9.0)
+    for host in HOSTS:
+        scene.lose(host, at=10.0)
+    scene.back("a", at=20.0)
+    assert scene.gone(20.0 + GRACE_S) == []
+    assert scene.gone(20.1 + GRACE_S) == ["b"]
+    scene.moved("a", 21.0)
+    assert scene.gone(20.1 + GRACE_S) == []
 
 
 def test_the_only_host_without_its_launcher_is_no_matter_of_reach() -> None:
