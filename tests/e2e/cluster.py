@@ -16,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from e2e.host import END_S, Host, Site, eventually, processes_of
@@ -68,7 +68,7 @@ class Cluster:
         for number, place in enumerate(places):
             root = folder / f"n{number}"
             root.mkdir()
-            self._certify(place)
+            self.certify(self.certificates, place.name, place.address)
             self.hosts[place.name] = Host(
                 root,
                 injection=injection,
@@ -106,6 +106,23 @@ class Cluster:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         eventually(f"all of {name} is gone", lambda: not processes_of(host.folder), END_S)
+
+    @contextmanager
+    def stranger(self, name: str, pair: Path, *program: str) -> Iterator[Host]:
+        """A further daemon that tries to join under this name, with the certificate `pair`.crt.
+
+        `program`: what of Python it is, where that is not the daemon's own.
+        """
+        root = Path(tempfile.mkdtemp(dir=self.folder))
+        first = next(iter(self.places.values()))
+        site = self._site(first, replace(first, name=name), pair)
+        # Not the supervisor's own section: it listens nowhere.
+        host = Host(root, site=replace(site, kept=False, program=program or site.program))
+        host.start_daemon(linked=False)
+        try:
+            yield host
+        finally:
+            host.stop()
 
     # Runs.
 
@@ -192,24 +209,16 @@ class Cluster:
         asked = ["certs", str(directory), "--daemon", name, "--host", address]
         subprocess.run([*trainerd, *asked], check=True, capture_output=True, timeout=END_S)
 
-    def _certify(self, place: Place) -> None:
-        self.certify(self.certificates, place.name, place.address)
-
-    def _site(self, first: Place, place: Place) -> Site:
-        tls = self.certificates
-        files = "".join(
-            f'{key} = "{tls / file}"\n'
-            for key, file in (
-                ("ca", "ca.crt"),
-                ("cert", f"{place.name}.crt"),
-                ("key", f"{place.name}.key"),
-            )
-        )
+    def _site(self, first: Place, place: Place, pair: Path | None = None) -> Site:
+        pair = pair or self.certificates / place.name
+        names = {"ca": pair.with_name("ca.crt"), "cert": f"{pair}.crt", "key": f"{pair}.key"}
+        files = "".join(f'{key} = "{file}"\n' for key, file in names.items())
         sections = f'[cluster]\nsupervisor = "{first.name}:{self.port}"\nname = "{place.name}"\n'
         if place is first:
             sections += f'[api]\nlisten = "{first.address}:{self.port}"\n'
         advertise = f'advertise = "{place.address}"\n'
         return Site(
+            kept=True,
             name=place.name,
             prefix=place.prefix,
             metrics=f"{place.metrics or place.address}:0",

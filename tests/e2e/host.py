@@ -19,6 +19,7 @@ from typing import ClassVar
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from leaks import outlives, unmarked
 from trainerd.clients import Client
 from trainerd.v1 import event_pb2, fault_pb2, run_pb2
 from unit.daemon.journals import check_journals
@@ -60,14 +61,18 @@ def eventually(what: str, condition: Callable[[], object], timeout_s: float = 60
 class Site:
     """Where a host's processes run, and what its configurations say beside the usual.
 
-    prefix: put before the command of its daemon, whose launcher inherits what that brings about
-    (`ip netns exec NAME`). metrics: where its metrics are served, as seen from the test. daemon,
-    launcher: more sections of their configuration files, and keys of `[launcher]` in the latter.
-    name: of several hosts that live at once, each keeps its compiled steps for itself.
+    kept: the host is several tests', one of which may start its daemon again for all that follow.
+    name: of several hosts that live at once, each keeps its compiled steps for itself. prefix: put
+    before the command of its daemon, whose launcher inherits what that brings about (`ip netns exec
+    NAME`). program: what of Python the daemon is. metrics: where its metrics are served, as seen
+    from the test. daemon, launcher: more sections of their configuration files, and keys of
+    `[launcher]` in the latter.
     """
 
     name: str = ""
+    kept: bool = False
     prefix: Sequence[str] = ()
+    program: Sequence[str] = ("-m", "trainerd.daemon")
     metrics: str = "127.0.0.1:0"
     daemon: str = ""
     launcher: str = ""
@@ -117,16 +122,19 @@ class Host:
         with (self.folder / "daemon.log").open("ab") as log:
             self._daemon = subprocess.Popen(
                 [
-                    *(*self.site.prefix, sys.executable, "-m", "trainerd.daemon", "serve"),
+                    *(*self.site.prefix, sys.executable, *self.site.program, "serve"),
                     *("--config", str(self.config), "--ready-fd", str(writer)),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 pass_fds=[writer],
+                env=unmarked() if self.site.kept else None,
                 start_new_session=True,
             )
         os.close(writer)
+        if self.site.kept:
+            outlives(self._daemon.pid)
         with os.fdopen(ready) as pipe:
             line = pipe.readline()
         assert line.startswith("READY "), (self.folder / "daemon.log").read_text()
@@ -267,10 +275,12 @@ class Host:
         Its life ends with that of its last process.
         """
         last = self.run(run).incarnation
+        # A gang's time is that of its process that was heard of first.
+        spawned = [e for e in self.events(run, "trainer_spawned") if e.incarnation == last]
 
         def over() -> list[event_pb2.Event]:
             every = self.events(run, "trainer_exited")
-            return [event for event in every if event.incarnation == last]
+            return [e for e in every if (e.incarnation, e.host) == (last, spawned[0].host)]
 
         exited = eventually("its last process has ended", over)
         now = self.run(run)

@@ -135,7 +135,9 @@ class TrainerProcess:
             timesheet=timesheet,
         )
         self._rulebook = Rulebook(version=assignment.policy_version)
-        self._drill = TrainerDrill(self._reporter.announced)
+        # Without a gang, a process is number 0.
+        leads = assignment.gang.process_id == 0
+        self._drill = TrainerDrill(self._reporter.announced, leads=leads)
         for armed in assignment.injections:
             self._drill.arm(armed)
         self.link = Link(

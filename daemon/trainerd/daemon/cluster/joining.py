@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -55,6 +57,7 @@ class Joining:
         self._launcher = launcher
         self._attach_address = attach_address
         self._clocks = ClockOffset()
+        self._instance = uuid.uuid4().hex
         self.relay: Relay | None = None
         self.problem = "not reached yet"
 
@@ -90,7 +93,9 @@ class Joining:
                 stream.cancel()
 
     async def _joined(self, stream: Any) -> None:  # noqa: ANN401 - grpc.aio's stream
-        hello = host_pb2.HostHello(protocol=protocol(), host=self._host)
+        hello = host_pb2.HostHello(
+            protocol=protocol(), host=self._host, pid=os.getpid(), instance=self._instance
+        )
         async with asyncio.timeout(WELCOME_S):
             await stream.write(host_pb2.JoinRequest(hello=hello))
             first = await stream.read()

@@ -1,7 +1,8 @@
 """HostService: the supervisor's end of the links to all other hosts.
 
 A host that says nothing for `SILENT_S` is lost, whatever its connection looks like: it says
-something every second. The newest link of a host replaces an older one.
+something every second. The newest link of a host's daemon replaces an older one; another daemon of
+that name waits until the one that is linked is gone, or the trainers of both would be mixed up.
 """
 
 from __future__ import annotations
@@ -75,10 +76,13 @@ class HostLinks(host_pb2_grpc.HostServiceServicer):
         """See host.proto."""
         hello = await self._greeting(request_iterator, context)
         host = hello.host
+        await self._refuse_namesake(hello, context)
         watch = self._watches.setdefault(
             host, LauncherWatch(self._runtime, host, devices=self._facts.devices)
         )
-        link = HostLink(host, watch, self._trainers, self._facts)
+        link = HostLink(
+            host, watch, self._trainers, self._facts, instance=hello.instance, peer=context.peer()
+        )
         older = self._links.get(host)
         self._links[host] = link
         if older is not None:
@@ -162,6 +166,16 @@ class HostLinks(host_pb2_grpc.HostServiceServicer):
             other = f"the certificate is that of host {named}, it cannot join as {hello.host}"
             await refuse(context, code, "NOT_ITS_NAME", other)
         return hello
+
+    async def _refuse_namesake(self, hello: host_pb2.HostHello, context: _Context) -> None:
+        linked = self._links.get(hello.host)
+        if linked is None or linked.instance == hello.instance or linked.waiting.problem:
+            return
+        taken = (
+            f"another daemon is linked as host {hello.host}, from {linked.peer}: end that one, or "
+            f"set cluster.name"
+        )
+        await refuse(context, grpc.StatusCode.ALREADY_EXISTS, "NAME_LINKED", taken)
 
     async def _read(self, requests: AsyncIterator[host_pb2.JoinRequest], link: HostLink) -> None:
         """Take everything the host says; end the link when that is over."""
