@@ -37,12 +37,16 @@ class Unreadable:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """One call. `method` is its path; `request` None: the client streams. `streams`: it is
-    answered by a stream."""
+    answered by a stream. `peer`, `address`: who calls, and from where.
+
+    gRPC must not be asked for those later: once the connection is gone, that ends the process.
+    """
 
     method: str
     request: Message | Unreadable | None
     context: Context
     peer: Peer
+    address: str
     streams: bool
 
     @property
@@ -143,8 +147,14 @@ class Guard(grpc.aio.ServerInterceptor):
 
     def _call(self, method: str, request: object, context: Context, *, streams: bool) -> Call:
         whole = request if isinstance(request, Message | Unreadable) else None
-        peer = self._peer(context)
-        return Call(method=method, request=whole, context=context, peer=peer, streams=streams)
+        return Call(
+            method=method,
+            request=whole,
+            context=context,
+            peer=self._peer(context),
+            address=context.peer(),
+            streams=streams,
+        )
 
     def _unary(self, method: str, inner: Any, *, streamed: bool = False) -> Any:  # noqa: ANN401 - gRPC's handler types
         async def answer(request: Any, context: Context) -> Any:  # noqa: ANN401
