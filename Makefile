@@ -3,7 +3,8 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-unexport PYTHONHOME PYTHONPATH
+# Compiled modules are kept, as an installation keeps them: every process here starts the sooner for it.
+unexport PYTHONHOME PYTHONPATH PYTHONDONTWRITEBYTECODE
 PY := .venv/bin/python
 
 .PHONY: demo test bench soak gpu-check check proto lock baseline clean help environment

@@ -114,7 +114,7 @@ class Cluster:
         `program`: what of Python it is, where that is not the daemon's own.
         """
         root = Path(tempfile.mkdtemp(dir=self.folder))
-        first = next(iter(self.places.values()))
+        first = next(p for p in self.places.values() if self.hosts[p.name] is self.supervisor)
         site = self._site(first, replace(first, name=name), pair)
         # Not the supervisor's own section: it listens nowhere.
         host = Host(root, site=replace(site, kept=False, program=program or site.program))
@@ -123,6 +123,22 @@ class Cluster:
             yield host
         finally:
             host.stop()
+
+    def supervise_from(self, name: str) -> None:
+        """Move the supervisor to another host, as its documentation says."""
+        before, after = self.supervisor, self.hosts[name]
+        before.kill_daemon(signal.SIGTERM)
+        state = after.folder / "daemon"
+        state.mkdir(mode=0o700, exist_ok=True)
+        for file in ("journal.sqlite", "token.key"):
+            shutil.copy2(before.folder / "daemon" / file, state / file)
+        for place in self.places.values():
+            host = self.hosts[place.name]
+            host.configure(self._site(self.places[name], place))
+            if host is not before:
+                host.kill_daemon(signal.SIGTERM)
+        self.supervisor = after
+        self.start()
 
     # Runs.
 

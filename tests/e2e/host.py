@@ -97,11 +97,10 @@ class Host:
         site: Site = Site(),
     ) -> None:
         self.folder = folder
-        self.site = site
         self.config = folder / "trainerd.toml"
+        self._injection = injection
+        self.configure(site)
         launcher = folder / "launcher.toml"
-        config = CONFIG.format(launcher=launcher, metrics=site.metrics) + site.daemon
-        self.config.write_text(config + INJECTION if injection else config)
         after = "" if standby_after_s is None else f"standby_after_s = {standby_after_s}\n"
         share = "" if snapshots else "snapshot_share = 0\n"
         none = "" if standby else "standby = false\n"
@@ -115,6 +114,13 @@ class Host:
         self.address = f"unix:{folder / 'control.sock'}"
         self.metrics_address = ""
         self._daemon: subprocess.Popen[bytes] | None = None
+
+    def configure(self, site: Site) -> None:
+        """Write the daemon's configuration: what it is from its next start on."""
+        self.site = site
+        launcher = self.folder / "launcher.toml"
+        config = CONFIG.format(launcher=launcher, metrics=site.metrics) + site.daemon
+        self.config.write_text(config + INJECTION if self._injection else config)
 
     def start_daemon(self, *, linked: bool = True) -> None:
         """Start the daemon and wait until it serves, and is `linked` to its launcher."""

@@ -81,6 +81,13 @@ def events(here: Machine, run: str, kind: str) -> list[event_pb2.Event]:
     return [event for event in every if event.WhichOneof("payload") == kind]
 
 
+def story(here: Machine, run: str) -> str:
+    """What happened to a run, for an assertion that fails: its events but those of every step."""
+    with here.client() as client:
+        every = [response.event for response in client.list_events(run)]
+    return "\n".join(str(event).replace("\n", " ")[:400] for event in every)
+
+
 def stop_run(here: Machine, run: str) -> None:
     """Stop a run, and wait until its trainer is gone."""
     with here.client() as client:

@@ -243,9 +243,7 @@ class Loop:
         """The batch, as what is due now on purpose leaves it."""
         step = self._account.step + self._pipeline.in_flight + 1
         spoiling = drill(step, loaded.batch)
-        if spoiling is None:
-            return loaded
-        return spoilt(loaded, spoiling, self._work.weighed, self._work.first_slot)
+        return loaded if spoiling is None else spoilt(loaded, spoiling, self._work.weighed)
 
     def _go_back(self, decided: Decided) -> None:
         """Go on from an older state, as was decided; otherwise raise `decided`."""

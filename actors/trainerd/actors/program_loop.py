@@ -230,7 +230,6 @@ def train(
         rewind=rewind,
         explained=explained,
         weighed=weighed,
-        first_slot=own_rows(compiled.mesh, prepared.slot_plan).start,
     )
     taking = None
     if snapshots is not None:

@@ -21,14 +21,11 @@ Weights = np.ndarray[Any, Any]
 
 
 def spoilt(
-    loaded: Loaded,
-    spoiling: Spoiling,
-    weighed: Callable[[Loaded, Weights], Loaded],
-    first_slot: int = 0,
+    loaded: Loaded, spoiling: Spoiling, weighed: Callable[[Loaded, Weights], Loaded]
 ) -> Loaded:
     """Return `loaded` as `spoiling` says; `weighed` gives it other weights on the devices.
 
-    `first_slot`: what this process feeds begins with that slot.
+    Of a gang each process spoils what it feeds of a batch: it gives no weight to anything else.
     """
     if loaded.error is not None:
         return loaded
@@ -37,16 +34,14 @@ def spoilt(
         error = DataError(spoiling.error, batch=loaded.batch)
         return replace(weighed(loaded, nothing), weights=nothing, error=error)
     coded = loaded.weights.copy()
-    spikes = _held(spoiling.spike_slots, coded, first_slot)
-    nans = _held(spoiling.nan_slots, coded, first_slot)
+    spikes, nans = _held(spoiling.spike_slots, coded), _held(spoiling.nan_slots, coded)
     coded[spikes] = -coded[spikes]
     coded[nans] = np.nan
     return weighed(loaded, coded)
 
 
-def _held(slots: tuple[int, ...] | None, weights: Weights, first_slot: int) -> Any:
-    """Which of `slots`, None: of all, have a weight; a slot that is not here is left out."""
+def _held(slots: tuple[int, ...] | None, weights: Weights) -> Any:
+    """Which of `slots`, None: of all, have a weight; a slot that there is not is left out."""
     wanted = np.zeros(weights.shape, np.bool_)
-    own = None if slots is None else [slot - first_slot for slot in slots]
-    wanted[[slot for slot in own if 0 <= slot < len(weights)] if own is not None else ...] = True
+    wanted[[slot for slot in slots if slot < len(weights)] if slots is not None else ...] = True
     return wanted & (weights > 0)

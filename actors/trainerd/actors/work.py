@@ -153,8 +153,7 @@ class Work:
     known). `form` makes what a checkpoint holds of a state and its step, `reading` what it holds
     of an iterator of examples that reads a batch next. `rewind` None: there is no way back.
     `explained` adds to a fault what is known of the step's memory; `weighed` gives a batch other
-    weights on the devices, those of the slots that this process feeds, which begin with
-    `first_slot`, and leaves the host's copy as it is.
+    weights on the devices, `(padded,)`, and leaves the host's copy as it is.
     """
 
     state: PyTree
@@ -169,4 +168,3 @@ class Work:
     rewind: Rewind | None = None
     explained: Callable[[Fault], Fault] = _as_it_is
     weighed: Callable[[Loaded, np.ndarray[Any, Any]], Loaded] = _unweighed
-    first_slot: int = 0

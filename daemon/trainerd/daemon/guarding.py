@@ -37,10 +37,8 @@ class Unreadable:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """One call. `method` is its path; `request` None: the client streams. `streams`: it is
-    answered by a stream. `peer`, `address`: who calls, and from where.
-
-    gRPC must not be asked for those later: once the connection is gone, that ends the process.
-    """
+    answered by a stream. `address`: where it comes from, as gRPC has it. A call that its client has
+    left may be gone when its handler ends, and gRPC must not be asked for that then."""
 
     method: str
     request: Message | Unreadable | None

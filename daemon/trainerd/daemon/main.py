@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from trainerd.daemon.config import Config, ConfigError, load
-from trainerd.daemon.logs import Log
+from trainerd.v1.lean_imports import lean_imports
 from trainerd.v1.protocol import SOFTWARE
 
 
@@ -76,10 +76,12 @@ def _bad_configuration(error: ConfigError) -> int:
 
 def _serve(config: Config, arguments: argparse.Namespace) -> int:
     # The parts are imported only now: a typo in the configuration is told at once.
-    from trainerd.daemon import serve as serving  # noqa: PLC0415
-    from trainerd.daemon.announcing import Manner  # noqa: PLC0415
-    from trainerd.daemon.journal import JournalError  # noqa: PLC0415
-    from trainerd.daemon.sockets import OccupiedError  # noqa: PLC0415
+    with lean_imports():
+        from trainerd.daemon import serve as serving  # noqa: PLC0415
+        from trainerd.daemon.announcing import Manner  # noqa: PLC0415
+        from trainerd.daemon.journal import JournalError  # noqa: PLC0415
+        from trainerd.daemon.logs import Log  # noqa: PLC0415
+        from trainerd.daemon.sockets import OccupiedError  # noqa: PLC0415
 
     if arguments.address and not arguments.address.startswith("unix:/"):
         print(

@@ -71,7 +71,7 @@ class Streams:
                 if events:
                     cursor = events[-1].sequence
                 view = self._view(now)
-                if events or dropped or (view is not shown and view != shown):
+                if events or dropped or shown is None or _differs(view, shown):
                     yield control_pb2.WatchRunResponse(
                         run=view, events=events, dropped_events=dropped, sequence=cursor
                     )
@@ -119,3 +119,14 @@ class Streams:
         while len(self._shown) > MOST_SHOWN:
             self._shown.popitem(last=False)
         return view
+
+
+def _differs(view: run_pb2.Run, shown: run_pb2.Run) -> bool:
+    """Whether there is more to tell than that time has passed."""
+    if view is shown:
+        return False
+    timeless = run_pb2.Run()
+    timeless.CopyFrom(view)
+    del timeless.times[:]
+    timeless.times.extend(shown.times)
+    return timeless != shown

@@ -36,6 +36,37 @@ def lines(root: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+class Left:
+    """What a handler has of a call that its client has left: gRPC has freed it."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("code", "details"):
+            return lambda: None
+        raise AssertionError(f"gRPC was asked for {name} of a call that is gone")
+
+
+def test_a_call_that_is_gone_is_not_asked_for_anything(tmp_path: Path) -> None:
+    file = AuditFile(tmp_path / "audit.jsonl", AuditConfig())
+    layer = audit.Audit(file, wall=lambda: 0.0, on_failure=lambda: None)
+    call = Call(
+        method="/trainerd.v1.HostService/Join",
+        request=None,
+        context=Left(),  # type: ignore[arg-type]
+        peer=Peer(identity="spiffe://trainerd/host/b", roles=frozenset(), transport="tls"),
+        address="ipv4:10.0.0.2:5",
+        streams=True,
+    )
+
+    async def scene() -> None:
+        async with layer(call):
+            pass
+
+    play(scene)
+    file.close()
+    told = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    assert [line["peer"] for line in told] == ["ipv4:10.0.0.2:5"] * 2
+
+
 def test_each_change_has_a_line_before_it_and_one_with_its_outcome(root: Path) -> None:
     secret = spec()
     secret.trainer.env["API_KEY"] = "do-not-tell"

@@ -272,7 +272,8 @@ def test_when_the_daemon_ends_waiting_calls_and_streams_are_told(root: Path) -> 
                 wait = asyncio.ensure_future(
                     stub.RestartRun(control_pb2.RestartRunRequest(run=run), timeout=30)
                 )
-                async for response in at.control.WatchRun(control_pb2.WatchRunRequest(run=run)):
+                # On the stream that was there before: a new one begins with what is, not what was.
+                async for response in messages:
                     if any(event.HasField("restart_requested") for event in response.events):
                         break
 

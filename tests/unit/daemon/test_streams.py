@@ -14,7 +14,7 @@ from trainerd.daemon.streams import FRESH_S, Streams
 from trainerd.daemon.supervision.events import PauseRequested
 from trainerd.daemon.views import Views
 from trainerd.daemon.watchers import QUEUE_LIMIT, Watcher, Watchers
-from trainerd.v1 import control_pb2, event_pb2, fault_pb2
+from trainerd.v1 import control_pb2, event_pb2, fault_pb2, run_pb2
 from unit.daemon.house import house, play, short_directory
 from unit.daemon.parts import Parts, parts
 
@@ -201,6 +201,31 @@ def test_a_watch_goes_on_where_another_one_stopped(root: Path, lag: int) -> None
             wanted = list(range(seen.sequence + 1, at.at.runtime.sequence + 1))
             assert (reader.sequences, reader.dropped) == (wanted, 0)
             await reader.end()
+
+    play(scene)
+
+
+def test_that_time_passes_is_not_told(root: Path) -> None:
+    async def scene() -> None:
+        async with counted(root) as at:
+            described = at.views.snapshot
+
+            def timed(*arguments: Any) -> run_pb2.Run:
+                view = described(*arguments)
+                view.times.add(seconds=at.descriptions)
+                at.at.clock.at += FRESH_S
+                return view
+
+            at.views.snapshot = timed  # type: ignore[method-assign]
+            stream = at.streams.watch("r-1", 0)
+            first = await anext(stream)
+            second = asyncio.ensure_future(anext(stream))
+            while at.descriptions < 3:
+                await asyncio.sleep(0.01)
+            assert not second.done()
+            await ask_to_pause(at.at, 1)
+            assert (await second).run.times[0].seconds > first.run.times[0].seconds
+            await stream.aclose()
 
     play(scene)
 

@@ -20,8 +20,8 @@ from trainerd.v1.protocol import CHANNEL_OPTIONS, protocol, refusal
 
 log = structlog.get_logger()
 
-WELCOME_S = 15.0
-"""Seconds from the first attempt to connect until the supervisor's welcome."""
+WELCOME_S = 20.0
+"""Seconds until the supervisor has answered, the connection included."""
 RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 """Back-off between attempts to join; the last one is repeated."""
 REFUSED_S = 15.0
@@ -87,8 +87,8 @@ class Joining:
     async def _session(self) -> None:
         """One life of the link; returns when one that stood is lost, raises when none comes up."""
         async with self._connect() as channel:
-            # It does not wait for the channel to be ready: that would not say why it is not.
             stub: Any = host_pb2_grpc.HostServiceStub(channel)
+            # Fails with the reason where no connection comes up; waiting for one would not tell it.
             stream = stub.Join()
             try:
                 await self._joined(stream)
