@@ -35,14 +35,16 @@ ENDED = (
 class Place:
     """Where a host is. name: in the cluster. address: at which other hosts reach it. prefix: put
     before the command of its daemon. metrics: the address its metrics are served at; "": `address`.
+    port: of the first one, where the others join it; 0: one that is free on this machine.
 
-    The others join the first one at `joins`, by default its address; its name must be that.
+    The first one's name must be one that the others find it by.
     """
 
     name: str
     address: str = LOOPBACK
     prefix: Sequence[str] = ()
     metrics: str = ""
+    port: int = 0
 
 
 def loopback(count: int) -> tuple[Place, ...]:
@@ -61,7 +63,7 @@ class Cluster:
         self.shared = folder / "shared"
         self.shared.mkdir()
         self.certificates = folder / "tls"
-        self.port = _free_port(places[0].address)
+        self.port = places[0].port or _free_port(places[0].address)
         self.hosts: dict[str, Host] = {}
         for number, place in enumerate(places):
             root = folder / f"n{number}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from trainerd.daemon.journal import Stored
 from trainerd.daemon.reach import JOIN_S, Reach
 from trainerd.daemon.supervision.events import (
     CoordinatorStarted,
@@ -18,7 +19,7 @@ from trainerd.daemon.supervision.policy import Policy
 from trainerd.daemon.supervision.state import State
 from trainerd.daemon.supervision.supervisor import step
 from trainerd.daemon.telemetry import Telemetry
-from trainerd.v1 import trainer_pb2
+from trainerd.v1 import event_pb2, trainer_pb2
 
 HOSTS = ("a", "b")
 
@@ -46,6 +47,23 @@ class Scene:
     def lose(self, host: str, *, at: float) -> None:
         self.take(HostLost(host=host, reason="cut"))
         self.reach.lost(host, at)
+
+    def back(self, host: str, *, at: float) -> None:
+        """Its daemon and its launcher are there again."""
+        self.take(HostJoined(host=host))
+        self.take(LauncherAttached(instance="L", pid=1, host=host))
+        message = event_pb2.Event(host=host)
+        attached = Stored(
+            sequence=1,
+            message=message,
+            kind="launcher_attached",
+            derived=False,
+            now=at,
+            wall=0.0,
+            sender_incarnation=0,
+            sender_sequence=0,
+        )
+        self.reach.record(attached, self.state)
 
     def moved(self, host: str, at: float, *, step_s: float = 0.01) -> None:
         self.telemetry.of("r", host).moved(5, at)

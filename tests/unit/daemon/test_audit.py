@@ -197,3 +197,42 @@ def test_half_a_line_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     log.close()
 
     assert (tmp_path / "audit.jsonl").read_text() == "whole\nthird\n"
+
+
+class _Broken:
+    """A call whose connection is gone: gRPC ends a process that asks it for the peer then."""
+
+    def peer(self) -> str:
+        raise AssertionError("asked for the peer of a call whose connection is gone")
+
+    def code(self) -> int:
+        return 0
+
+    def details(self) -> str:
+        return ""
+
+
+def test_where_a_call_came_from_is_known_when_its_connection_is_gone(tmp_path: Path) -> None:
+    log = AuditFile(tmp_path / "audit.jsonl", AuditConfig())
+    layer = audit.Audit(log, wall=lambda: 0.0, on_failure=lambda: None)
+    context: Any = _Broken()
+    call = Call(
+        method="/trainerd.v1.HostService/Join",
+        request=None,
+        context=context,
+        peer=Peer(identity="h", roles=frozenset(), transport="tls"),
+        address="ipv4:10.0.0.2:1",
+        streams=True,
+    )
+
+    async def scene() -> None:
+        async with layer(call):
+            pass
+
+    play(scene)
+    log.close()
+    told = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    assert [(line["stage"], line["peer"]) for line in told] == [
+        ("asked", "ipv4:10.0.0.2:1"),
+        ("ended", "ipv4:10.0.0.2:1"),
+    ]

@@ -16,7 +16,7 @@ from trainerd.daemon.supervision.policy import Policy
 from trainerd.daemon.supervision.state import State
 from trainerd.daemon.supervision.supervisor import step
 from trainerd.daemon.telemetry import Telemetry
-from unit.daemon.gang_scene import Scene
+from unit.daemon.gang_scene import HOSTS, Scene
 
 
 def test_a_gang_that_moves_waits_for_a_host_that_is_out_of_reach() -> None:
@@ -81,6 +81,18 @@ def test_a_gang_of_which_nothing_is_heard_is_left_alone_unless_others_could_trai
     )
     assert spare.gone(UNHEARD_S) == []
     assert spare.gone(UNHEARD_S + 0.1) == ["a", "b"]
+
+
+def test_hosts_that_come_back_one_by_one_have_time_to_tell_that_their_gang_moved() -> None:
+    scene = Scene(hosts=("a", "b", "c"))
+    scene.moved("a", 9.0)
+    for host in HOSTS:
+        scene.lose(host, at=10.0)
+    scene.back("a", at=20.0)
+    assert scene.gone(20.0 + GRACE_S) == []
+    assert scene.gone(20.1 + GRACE_S) == ["b"]
+    scene.moved("a", 21.0)
+    assert scene.gone(20.1 + GRACE_S) == []
 
 
 def test_the_only_host_without_its_launcher_is_no_matter_of_reach() -> None:

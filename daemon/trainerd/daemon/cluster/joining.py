@@ -26,6 +26,7 @@ RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 """Back-off between attempts to join; the last one is repeated."""
 REFUSED_S = 15.0
 """The same where the supervisor has refused this host: somebody has to do something."""
+_NO_REASON = "Internal error from Core"
 _REFUSALS = {
     "PROTOCOL_MISMATCH",
     "BAD_NAME",
@@ -71,11 +72,13 @@ class Joining:
                 await self._session()
                 failures = 0
             except grpc.aio.AioRpcError as error:
-                self.problem = error.details() or error.code().name
+                # A call that ended while it was written to does not say why; the next one will.
+                if error.details() != _NO_REASON:
+                    self.problem = error.details() or error.code().name
                 if reason_of(error) in _REFUSALS:
                     pause_s = REFUSED_S
             except (OSError, TimeoutError) as error:
-                self.problem = str(error) or "no answer"
+                self.problem = str(error) or f"no answer within {WELCOME_S:g} s"
             if self.problem != told:
                 told = self.problem
                 log.warning("supervisor_not_reached", error=told)

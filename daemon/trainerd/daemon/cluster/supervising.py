@@ -74,9 +74,9 @@ class HostLinks(host_pb2_grpc.HostServiceServicer):
         self, request_iterator: AsyncIterator[host_pb2.JoinRequest], context: _Context
     ) -> AsyncIterator[host_pb2.JoinResponse]:
         """See host.proto."""
-        # A call that its client has left must not be asked for this.
-        peer = context.peer()
-        hello = await self._greeting(request_iterator, context)
+        # Before anything is waited for: gRPC cannot tell once the connection is gone.
+        peer, named = context.peer(), self._named(context)
+        hello = await self._greeting(request_iterator, context, named)
         host = hello.host
         await self._refuse_namesake(hello, context)
         watch = self._watches.setdefault(
@@ -145,7 +145,10 @@ class HostLinks(host_pb2_grpc.HostServiceServicer):
             await asyncio.wait(self._tasks)
 
     async def _greeting(
-        self, requests: AsyncIterator[host_pb2.JoinRequest], context: _Context
+        self,
+        requests: AsyncIterator[host_pb2.JoinRequest],
+        context: _Context,
+        named: str | None,
     ) -> host_pb2.HostHello:
         try:
             async with asyncio.timeout(HELLO_S):
@@ -162,7 +165,6 @@ class HostLinks(host_pb2_grpc.HostServiceServicer):
         if hello.host == self._runtime.state.local:
             taken = f"{hello.host} is the name of the supervisor's own host: set cluster.name"
             await refuse(context, code, "NAME_TAKEN", taken)
-        named = self._named(context)
         if named is not None and named != hello.host:
             code = grpc.StatusCode.PERMISSION_DENIED
             other = f"the certificate is that of host {named}, it cannot join as {hello.host}"
