@@ -65,6 +65,23 @@ def mark_children() -> None:
     os.environ[name] = value
 
 
+def unmarked() -> dict[str, str]:
+    """An environment for a child that outlives its test, and for all that come from it.
+
+    Whoever owns them sees to their end. The child itself is named to `outlives`.
+    """
+    name, _, _ = MARK.partition("=")
+    return {key: value for key, value in os.environ.items() if key != name}
+
+
+def outlives(pid: int) -> None:
+    """A child of this process is not the test's that starts it."""
+    _OUTLIVING.add(pid)
+
+
+_OUTLIVING: set[int] = set()
+
+
 def belongings() -> Belongings:
     """Look at this process and at those that came from it."""
     return Belongings(processes=_processes(), threads=_threads(), descriptors=_descriptors())
@@ -129,7 +146,7 @@ def _processes() -> dict[int, str]:
             environment, command = _begun(name)
         except (FileNotFoundError, PermissionError, ProcessLookupError):
             continue
-        if parent != me and mark not in environment:
+        if (parent != me and mark not in environment) or int(name) in _OUTLIVING:
             continue
         if "multiprocessing.resource_tracker" not in command:
             found[int(name)] = f"{name} {command or '(ended, not waited for)'}"

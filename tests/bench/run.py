@@ -22,6 +22,7 @@ from bench import (  # noqa: E402
     checkpoints,
     cluster,
     core,
+    gang_kills,
     guard,
     healthy,
     library,
@@ -61,8 +62,9 @@ GROUPS: Mapping[str, Callable[[int], list[Figure]]] = {
     "scrape": lambda pairs: scrape.figures(pairs=pairs),
     "skipping": lambda pairs: skipping.figures(mlp(), pairs=pairs),
     "operations": lambda pairs: api.figures(pairs=pairs),
-    # Half a minute a window.
-    "cluster": lambda pairs: cluster.figures(windows=max(1, pairs // 8)),
+    "cluster-hosts": lambda pairs: cluster.figures(windows=max(1, pairs // 8)),
+    "cluster-kills": lambda pairs: gang_kills.figures(mlp(), count=pairs),
+    "cluster-rate": lambda pairs: gang_kills.rate(mlp(), "mlp", pairs=pairs),
 }
 
 
@@ -70,7 +72,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "recovery": ("recovery-mlp", "recovery", "healthy-mlp", "healthy"),
     "checkpoints": ("restore", "blocked", "saving"),
     "operations": ("operations", "scrape"),
-    "cluster": ("cluster",),
+    "cluster": ("cluster-kills", "cluster-rate", "cluster-hosts"),
 }
 """Groups with a table of their own; all others are in `training`."""
 LEAST = {
@@ -87,14 +89,23 @@ def main() -> int:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=LEAST_PAIRS, help="pairs a figure")
-    parser.add_argument("--only", nargs="+", choices=GROUPS, default=list(GROUPS))
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices={**GROUPS, **TABLES},
+        default=list(GROUPS),
+        help="groups, or tables with all their groups",
+    )
     parser.add_argument("--out", type=Path, default=HERE / "results", help="where to write")
     asked = parser.parse_args()
     if asked.pairs < 1:
         parser.error(f"--pairs must be ≥ 1, got {asked.pairs}")
     described = machine()
     tables: dict[str, list[Figure]] = {}
-    for group in asked.only:
+    groups = [
+        group for name in asked.only for group in ((name,) if name in GROUPS else TABLES[name])
+    ]
+    for group in groups:
         print(f"measuring {group} …", file=sys.stderr, flush=True)
         name = next((name for name, groups in TABLES.items() if group in groups), "training")
         tables.setdefault(name, []).extend(GROUPS[group](asked.pairs))

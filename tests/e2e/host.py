@@ -11,13 +11,15 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from leaks import outlives, unmarked
 from trainerd.clients import Client
 from trainerd.v1 import event_pb2, fault_pb2, run_pb2
 from unit.daemon.journals import check_journals
@@ -35,7 +37,7 @@ socket = "launcher.sock"
 state_directory = "launcher"
 config = "{launcher}"
 [metrics]
-address = "127.0.0.1:0"
+address = "{metrics}"
 """
 INJECTION = """\
 [injection]
@@ -55,6 +57,27 @@ def eventually(what: str, condition: Callable[[], object], timeout_s: float = 60
         time.sleep(0.01)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """Where a host's processes run, and what its configurations say beside the usual.
+
+    kept: the host is several tests', one of which may start its daemon again for all that follow.
+    name: of several hosts that live at once, each keeps its compiled steps for itself. prefix: put
+    before the command of its daemon, whose launcher inherits what that brings about (`ip netns exec
+    NAME`). program: what of Python the daemon is. metrics: where its metrics are served, as seen
+    from the test. daemon, launcher: more sections of their configuration files, and keys of
+    `[launcher]` in the latter.
+    """
+
+    name: str = ""
+    kept: bool = False
+    prefix: Sequence[str] = ()
+    program: Sequence[str] = ("-m", "trainerd.daemon")
+    metrics: str = "127.0.0.1:0"
+    daemon: str = ""
+    launcher: str = ""
+
+
 class Host:
     """One host. Sockets and state live in `folder`; the daemon may be killed and started again.
 
@@ -71,49 +94,59 @@ class Host:
         snapshots: bool = True,
         standby: bool = True,
         standby_after_s: float | None = None,
+        site: Site = Site(),
     ) -> None:
         self.folder = folder
         self.config = folder / "trainerd.toml"
+        self._injection = injection
+        self.configure(site)
         launcher = folder / "launcher.toml"
-        config = CONFIG.format(launcher=launcher)
-        self.config.write_text(config + INJECTION if injection else config)
         after = "" if standby_after_s is None else f"standby_after_s = {standby_after_s}\n"
         share = "" if snapshots else "snapshot_share = 0\n"
         none = "" if standby else "standby = false\n"
-        launcher.write_text(f"[launcher]\n{after}{share}{none}")
+        launcher.write_text(f"[launcher]\n{after}{share}{none}{site.launcher}")
         if self.compiled is not None:
             state = folder / "launcher"
             state.mkdir(mode=0o700)
-            (state / "cache").symlink_to(self.compiled)
+            compiled = self.compiled / site.name
+            compiled.mkdir(mode=0o700, exist_ok=True)
+            (state / "cache").symlink_to(compiled)
         self.address = f"unix:{folder / 'control.sock'}"
         self.metrics_address = ""
         self._daemon: subprocess.Popen[bytes] | None = None
-        self._launchers: set[int] = set()
 
-    def start_daemon(self) -> None:
-        """Start the daemon and wait until it serves."""
+    def configure(self, site: Site) -> None:
+        """Write the daemon's configuration: what it is from its next start on."""
+        self.site = site
+        launcher = self.folder / "launcher.toml"
+        config = CONFIG.format(launcher=launcher, metrics=site.metrics) + site.daemon
+        self.config.write_text(config + INJECTION if self._injection else config)
+
+    def start_daemon(self, *, linked: bool = True) -> None:
+        """Start the daemon and wait until it serves, and is `linked` to its launcher."""
         ready, writer = os.pipe()
         with (self.folder / "daemon.log").open("ab") as log:
             self._daemon = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "trainerd.daemon", "serve"),
+                    *(*self.site.prefix, sys.executable, *self.site.program, "serve"),
                     *("--config", str(self.config), "--ready-fd", str(writer)),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 pass_fds=[writer],
+                env=unmarked() if self.site.kept else None,
                 start_new_session=True,
             )
         os.close(writer)
+        if self.site.kept:
+            outlives(self._daemon.pid)
         with os.fdopen(ready) as pipe:
             line = pipe.readline()
         assert line.startswith("READY "), (self.folder / "daemon.log").read_text()
         self.metrics_address = line.split()[2]
-        with self.client() as client:
-            self._launchers.add(
-                int(eventually("the launcher is linked", lambda: client.daemon().launcher_pid))
-            )
+        if linked:
+            self.launcher_pid()
 
     def kill_daemon(self, number: int = signal.SIGKILL) -> int:
         """Send the daemon a signal and return its exit code."""
@@ -130,9 +163,7 @@ class Host:
     def launcher_pid(self) -> int:
         """The linked launcher's process id."""
         with self.client() as client:
-            pid = int(eventually("a launcher", lambda: client.daemon().launcher_pid))
-        self._launchers.add(pid)
-        return pid
+            return int(eventually("the launcher is linked", lambda: client.daemon().launcher_pid))
 
     def said(self, event: str) -> list[dict[str, str]]:
         """The launchers' log lines of one event, as their fields."""
@@ -155,7 +186,8 @@ class Host:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
         eventually("launcher and trainers end", lambda: not processes_of(self.folder), END_S)
-        check_journals(self.folder / "daemon")
+        if (self.folder / "daemon").exists():
+            check_journals(self.folder / "daemon")
 
     def spec(
         self,
@@ -249,10 +281,12 @@ class Host:
         Its life ends with that of its last process.
         """
         last = self.run(run).incarnation
+        # A gang's time is that of its process that was heard of first.
+        spawned = [e for e in self.events(run, "trainer_spawned") if e.incarnation == last]
 
         def over() -> list[event_pb2.Event]:
             every = self.events(run, "trainer_exited")
-            return [event for event in every if event.incarnation == last]
+            return [e for e in every if (e.incarnation, e.host) == (last, spawned[0].host)]
 
         exited = eventually("its last process has ended", over)
         now = self.run(run)

@@ -19,7 +19,7 @@ if __name__ == "__main__":
     # In place of this folder, whose modules would hide packages of the same name.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from soak import fuzz, kills, saves, simulation, storm
+from soak import fuzz, hosts, kills, saves, simulation, storm
 
 LONGEST_S = 180.0
 """A million events, and all that must hold after each of them."""
@@ -63,6 +63,12 @@ def killed(seed: int, _minutes: float) -> Verdict:
     return Verdict(seen=str(tally), problems=tuple(tally.violations))
 
 
+def disturbed(seed: int, minutes: float) -> Verdict:
+    """Several hosts, any of which may die."""
+    tally = hosts.campaign(seed=seed, minutes=minutes)
+    return Verdict(seen=str(tally), problems=tuple(tally.violations))
+
+
 def flipped(seed: int, _minutes: float) -> Verdict:
     """A checkpoint of which one bit is not what it was."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -92,6 +98,7 @@ CAMPAIGNS: Mapping[str, Callable[[int, float], Verdict]] = {
     "simulation": simulated,
     "storm": stormed,
     "kills": killed,
+    "hosts": disturbed,
     "flips": flipped,
     "saves": killed_while_saving,
     "fuzz": fuzzed,

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from trainerd.actors import checkpoint_manifest
 from trainerd.actors.checkpoint_files import Checkpoint, durable
+from trainerd.v1 import launcher_pb2
 
 FENCE = "trainerd.fence"
 
@@ -45,6 +46,15 @@ class Fence:
         what `checkpoint_manifest.writer` does."""
         writer = checkpoint_manifest.writer(checkpoint.path)
         return writer >= self.incarnation or (checkpoint.step, writer) in self.durable
+
+
+def number(assignment: launcher_pb2.Assignment) -> int:
+    """Under which number a process saves; 0: without one, as its run never has several hosts.
+
+    An incarnation on one host has one where there may have been others: they may still train.
+    """
+    several = assignment.HasField("gang") or assignment.spec.hosts.count > 1
+    return assignment.incarnation if several else 0
 
 
 def read(directory: Path) -> Fence | None:

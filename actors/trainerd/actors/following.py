@@ -24,7 +24,8 @@ class Following:
 
     def __init__(self, plan: Plan, *, company: Company, boundary: Boundary, stage: Stage) -> None:
         self._company, self._boundary, self._stage = company, boundary, stage
-        self._save_s = plan.final_save_timeout_s + _MARGIN_S
+        # The first member gives its save so long, and sees one that is in flight then through.
+        self._save_s = 2 * plan.final_save_timeout_s + _MARGIN_S
 
     def pause(self, _state: PyTree, account: Account) -> Wishes:
         """Hold until the first member says what ends it."""

@@ -23,7 +23,10 @@ Weights = np.ndarray[Any, Any]
 def spoilt(
     loaded: Loaded, spoiling: Spoiling, weighed: Callable[[Loaded, Weights], Loaded]
 ) -> Loaded:
-    """Return `loaded` as `spoiling` says; `weighed` gives it other weights on the devices."""
+    """Return `loaded` as `spoiling` says; `weighed` gives it other weights on the devices.
+
+    Of a gang each process spoils what it feeds of a batch: it gives no weight to anything else.
+    """
     if loaded.error is not None:
         return loaded
     if spoiling.error:

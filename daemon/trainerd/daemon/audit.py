@@ -117,7 +117,7 @@ class Audit:
             "identity": call.peer.identity,
             "role": call.peer.role,
             "transport": call.peer.transport,
-            "peer": call.context.peer(),
+            "peer": call.address,
             **{key: value for key, value in told.items() if value not in ("", None)},
         }
         log.info("call_audited", **{key: line[key] for key in line if key != "time"})

@@ -92,7 +92,7 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         self._started = clock.now()
         self._changes = Changes(runtime, watchers)
         self._checking = Checking(launchers, watchers, clock, most_hosts=most_hosts)
-        self._injecting = Injecting(runtime, self._changes, injection)
+        self._injecting = Injecting(runtime, self._changes, injection, views, clock)
         self._submitting = Submitting(
             runtime, views, self._changes, self._checking, self._injecting, limits=limits
         )

@@ -31,6 +31,11 @@ FLOORS_S: Mapping[Phase, float] = MappingProxyType(
     }
 )
 """The least deadlines, in seconds; fault.proto tells users of them. A paused trainer has none."""
+MUTE_S = 15.0
+"""The deadline of a step where a gang stands still and one process alone says nothing at all: it
+is stopped, not slow. Whatever its loop does, a process that runs says that it lives."""
+HEARD_S = 3.0
+"""Whoever said something in the last seconds is not mute; every process does once a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,12 +120,13 @@ class Deadlines:
         phase = run.members[host].phase
         if phase is None:
             return None
-        return Silence(
-            phase=phase,
-            waited_s=now - max(pulse.progress_at for pulse in pulses.values()),
-            deadline_s=max(each for each in due.values() if each is not None),
-            host=host,
-        )
+        waited_s = now - max(pulse.progress_at for pulse in pulses.values())
+        deadline_s = max(each for each in due.values() if each is not None)
+        mute_s = now - pulses[host].heard_at
+        others_s = max(now - pulses[each].heard_at for each in run.members if each != host)
+        if phase is Phase.STEP and others_s <= HEARD_S and min(mute_s, waited_s) > MUTE_S:
+            deadline_s = min(deadline_s, MUTE_S)
+        return Silence(phase=phase, waited_s=waited_s, deadline_s=deadline_s, host=host)
 
     def _due(self, run: Run, trainer: Trainer) -> float | None:
         """The deadline of a process that has to say something; None: it has not."""

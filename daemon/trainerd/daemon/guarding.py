@@ -37,12 +37,14 @@ class Unreadable:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """One call. `method` is its path; `request` None: the client streams. `streams`: it is
-    answered by a stream."""
+    answered by a stream. `address`: where it comes from, as gRPC has it. A call that its client has
+    left may be gone when its handler ends, and gRPC must not be asked for that then."""
 
     method: str
     request: Message | Unreadable | None
     context: Context
     peer: Peer
+    address: str
     streams: bool
 
     @property
@@ -143,8 +145,14 @@ class Guard(grpc.aio.ServerInterceptor):
 
     def _call(self, method: str, request: object, context: Context, *, streams: bool) -> Call:
         whole = request if isinstance(request, Message | Unreadable) else None
-        peer = self._peer(context)
-        return Call(method=method, request=whole, context=context, peer=peer, streams=streams)
+        return Call(
+            method=method,
+            request=whole,
+            context=context,
+            peer=self._peer(context),
+            address=context.peer(),
+            streams=streams,
+        )
 
     def _unary(self, method: str, inner: Any, *, streamed: bool = False) -> Any:  # noqa: ANN401 - gRPC's handler types
         async def answer(request: Any, context: Context) -> Any:  # noqa: ANN401

@@ -35,6 +35,7 @@ class Reach:
         self._telemetry = telemetry
         self._started = started + JOIN_S
         self._since: dict[str, float] = {}
+        self._back: dict[str, float] = {}
 
     def lost(self, host: str, heard_at: float | None) -> None:
         """A host's link is lost; `heard_at`: when it said something last."""
@@ -49,6 +50,8 @@ class Reach:
             self._since.pop(name, None)
         elif stored.kind in ("host_lost", "launcher_lost"):
             self._since.setdefault(name, stored.now)
+        if stored.kind == "launcher_attached":
+            self._back[name] = stored.now
 
     def away(self, state: State) -> bool:
         """Whether a host with trainers is out of reach."""
@@ -77,7 +80,9 @@ class Reach:
         if not heard and not _others(state, run):
             return None  # It may well train; nothing better could be done.
         moved = [self._telemetry.of(run.id, each).progress_at for each in heard]
-        since = max([self._since.get(host, self._started), *moved])
+        # One that was out of reach itself has not told yet how far the gang has come meanwhile.
+        back = [self._back.get(each, 0.0) for each in heard]
+        since = max([self._since.get(host, self._started), *moved, *back])
         limit_s = self._limit_s(run) if heard else UNHEARD_S
         if now - since <= limit_s:
             return None

@@ -22,6 +22,7 @@ from trainerd.v1.protocol import SNAPSHOT_SUFFIX
 
 _RUN = run_pb2.Run.DESCRIPTOR.fields_by_name
 MILD = frozenset({fault_pb2.ACTION_CONTINUE, fault_pb2.ACTION_MASK, fault_pb2.ACTION_SKIP})
+_RESTARTS = frozenset({fault_pb2.ACTION_RESTART, fault_pb2.ACTION_REFORM})
 """Decisions after which the run goes on as before."""
 TERMINAL = frozenset(codec.enum_value(_RUN["state"], state) for state in _TERMINAL)
 """Numbers of the states that a run does not leave."""
@@ -316,7 +317,7 @@ def _decided(known: RunFacts, made: event_pb2.DecisionMade) -> None:
         known.expired = 0
     if not codec.is_uncharged(made.fault):
         known.facts.last_fault.CopyFrom(made.fault)
-        known.facts.restarts += action == fault_pb2.ACTION_RESTART
+        known.facts.restarts += action in _RESTARTS
 
 
 def _rolled_back(known: RunFacts, event: event_pb2.RolledBack) -> None:

@@ -158,7 +158,7 @@ class FaultRule(_message.Message):
     def __init__(self, action: _Optional[_Union[Action, str]] = ..., limit: _Optional[int] = ..., window_s: _Optional[float] = ..., then: _Optional[_Union[Action, str]] = ..., consecutive: _Optional[int] = ...) -> None: ...
 
 class Policy(_message.Message):
-    __slots__ = ("continue_on_error", "backoff_s", "backoff_max_s", "max_cycles_without_progress", "loss_spike_z", "hang_factor", "hang_floor_s", "rollback_steps", "non_finite_microbatch", "non_finite_step", "loss_spike", "data_error", "step_exception", "device_oom", "device_error", "crash", "hang")
+    __slots__ = ("continue_on_error", "backoff_s", "backoff_max_s", "max_cycles_without_progress", "loss_spike_z", "hang_factor", "hang_floor_s", "rollback_steps", "non_finite_microbatch", "non_finite_step", "loss_spike", "data_error", "step_exception", "device_oom", "device_error", "crash", "hang", "host_lost")
     CONTINUE_ON_ERROR_FIELD_NUMBER: _ClassVar[int]
     BACKOFF_S_FIELD_NUMBER: _ClassVar[int]
     BACKOFF_MAX_S_FIELD_NUMBER: _ClassVar[int]
@@ -176,6 +176,7 @@ class Policy(_message.Message):
     DEVICE_ERROR_FIELD_NUMBER: _ClassVar[int]
     CRASH_FIELD_NUMBER: _ClassVar[int]
     HANG_FIELD_NUMBER: _ClassVar[int]
+    HOST_LOST_FIELD_NUMBER: _ClassVar[int]
     continue_on_error: bool
     backoff_s: float
     backoff_max_s: float
@@ -193,4 +194,5 @@ class Policy(_message.Message):
     device_error: FaultRule
     crash: FaultRule
     hang: FaultRule
-    def __init__(self, continue_on_error: _Optional[bool] = ..., backoff_s: _Optional[float] = ..., backoff_max_s: _Optional[float] = ..., max_cycles_without_progress: _Optional[int] = ..., loss_spike_z: _Optional[float] = ..., hang_factor: _Optional[float] = ..., hang_floor_s: _Optional[float] = ..., rollback_steps: _Optional[int] = ..., non_finite_microbatch: _Optional[_Union[FaultRule, _Mapping]] = ..., non_finite_step: _Optional[_Union[FaultRule, _Mapping]] = ..., loss_spike: _Optional[_Union[FaultRule, _Mapping]] = ..., data_error: _Optional[_Union[FaultRule, _Mapping]] = ..., step_exception: _Optional[_Union[FaultRule, _Mapping]] = ..., device_oom: _Optional[_Union[FaultRule, _Mapping]] = ..., device_error: _Optional[_Union[FaultRule, _Mapping]] = ..., crash: _Optional[_Union[FaultRule, _Mapping]] = ..., hang: _Optional[_Union[FaultRule, _Mapping]] = ...) -> None: ...
+    host_lost: FaultRule
+    def __init__(self, continue_on_error: _Optional[bool] = ..., backoff_s: _Optional[float] = ..., backoff_max_s: _Optional[float] = ..., max_cycles_without_progress: _Optional[int] = ..., loss_spike_z: _Optional[float] = ..., hang_factor: _Optional[float] = ..., hang_floor_s: _Optional[float] = ..., rollback_steps: _Optional[int] = ..., non_finite_microbatch: _Optional[_Union[FaultRule, _Mapping]] = ..., non_finite_step: _Optional[_Union[FaultRule, _Mapping]] = ..., loss_spike: _Optional[_Union[FaultRule, _Mapping]] = ..., data_error: _Optional[_Union[FaultRule, _Mapping]] = ..., step_exception: _Optional[_Union[FaultRule, _Mapping]] = ..., device_oom: _Optional[_Union[FaultRule, _Mapping]] = ..., device_error: _Optional[_Union[FaultRule, _Mapping]] = ..., crash: _Optional[_Union[FaultRule, _Mapping]] = ..., hang: _Optional[_Union[FaultRule, _Mapping]] = ..., host_lost: _Optional[_Union[FaultRule, _Mapping]] = ...) -> None: ...

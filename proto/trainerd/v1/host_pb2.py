@@ -27,7 +27,7 @@ from trainerd.v1 import link_pb2 as trainerd_dot_v1_dot_link__pb2
 from trainerd.v1 import trainer_pb2 as trainerd_dot_v1_dot_trainer__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16trainerd/v1/host.proto\x12\x0btrainerd.v1\x1a\x1atrainerd/v1/launcher.proto\x1a\x16trainerd/v1/link.proto\x1a\x19trainerd/v1/trainer.proto\"\x97\x01\n\x0bJoinRequest\x12\'\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x15.trainerd.v1.Envelope\x12\'\n\x05hello\x18\x02 \x01(\x0b\x32\x16.trainerd.v1.HostHelloH\x00\x12+\n\x07reports\x18\x03 \x01(\x0b\x32\x18.trainerd.v1.HostReportsH\x00\x42\t\n\x07payload\"V\n\tHostHello\x12.\n\x08protocol\x18\x01 \x01(\x0b\x32\x1c.trainerd.v1.ProtocolVersion\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\x03\"7\n\x0bHostReports\x12(\n\x07reports\x18\x01 \x03(\x0b\x32\x17.trainerd.v1.HostReport\"\x80\x02\n\nHostReport\x12#\n\x05pulse\x18\x01 \x01(\x0b\x32\x12.trainerd.v1.PulseH\x00\x12\x36\n\x08launcher\x18\x02 \x01(\x0b\x32\".trainerd.v1.WatchTrainersResponseH\x00\x12,\n\x0clauncher_end\x18\x03 \x01(\x0b\x32\x14.trainerd.v1.LinkEndH\x00\x12-\n\x06\x61nswer\x18\x04 \x01(\x0b\x32\x1b.trainerd.v1.LauncherAnswerH\x00\x12-\n\x07trainer\x18\x05 \x01(\x0b\x32\x1a.trainerd.v1.TrainerReportH\x00\x42\t\n\x07payload\"G\n\x05Pulse\x12\x0f\n\x07sent_ns\x18\x01 \x01(\x03\x12\x16\n\x0e\x63lock_offset_s\x18\x02 \x01(\x01\x12\x15\n\rclock_error_s\x18\x03 \x01(\x01\"8\n\x07LinkEnd\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07\x64\x65tails\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"~\n\rTrainerReport\x12\x0e\n\x06stream\x18\x01 \x01(\x03\x12-\n\x07request\x18\x02 \x01(\x0b\x32\x1a.trainerd.v1.AttachRequestH\x00\x12#\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x14.trainerd.v1.LinkEndH\x00\x42\t\n\x07payload\"\x9a\x01\n\x0cJoinResponse\x12\'\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x15.trainerd.v1.Envelope\x12+\n\x07welcome\x18\x02 \x01(\x0b\x32\x18.trainerd.v1.HostWelcomeH\x00\x12)\n\x06orders\x18\x03 \x01(\x0b\x32\x17.trainerd.v1.HostOrdersH\x00\x42\t\n\x07payload\"X\n\x0bHostWelcome\x12.\n\x08protocol\x18\x01 \x01(\x0b\x32\x1c.trainerd.v1.ProtocolVersion\x12\x19\n\x11\x61\x63knowledged_exit\x18\x02 \x01(\x03\"4\n\nHostOrders\x12&\n\x06orders\x18\x01 \x03(\x0b\x32\x16.trainerd.v1.HostOrder\"\x99\x01\n\tHostOrder\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x18.trainerd.v1.PulseAnswerH\x00\x12)\n\x04\x63\x61ll\x18\x02 \x01(\x0b\x32\x19.trainerd.v1.LauncherCallH\x00\x12,\n\x07trainer\x18\x03 \x01(\x0b\x32\x19.trainerd.v1.TrainerOrderH\x00\x42\t\n\x07payload\"H\n\x0bPulseAnswer\x12\x0f\n\x07sent_ns\x18\x01 \x01(\x03\x12\x13\n\x0breceived_ns\x18\x02 \x01(\x03\x12\x13\n\x0b\x61nswered_ns\x18\x03 \x01(\x03\"\x7f\n\x0cTrainerOrder\x12\x0e\n\x06stream\x18\x01 \x01(\x03\x12/\n\x08response\x18\x02 \x01(\x0b\x32\x1b.trainerd.v1.AttachResponseH\x00\x12#\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x14.trainerd.v1.LinkEndH\x00\x42\t\n\x07payload\"\xca\x07\n\x0cLauncherCall\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\x03\x12\x11\n\ttimeout_s\x18\x02 \x01(\x01\x12\x39\n\rstart_trainer\x18\x03 \x01(\x0b\x32 .trainerd.v1.StartTrainerRequestH\x00\x12\x41\n\x11start_coordinator\x18\x04 \x01(\x0b\x32$.trainerd.v1.StartCoordinatorRequestH\x00\x12?\n\x10stop_coordinator\x18\x05 \x01(\x0b\x32#.trainerd.v1.StopCoordinatorRequestH\x00\x12\x37\n\x0ckill_trainer\x18\x06 \x01(\x0b\x32\x1f.trainerd.v1.KillTrainerRequestH\x00\x12\x39\n\rcheck_program\x18\x07 \x01(\x0b\x32 .trainerd.v1.CheckProgramRequestH\x00\x12/\n\x08read_log\x18\x08 \x01(\x0b\x32\x1b.trainerd.v1.ReadLogRequestH\x00\x12;\n\x0ewrite_incident\x18\t \x01(\x0b\x32!.trainerd.v1.WriteIncidentRequestH\x00\x12;\n\x0eread_incidents\x18\n \x01(\x0b\x32!.trainerd.v1.ReadIncidentsRequestH\x00\x12\x39\n\rread_incident\x18\x0b \x01(\x0b\x32 .trainerd.v1.ReadIncidentRequestH\x00\x12=\n\x0freplay_incident\x18\x0c \x01(\x0b\x32\".trainerd.v1.ReplayIncidentRequestH\x00\x12?\n\x10read_checkpoints\x18\r \x01(\x0b\x32#.trainerd.v1.ReadCheckpointsRequestH\x00\x12\x41\n\x11\x65xport_parameters\x18\x0e \x01(\x0b\x32$.trainerd.v1.ExportParametersRequestH\x00\x12\x33\n\nremove_run\x18\x0f \x01(\x0b\x32\x1d.trainerd.v1.RemoveRunRequestH\x00\x12@\n\x11read_step_metrics\x18\x10 \x01(\x0b\x32#.trainerd.v1.ReadStepMetricsRequestH\x00\x12;\n\x0e\x63ollect_stacks\x18\x11 \x01(\x0b\x32!.trainerd.v1.CollectStacksRequestH\x00\x42\t\n\x07request\"d\n\x0eLauncherAnswer\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\x03\x12&\n\x06\x66\x61iled\x18\x02 \x01(\x0b\x32\x14.trainerd.v1.LinkEndH\x00\x12\x12\n\x08response\x18\x03 \x01(\x0cH\x00\x42\x08\n\x06\x61nswer2N\n\x0bHostService\x12?\n\x04Join\x12\x18.trainerd.v1.JoinRequest\x1a\x19.trainerd.v1.JoinResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16trainerd/v1/host.proto\x12\x0btrainerd.v1\x1a\x1atrainerd/v1/launcher.proto\x1a\x16trainerd/v1/link.proto\x1a\x19trainerd/v1/trainer.proto\"\x97\x01\n\x0bJoinRequest\x12\'\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x15.trainerd.v1.Envelope\x12\'\n\x05hello\x18\x02 \x01(\x0b\x32\x16.trainerd.v1.HostHelloH\x00\x12+\n\x07reports\x18\x03 \x01(\x0b\x32\x18.trainerd.v1.HostReportsH\x00\x42\t\n\x07payload\"h\n\tHostHello\x12.\n\x08protocol\x18\x01 \x01(\x0b\x32\x1c.trainerd.v1.ProtocolVersion\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\x03\x12\x10\n\x08instance\x18\x04 \x01(\t\"7\n\x0bHostReports\x12(\n\x07reports\x18\x01 \x03(\x0b\x32\x17.trainerd.v1.HostReport\"\x80\x02\n\nHostReport\x12#\n\x05pulse\x18\x01 \x01(\x0b\x32\x12.trainerd.v1.PulseH\x00\x12\x36\n\x08launcher\x18\x02 \x01(\x0b\x32\".trainerd.v1.WatchTrainersResponseH\x00\x12,\n\x0clauncher_end\x18\x03 \x01(\x0b\x32\x14.trainerd.v1.LinkEndH\x00\x12-\n\x06\x61nswer\x18\x04 \x01(\x0b\x32\x1b.trainerd.v1.LauncherAnswerH\x00\x12-\n\x07trainer\x18\x05 \x01(\x0b\x32\x1a.trainerd.v1.TrainerReportH\x00\x42\t\n\x07payload\"G\n\x05Pulse\x12\x0f\n\x07sent_ns\x18\x01 \x01(\x03\x12\x16\n\x0e\x63lock_offset_s\x18\x02 \x01(\x01\x12\x15\n\rclock_error_s\x18\x03 \x01(\x01\"8\n\x07LinkEnd\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07\x64\x65tails\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"~\n\rTrainerReport\x12\x0e\n\x06stream\x18\x01 \x01(\x03\x12-\n\x07request\x18\x02 \x01(\x0b\x32\x1a.trainerd.v1.AttachRequestH\x00\x12#\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x14.trainerd.v1.LinkEndH\x00\x42\t\n\x07payload\"\x9a\x01\n\x0cJoinResponse\x12\'\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x15.trainerd.v1.Envelope\x12+\n\x07welcome\x18\x02 \x01(\x0b\x32\x18.trainerd.v1.HostWelcomeH\x00\x12)\n\x06orders\x18\x03 \x01(\x0b\x32\x17.trainerd.v1.HostOrdersH\x00\x42\t\n\x07payload\"X\n\x0bHostWelcome\x12.\n\x08protocol\x18\x01 \x01(\x0b\x32\x1c.trainerd.v1.ProtocolVersion\x12\x19\n\x11\x61\x63knowledged_exit\x18\x02 \x01(\x03\"4\n\nHostOrders\x12&\n\x06orders\x18\x01 \x03(\x0b\x32\x16.trainerd.v1.HostOrder\"\x99\x01\n\tHostOrder\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x18.trainerd.v1.PulseAnswerH\x00\x12)\n\x04\x63\x61ll\x18\x02 \x01(\x0b\x32\x19.trainerd.v1.LauncherCallH\x00\x12,\n\x07trainer\x18\x03 \x01(\x0b\x32\x19.trainerd.v1.TrainerOrderH\x00\x42\t\n\x07payload\"H\n\x0bPulseAnswer\x12\x0f\n\x07sent_ns\x18\x01 \x01(\x03\x12\x13\n\x0breceived_ns\x18\x02 \x01(\x03\x12\x13\n\x0b\x61nswered_ns\x18\x03 \x01(\x03\"\x7f\n\x0cTrainerOrder\x12\x0e\n\x06stream\x18\x01 \x01(\x03\x12/\n\x08response\x18\x02 \x01(\x0b\x32\x1b.trainerd.v1.AttachResponseH\x00\x12#\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x14.trainerd.v1.LinkEndH\x00\x42\t\n\x07payload\"\xca\x07\n\x0cLauncherCall\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\x03\x12\x11\n\ttimeout_s\x18\x02 \x01(\x01\x12\x39\n\rstart_trainer\x18\x03 \x01(\x0b\x32 .trainerd.v1.StartTrainerRequestH\x00\x12\x41\n\x11start_coordinator\x18\x04 \x01(\x0b\x32$.trainerd.v1.StartCoordinatorRequestH\x00\x12?\n\x10stop_coordinator\x18\x05 \x01(\x0b\x32#.trainerd.v1.StopCoordinatorRequestH\x00\x12\x37\n\x0ckill_trainer\x18\x06 \x01(\x0b\x32\x1f.trainerd.v1.KillTrainerRequestH\x00\x12\x39\n\rcheck_program\x18\x07 \x01(\x0b\x32 .trainerd.v1.CheckProgramRequestH\x00\x12/\n\x08read_log\x18\x08 \x01(\x0b\x32\x1b.trainerd.v1.ReadLogRequestH\x00\x12;\n\x0ewrite_incident\x18\t \x01(\x0b\x32!.trainerd.v1.WriteIncidentRequestH\x00\x12;\n\x0eread_incidents\x18\n \x01(\x0b\x32!.trainerd.v1.ReadIncidentsRequestH\x00\x12\x39\n\rread_incident\x18\x0b \x01(\x0b\x32 .trainerd.v1.ReadIncidentRequestH\x00\x12=\n\x0freplay_incident\x18\x0c \x01(\x0b\x32\".trainerd.v1.ReplayIncidentRequestH\x00\x12?\n\x10read_checkpoints\x18\r \x01(\x0b\x32#.trainerd.v1.ReadCheckpointsRequestH\x00\x12\x41\n\x11\x65xport_parameters\x18\x0e \x01(\x0b\x32$.trainerd.v1.ExportParametersRequestH\x00\x12\x33\n\nremove_run\x18\x0f \x01(\x0b\x32\x1d.trainerd.v1.RemoveRunRequestH\x00\x12@\n\x11read_step_metrics\x18\x10 \x01(\x0b\x32#.trainerd.v1.ReadStepMetricsRequestH\x00\x12;\n\x0e\x63ollect_stacks\x18\x11 \x01(\x0b\x32!.trainerd.v1.CollectStacksRequestH\x00\x42\t\n\x07request\"d\n\x0eLauncherAnswer\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\x03\x12&\n\x06\x66\x61iled\x18\x02 \x01(\x0b\x32\x14.trainerd.v1.LinkEndH\x00\x12\x12\n\x08response\x18\x03 \x01(\x0cH\x00\x42\x08\n\x06\x61nswer2N\n\x0bHostService\x12?\n\x04Join\x12\x18.trainerd.v1.JoinRequest\x1a\x19.trainerd.v1.JoinResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,33 +37,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JOINREQUEST']._serialized_start=119
   _globals['_JOINREQUEST']._serialized_end=270
   _globals['_HOSTHELLO']._serialized_start=272
-  _globals['_HOSTHELLO']._serialized_end=358
-  _globals['_HOSTREPORTS']._serialized_start=360
-  _globals['_HOSTREPORTS']._serialized_end=415
-  _globals['_HOSTREPORT']._serialized_start=418
-  _globals['_HOSTREPORT']._serialized_end=674
-  _globals['_PULSE']._serialized_start=676
-  _globals['_PULSE']._serialized_end=747
-  _globals['_LINKEND']._serialized_start=749
-  _globals['_LINKEND']._serialized_end=805
-  _globals['_TRAINERREPORT']._serialized_start=807
-  _globals['_TRAINERREPORT']._serialized_end=933
-  _globals['_JOINRESPONSE']._serialized_start=936
-  _globals['_JOINRESPONSE']._serialized_end=1090
-  _globals['_HOSTWELCOME']._serialized_start=1092
-  _globals['_HOSTWELCOME']._serialized_end=1180
-  _globals['_HOSTORDERS']._serialized_start=1182
-  _globals['_HOSTORDERS']._serialized_end=1234
-  _globals['_HOSTORDER']._serialized_start=1237
-  _globals['_HOSTORDER']._serialized_end=1390
-  _globals['_PULSEANSWER']._serialized_start=1392
-  _globals['_PULSEANSWER']._serialized_end=1464
-  _globals['_TRAINERORDER']._serialized_start=1466
-  _globals['_TRAINERORDER']._serialized_end=1593
-  _globals['_LAUNCHERCALL']._serialized_start=1596
-  _globals['_LAUNCHERCALL']._serialized_end=2566
-  _globals['_LAUNCHERANSWER']._serialized_start=2568
-  _globals['_LAUNCHERANSWER']._serialized_end=2668
-  _globals['_HOSTSERVICE']._serialized_start=2670
-  _globals['_HOSTSERVICE']._serialized_end=2748
+  _globals['_HOSTHELLO']._serialized_end=376
+  _globals['_HOSTREPORTS']._serialized_start=378
+  _globals['_HOSTREPORTS']._serialized_end=433
+  _globals['_HOSTREPORT']._serialized_start=436
+  _globals['_HOSTREPORT']._serialized_end=692
+  _globals['_PULSE']._serialized_start=694
+  _globals['_PULSE']._serialized_end=765
+  _globals['_LINKEND']._serialized_start=767
+  _globals['_LINKEND']._serialized_end=823
+  _globals['_TRAINERREPORT']._serialized_start=825
+  _globals['_TRAINERREPORT']._serialized_end=951
+  _globals['_JOINRESPONSE']._serialized_start=954
+  _globals['_JOINRESPONSE']._serialized_end=1108
+  _globals['_HOSTWELCOME']._serialized_start=1110
+  _globals['_HOSTWELCOME']._serialized_end=1198
+  _globals['_HOSTORDERS']._serialized_start=1200
+  _globals['_HOSTORDERS']._serialized_end=1252
+  _globals['_HOSTORDER']._serialized_start=1255
+  _globals['_HOSTORDER']._serialized_end=1408
+  _globals['_PULSEANSWER']._serialized_start=1410
+  _globals['_PULSEANSWER']._serialized_end=1482
+  _globals['_TRAINERORDER']._serialized_start=1484
+  _globals['_TRAINERORDER']._serialized_end=1611
+  _globals['_LAUNCHERCALL']._serialized_start=1614
+  _globals['_LAUNCHERCALL']._serialized_end=2584
+  _globals['_LAUNCHERANSWER']._serialized_start=2586
+  _globals['_LAUNCHERANSWER']._serialized_end=2686
+  _globals['_HOSTSERVICE']._serialized_start=2688
+  _globals['_HOSTSERVICE']._serialized_end=2766
 # @@protoc_insertion_point(module_scope)

@@ -20,14 +20,16 @@ class JoinRequest(_message.Message):
     def __init__(self, envelope: _Optional[_Union[_link_pb2.Envelope, _Mapping]] = ..., hello: _Optional[_Union[HostHello, _Mapping]] = ..., reports: _Optional[_Union[HostReports, _Mapping]] = ...) -> None: ...
 
 class HostHello(_message.Message):
-    __slots__ = ("protocol", "host", "pid")
+    __slots__ = ("protocol", "host", "pid", "instance")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     HOST_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
+    INSTANCE_FIELD_NUMBER: _ClassVar[int]
     protocol: _link_pb2.ProtocolVersion
     host: str
     pid: int
-    def __init__(self, protocol: _Optional[_Union[_link_pb2.ProtocolVersion, _Mapping]] = ..., host: _Optional[str] = ..., pid: _Optional[int] = ...) -> None: ...
+    instance: str
+    def __init__(self, protocol: _Optional[_Union[_link_pb2.ProtocolVersion, _Mapping]] = ..., host: _Optional[str] = ..., pid: _Optional[int] = ..., instance: _Optional[str] = ...) -> None: ...
 
 class HostReports(_message.Message):
     __slots__ = ("reports",)

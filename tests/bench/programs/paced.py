@@ -25,7 +25,10 @@ class Paced:
         return self._data[index]
 
 
-def build(model: str, pace_s: float = 0.0) -> Program:
+def build(model: str, pace_s: float = 0.0, reads: int = 0) -> Program:
+    """`reads`: of a process in a step; default: of all examples of a batch."""
     made = MODELS[model]()
-    data = Paced(made.program.data, pace_s, made.global_batch) if pace_s else made.program.data
+    data = made.program.data
+    if pace_s:
+        data = Paced(data, pace_s, reads or made.global_batch)
     return replace(made.program, data=data, evaluate=None, callbacks=())

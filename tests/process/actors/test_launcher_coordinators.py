@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from pathlib import Path
 
 import grpc
 import pytest
@@ -70,6 +71,42 @@ def test_a_newer_incarnation_takes_the_place_of_an_older_one() -> None:
         os.kill(second.pid, signal.SIGKILL)
         gone(second.pid)
         assert answers(start(host, 2).address)
+
+
+def children(host: LauncherProcess) -> set[int]:
+    listed = Path(f"/proc/{host.pid}/task/{host.pid}/children").read_text()
+    return {int(pid) for pid in listed.split()}
+
+
+def begun(host: LauncherProcess, serving: int) -> int:
+    """The process of the next incarnation, beside the one that serves."""
+    wait_until(lambda: children(host) - {serving}, "a process of the next incarnation")
+    (spare,) = children(host) - {serving}
+    return spare
+
+
+def test_the_next_incarnation_finds_its_process_begun() -> None:
+    with launcher(SLEEPER, "--standby-after-s", "0") as host:
+        pid = start(host, 1).pid
+        for incarnation in (2, 3):
+            spare = begun(host, pid)
+            came = start(host, incarnation)
+            assert came.pid == spare
+            assert answers(came.address)
+            pid = spare
+        # One that died meanwhile is not waited for.
+        spare = begun(host, pid)
+        os.kill(spare, signal.SIGKILL)
+        gone(spare)
+        assert answers(start(host, 4).address)
+
+
+def test_nothing_is_begun_for_a_run_that_has_no_service() -> None:
+    with launcher(SLEEPER, "--standby-after-s", "0") as host:
+        begun(host, start(host, 1).pid)
+        request = launcher_pb2.RemoveRunRequest(run="r-1")
+        host.stub.RemoveRun(request, timeout=DEADLINE_S)
+        wait_until(lambda: not children(host), "the end of both")
 
 
 @pytest.mark.parametrize("end", ["sigkill", "terminate"])

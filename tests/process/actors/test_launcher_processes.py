@@ -1,4 +1,4 @@
-"""Children that somebody else forked for the launcher: the standby's trainers, one day."""
+"""The launcher's children: those that somebody else forked for it, and who ended them."""
 
 from __future__ import annotations
 
@@ -38,6 +38,18 @@ async def slow(children):
     child.kill()
     return await child.ended
 
+async def by_itself(children):
+    null = os.open(os.devnull, os.O_RDWR)
+    child = children.spawn(
+        ['sh', '-c', 'kill -9 $$'], environment={'PATH': os.environ['PATH']}, directory='/',
+        stdin=null, stdout=null, stderr=null,
+    )
+    # It has ended, and nobody here has looked yet.
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    child.kill()
+    child.terminate(1.0)
+    return await child.ended, child.signals_sent
+
 async def main():
     children = Children()
     children.watch()
@@ -56,6 +68,14 @@ asyncio.run(main())
     ],
 )
 def test_a_child_that_a_helper_forked_is_watched_from_when_it_is_claimed(case, said):
+    assert of_case(case) == (said, "")
+
+
+def test_a_child_that_had_ended_was_not_ended_by_a_signal_that_came_later():
+    assert of_case("by_itself") == ("(Ended(exit_code=-1, signal=9), set()) 0", "")
+
+
+def of_case(case):
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, case],
         capture_output=True,
@@ -63,4 +83,4 @@ def test_a_child_that_a_helper_forked_is_watched_from_when_it_is_claimed(case, s
         timeout=60,
         check=False,
     )
-    assert (done.stdout.strip(), done.stderr) == (said, "")
+    return done.stdout.strip(), done.stderr

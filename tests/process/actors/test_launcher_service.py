@@ -18,6 +18,7 @@ def test_the_greeting_states_the_trainers_that_live():
         hello = host.watch().hello
         assert hello.protocol == protocol.protocol()
         assert hello.pid == host.pid
+        assert hello.devices
         (live,) = hello.trainers
         assert (live.run, live.incarnation, live.pid) == ("r-1", 3, pid)
 

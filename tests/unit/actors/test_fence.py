@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from trainerd.actors.checkpoint_files import durable
 from trainerd.actors.checkpoint_finding import find
 from trainerd.actors.checkpoint_retention import Retention
 from trainerd.actors.checkpoint_shelf import Shelf
+from trainerd.actors.launcher.fencing import raise_fence
+from trainerd.actors.launcher.runs import RunFiles
+from trainerd.v1 import launcher_pb2
 
 
 def save(place: Path, step: int, incarnation: int) -> Path:
@@ -93,3 +97,20 @@ def test_a_damaged_fence_stops_saving_and_is_no_reason_to_begin_anew(tmp_path: P
         fence.raise_to(tmp_path, "r", 2)
     with pytest.raises(OSError, match="the fence is damaged"):
         claimed(tmp_path, 2).hold()
+
+
+@pytest.mark.parametrize(
+    ("hosts", "gang", "raised"), [(1, False, False), (3, False, True), (3, True, True)]
+)
+def test_one_host_that_is_left_of_several_bars_those_that_were_given_up(
+    tmp_path: Path, hosts: int, gang: bool, raised: bool
+) -> None:
+    told = launcher_pb2.Assignment(run="r", incarnation=4)
+    told.spec.hosts.count = hosts
+    told.spec.checkpoint.directory = str(tmp_path / "shared")
+    if gang:
+        told.gang.process_count = 2
+    assert fence.number(told) == (4 if raised else 0)
+    asyncio.run(raise_fence(told, RunFiles.of(tmp_path, "r")))
+    found = fence.read(tmp_path / "shared" / "r")
+    assert (found.incarnation if found else 0) == fence.number(told)

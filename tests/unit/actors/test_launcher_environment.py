@@ -7,7 +7,7 @@ import os
 import pytest
 
 from trainerd.actors.launcher.config import DevicesSection
-from trainerd.actors.launcher.devices import DeviceLock, DevicesBusy, device_environment
+from trainerd.actors.launcher.devices import DeviceLock, DevicesBusy, device_environment, told
 from trainerd.actors.launcher.environment import User, build_environment, environment_problems
 from trainerd.v1 import run_pb2
 
@@ -40,6 +40,20 @@ def test_visible_devices_are_shown_alone():
     shown = devices(platform="cuda", visible="0,2")
     assert shown["CUDA_VISIBLE_DEVICES"] == "0,2"
     assert shown["JAX_PLATFORMS"] == "cuda"
+
+
+@pytest.mark.parametrize(
+    ("gpus", "section", "said"),
+    [
+        (0, {"cpu_count": 2}, "cpu, 2"),
+        (8, {}, "cuda, 8"),
+        (8, {"visible": "0,2"}, "cuda, 2"),
+        (8, {"platform": "cpu"}, "cpu, 1"),
+        (0, {"platform": "tpu"}, "tpu"),
+    ],
+)
+def test_what_devices_there_are_is_told(gpus, section, said):
+    assert told(DevicesSection(**section), lambda: gpus) == said
 
 
 def test_nothing_is_inherited(monkeypatch):

@@ -50,6 +50,15 @@ def test_nothing_is_asked_of_a_drill_that_has_nothing():
     assert drill(armed("NAN")).armed
 
 
+def test_of_a_gang_the_first_process_does_what_does_not_concern_slots():
+    other = TrainerDrill(Journal(), leads=False)
+    other.arm(armed("SIGKILL"))
+    other.arm(armed("DATA_ERROR", number=2))
+    assert not other.armed
+    other.arm(armed("NAN", number=3, slots=[1]))
+    assert other(5, 7) == Spoiling(nan_slots=(1,))
+
+
 def test_a_fault_is_said_before_it_is_done_and_only_once():
     journal = Journal()
     made = drill(armed("NAN", slots=[1, 2]), journal=journal)

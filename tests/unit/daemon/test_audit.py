@@ -15,6 +15,8 @@ from trainerd.daemon import audit
 from trainerd.daemon.api_config import AuditConfig
 from trainerd.daemon.audit import summary
 from trainerd.daemon.audit_file import AuditFile
+from trainerd.daemon.guarding import Call
+from trainerd.daemon.roles import Peer
 from trainerd.v1 import control_pb2, control_pb2_grpc
 from unit.daemon.house import house, play, short_directory, spec
 from unit.daemon.statuses import refused
@@ -32,6 +34,37 @@ def root() -> Iterator[Path]:
 def lines(root: Path) -> list[dict[str, Any]]:
     path = root / "state" / "audit.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+class Left:
+    """What a handler has of a call that its client has left: gRPC has freed it."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("code", "details"):
+            return lambda: None
+        raise AssertionError(f"gRPC was asked for {name} of a call that is gone")
+
+
+def test_a_call_that_is_gone_is_not_asked_for_anything(tmp_path: Path) -> None:
+    file = AuditFile(tmp_path / "audit.jsonl", AuditConfig())
+    layer = audit.Audit(file, wall=lambda: 0.0, on_failure=lambda: None)
+    call = Call(
+        method="/trainerd.v1.HostService/Join",
+        request=None,
+        context=Left(),  # type: ignore[arg-type]
+        peer=Peer(identity="spiffe://trainerd/host/b", roles=frozenset(), transport="tls"),
+        address="ipv4:10.0.0.2:5",
+        streams=True,
+    )
+
+    async def scene() -> None:
+        async with layer(call):
+            pass
+
+    play(scene)
+    file.close()
+    told = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    assert [line["peer"] for line in told] == ["ipv4:10.0.0.2:5"] * 2
 
 
 def test_each_change_has_a_line_before_it_and_one_with_its_outcome(root: Path) -> None:
@@ -164,3 +197,42 @@ def test_half_a_line_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     log.close()
 
     assert (tmp_path / "audit.jsonl").read_text() == "whole\nthird\n"
+
+
+class _Broken:
+    """A call whose connection is gone: gRPC ends a process that asks it for the peer then."""
+
+    def peer(self) -> str:
+        raise AssertionError("asked for the peer of a call whose connection is gone")
+
+    def code(self) -> int:
+        return 0
+
+    def details(self) -> str:
+        return ""
+
+
+def test_where_a_call_came_from_is_known_when_its_connection_is_gone(tmp_path: Path) -> None:
+    log = AuditFile(tmp_path / "audit.jsonl", AuditConfig())
+    layer = audit.Audit(log, wall=lambda: 0.0, on_failure=lambda: None)
+    context: Any = _Broken()
+    call = Call(
+        method="/trainerd.v1.HostService/Join",
+        request=None,
+        context=context,
+        peer=Peer(identity="h", roles=frozenset(), transport="tls"),
+        address="ipv4:10.0.0.2:1",
+        streams=True,
+    )
+
+    async def scene() -> None:
+        async with layer(call):
+            pass
+
+    play(scene)
+    log.close()
+    told = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    assert [(line["stage"], line["peer"]) for line in told] == [
+        ("asked", "ipv4:10.0.0.2:1"),
+        ("ended", "ipv4:10.0.0.2:1"),
+    ]

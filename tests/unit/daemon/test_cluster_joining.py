@@ -95,6 +95,24 @@ def test_the_newest_link_of_a_host_counts_and_the_older_one_is_told(root: Path) 
     play(scene)
 
 
+def test_another_daemon_of_the_same_name_waits_for_the_one_that_is_linked(root: Path) -> None:
+    async def scene() -> None:
+        async with cluster(root) as at:
+            linked = Bare(at)
+            await linked.greet("b", instance="1")
+            code, reason, told = await Bare(at).refused("b", instance="2")
+            assert (code, reason) == (grpc.StatusCode.ALREADY_EXISTS, "NAME_LINKED")
+            assert "another daemon is linked as host b, from" in told
+            assert (await at.view("b")).joined
+
+            linked.stream.cancel()
+            await at.until("b", lambda view: not view.joined)
+            await Bare(at).greet("b", instance="2")
+            assert (await at.view("b")).joined
+
+    play(scene)
+
+
 def test_who_cannot_be_a_host_is_refused_and_told_why(root: Path) -> None:
     async def scene() -> None:
         async with cluster(root) as at:

@@ -23,7 +23,9 @@ def root() -> Iterator[Path]:
         yield path
 
 
-async def host(at: Cluster, name: str, authority: Authority, pair: Pair) -> HostDaemon:
+async def host(
+    at: Cluster, name: str, authority: Authority, pair: Pair, *, supervisor: str = "localhost"
+) -> HostDaemon:
     """A daemon with this certificate that tries to join, for as long as the cluster lives."""
     config = host_configuration(at.root, name)
     files = at.root / name
@@ -31,7 +33,7 @@ async def host(at: Cluster, name: str, authority: Authority, pair: Pair) -> Host
     pair.write(files, "host")
     port = at.at.api_address.rpartition(":")[2]
     section = ClusterConfig(
-        supervisor=f"localhost:{port}",
+        supervisor=f"{supervisor}:{port}",
         name=name,
         ca=files / "ca.crt",
         cert=files / "host.crt",
@@ -86,13 +88,25 @@ def test_a_certificate_of_another_authority_opens_nothing(root: Path) -> None:
     async def scene() -> None:
         async with cluster(root, api=api(root, authority)) as at:
             pair = other.pair("spiffe://trainerd/host/b")
-            daemon = await host(at, "b", authority, pair)
-            await asyncio.sleep(0.5)
-            assert not daemon.joined
+            told = await until_refused(await host(at, "b", authority, pair))
+            assert "failed to connect" in told
             assert [each.name for each in [await at.view("b"), await at.view(SUPERVISOR)]] == [
                 "",
                 SUPERVISOR,
             ]
+
+    play(scene)
+
+
+def test_a_supervisor_that_is_not_called_what_its_certificate_says_is_told_of(root: Path) -> None:
+    authority = Authority()
+    listens = dataclasses.replace(api(root, authority), listen="127.0.0.2:0")
+
+    async def scene() -> None:
+        async with cluster(root, api=listens) as at:
+            pair = authority.pair("spiffe://trainerd/host/b")
+            daemon = await host(at, "b", authority, pair, supervisor="127.0.0.2")
+            assert "Hostname Verification" in await until_refused(daemon)
 
     play(scene)
 

@@ -6,11 +6,7 @@ import pytest
 
 from trainerd.daemon.reach import FORMING_S, GRACE_S, JOIN_S, UNHEARD_S, Reach
 from trainerd.daemon.supervision.events import (
-    CoordinatorStarted,
-    DaemonStarted,
-    Event,
     HostJoined,
-    HostLost,
     LauncherAttached,
     RunSubmitted,
     TrainerAttached,
@@ -20,42 +16,7 @@ from trainerd.daemon.supervision.policy import Policy
 from trainerd.daemon.supervision.state import State
 from trainerd.daemon.supervision.supervisor import step
 from trainerd.daemon.telemetry import Telemetry
-from trainerd.v1 import trainer_pb2
-
-HOSTS = ("a", "b")
-
-
-class Scene:
-    """A gang on two hosts, the first of which is the supervisor's, and one more."""
-
-    def __init__(self, *, phase: Phase = Phase.STEP, hosts: tuple[str, ...] = HOSTS) -> None:
-        self.telemetry = Telemetry()
-        self.reach = Reach(self.telemetry, started=-JOIN_S)
-        self.state = State()
-        self.take(DaemonStarted(version="1", pid=1, host="a"))
-        for host in hosts:
-            if host != "a":
-                self.take(HostJoined(host=host))
-            self.take(LauncherAttached(instance="L", pid=1, host=host))
-        self.take(RunSubmitted(run="r", name="r", spec=b"", policy=Policy(), hosts=2, min_hosts=1))
-        self.take(CoordinatorStarted(run="r", incarnation=1, address="a:1", pid=1, host="a"))
-        for host in HOSTS:
-            self.take(TrainerAttached(run="r", incarnation=1, phase=phase, step=1, host=host))
-
-    def take(self, event: Event) -> None:
-        self.state, _ = step(self.state, event, now=0.0)
-
-    def lose(self, host: str, *, at: float) -> None:
-        self.take(HostLost(host=host, reason="cut"))
-        self.reach.lost(host, at)
-
-    def moved(self, host: str, at: float, *, step_s: float = 0.01) -> None:
-        self.telemetry.of("r", host).moved(5, at)
-        report = trainer_pb2.StepReport(step=5, durations_s=[step_s])
-        self.telemetry.of("r").step_report(report, at)
-
-    def gone(self, now: float) -> list[str]:
-        return [event.host for event in self.reach.gone(self.state, now)]
+from unit.daemon.gang_scene import HOSTS, Scene
 
 
 def test_a_gang_that_moves_waits_for_a_host_that_is_out_of_reach() -> None:
@@ -120,6 +81,18 @@ def test_a_gang_of_which_nothing_is_heard_is_left_alone_unless_others_could_trai
     )
     assert spare.gone(UNHEARD_S) == []
     assert spare.gone(UNHEARD_S + 0.1) == ["a", "b"]
+
+
+def test_hosts_that_come_back_one_by_one_have_time_to_tell_that_their_gang_moved() -> None:
+    scene = Scene(hosts=("a", "b", "c"))
+    scene.moved("a", 9.0)
+    for host in HOSTS:
+        scene.lose(host, at=10.0)
+    scene.back("a", at=20.0)
+    assert scene.gone(20.0 + GRACE_S) == []
+    assert scene.gone(20.1 + GRACE_S) == ["b"]
+    scene.moved("a", 21.0)
+    assert scene.gone(20.1 + GRACE_S) == []
 
 
 def test_the_only_host_without_its_launcher_is_no_matter_of_reach() -> None:

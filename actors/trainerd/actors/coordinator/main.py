@@ -1,4 +1,7 @@
-"""One coordination service, from the port it finds to the signal that ends it."""
+"""One coordination service, from the port it finds to the signal that ends it.
+
+Until it is told how many processes it serves, it waits with all it needs already imported.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,9 @@ def main() -> NoReturn:
     """Serve until a signal ends this process; say the port on standard output first."""
     parser = argparse.ArgumentParser(prog="python -m trainerd.actors.coordinator")
     parser.add_argument("--bind", required=True, help="address to listen on")
-    parser.add_argument("--processes", required=True, type=int, help="how many will come")
+    parser.add_argument(
+        "--processes", type=int, help="how many will come; default: a line of standard input"
+    )
     parser.add_argument("--heartbeat-timeout-s", required=True, type=int)
     parser.add_argument("--launcher", required=True, type=int, help="process id of the launcher")
     asked = parser.parse_args()
@@ -30,14 +35,15 @@ def main() -> NoReturn:
         sys.exit("trainerd coordinator: the launcher is gone already")
     # Its absence ends all who have met here: there is nothing to save.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # Imports numpy, and nothing of JAX that would touch a device.
+    from jaxlib import _jax  # noqa: PLC0415
+
+    processes = asked.processes or _asked_for()
     try:
         with _place(asked.bind) as (host, port):
-            # Imports numpy, and nothing of JAX that would touch a device.
-            from jaxlib import _jax  # noqa: PLC0415
-
             service = _jax.get_distributed_runtime_service(
                 f"{_bracketed(host)}:{port}",
-                asked.processes,
+                processes,
                 heartbeat_timeout=asked.heartbeat_timeout_s,
                 shutdown_timeout=SHUTDOWN_S,
                 # One that is lost is no reason to end the others: whoever sees to them does.
@@ -51,6 +57,14 @@ def main() -> NoReturn:
     except OSError as error:
         sys.exit(f"trainerd coordinator: {asked.bind}: {error}")
     sys.exit(0)
+
+
+def _asked_for() -> int:
+    """Wait until somebody says how many will come; whoever never will closes standard input."""
+    line = sys.stdin.readline().strip()
+    if not line.isdigit():
+        sys.exit(0)
+    return int(line)
 
 
 @contextlib.contextmanager

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import grpc
 import structlog
 
-from trainerd.actors.launcher import environment
 from trainerd.actors.launcher.config import LauncherConfig
+from trainerd.actors.launcher.coordinator_process import CoordinatorProcess
 from trainerd.actors.launcher.logs import tail
 from trainerd.actors.launcher.processes import Child, Children
 from trainerd.actors.launcher.refusals import Refused, draining
@@ -20,8 +19,8 @@ from trainerd.v1 import launcher_pb2
 
 START_TIMEOUT_S = 30.0
 """Seconds a service may take until it answers."""
-HEARTBEAT_TIMEOUT_S = 100
-"""Seconds of silence after which the service forgets a process. Whoever watches gangs is faster."""
+SPARE_S = 60.0
+"""Seconds that a process begun for the next incarnation outlives the service of the last one."""
 MOST_PROCESSES = 65_536
 END_TIMEOUT_S = 5.0
 
@@ -43,12 +42,17 @@ class Coordinator:
 
 
 class Coordinators:
-    """Starts and ends them: one a run, that of the newest incarnation. Event loop's thread only."""
+    """Starts and ends them: one a run, that of the newest incarnation. Event loop's thread only.
+
+    While one serves, the process of the next one is begun; where that is not wanted, or has died,
+    a start takes longer.
+    """
 
     def __init__(self, config: LauncherConfig, children: Children) -> None:
         self._config, self._children = config, children
         self._starting = asyncio.Lock()
         self._by_run: dict[str, Coordinator] = {}
+        self._spares: dict[str, CoordinatorProcess] = {}
         self._draining = False
 
     async def start(self, request: launcher_pb2.StartCoordinatorRequest) -> Coordinator:
@@ -97,11 +101,13 @@ class Coordinators:
             held = self._by_run.get(run)
             if held is not None and held.incarnation == incarnation:
                 await self._end(run)
+                self._later(SPARE_S, lambda: self._drop_unused(run))
 
     async def remove(self, run: str) -> None:
         """End whatever service a run has."""
         async with self._starting:
             await self._end(run)
+            self._drop_spare(run)
 
     async def drain(self) -> None:
         """End all. Starts none from now on."""
@@ -109,53 +115,60 @@ class Coordinators:
         async with self._starting:
             for run in list(self._by_run):
                 await self._end(run)
+            for run in list(self._spares):
+                self._drop_spare(run)
 
     async def _started(self, files: RunFiles, incarnation: int, processes: int) -> Coordinator:
         section = self._config.launcher
-        files.make()
-        reading, writing = os.pipe2(os.O_CLOEXEC)
+        spare = self._spares.pop(files.root.name, None)
+        if spare is not None and not spare.lives:
+            spare.close()
+            spare = None
         try:
-            log = os.open(
-                files.coordinator_log,
-                os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC,
-                0o600,
-            )
-            null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                child = self._children.spawn(
-                    _command(section.bind, processes),
-                    environment=environment.build_environment(
-                        python=sys.executable,
-                        user=environment.User.current(),
-                        devices={},
-                        extra={},
-                    ),
-                    directory=str(files.root),
-                    stdin=null,
-                    stdout=writing,
-                    stderr=log,
-                )
-            finally:
-                os.close(log)
-                os.close(null)
+            process = spare or CoordinatorProcess.begin(self._config, self._children, files)
         except OSError as error:
-            os.close(reading)
             raise _not_started(str(error)) from error
-        finally:
-            os.close(writing)
         try:
-            said = await _first_line(reading)
+            said = await process.serve(processes, START_TIMEOUT_S)
         except BaseException:
-            child.kill()
+            process.close()
             raise
         if not said.isdigit():
-            child.kill()
-            await asyncio.wait([child.ended], timeout=END_TIMEOUT_S)
+            process.close()
+            await asyncio.wait([process.child.ended], timeout=END_TIMEOUT_S)
             why = tail(files.coordinator_log) or f"it did not answer within {START_TIMEOUT_S:g} s"
             raise _not_started(why)
+        self._later(self._config.launcher.standby_after_s, lambda: self._prepare(files))
         return Coordinator(
-            incarnation=incarnation, address=f"{_host(section.advertise)}:{said}", child=child
+            incarnation=incarnation,
+            address=f"{_host(section.advertise)}:{said}",
+            child=process.child,
         )
+
+    def _prepare(self, files: RunFiles) -> None:
+        """Begin the process of the run's next incarnation, while this one trains."""
+        run = files.root.name
+        held, spare = self._by_run.get(run), self._spares.get(run)
+        unwanted = self._draining or not self._config.launcher.standby
+        if unwanted or held is None or (spare is not None and spare.lives):
+            return
+        self._drop_spare(run)
+        try:
+            self._spares[run] = CoordinatorProcess.begin(self._config, self._children, files)
+        except OSError as error:
+            _log.warning("coordinator_not_prepared", run=run, error=str(error))
+
+    def _drop_spare(self, run: str) -> None:
+        spare = self._spares.pop(run, None)
+        if spare is not None:
+            spare.close()
+
+    def _drop_unused(self, run: str) -> None:
+        if run not in self._by_run:
+            self._drop_spare(run)
+
+    def _later(self, delay_s: float, work: Callable[[], None]) -> None:
+        asyncio.get_running_loop().call_later(delay_s, work)
 
     async def _end(self, run: str) -> None:
         held = self._by_run.pop(run, None)
@@ -163,39 +176,6 @@ class Coordinators:
             held.child.kill()
             await asyncio.wait([held.child.ended], timeout=END_TIMEOUT_S)
             _log.info("coordinator_ended", run=run, incarnation=held.incarnation)
-
-
-def _command(bind: str, processes: int) -> list[str]:
-    return [
-        sys.executable,
-        "-m",
-        "trainerd.actors.coordinator",
-        *("--bind", bind),
-        *("--processes", str(processes)),
-        *("--heartbeat-timeout-s", str(HEARTBEAT_TIMEOUT_S)),
-        *("--launcher", str(os.getpid())),
-    ]
-
-
-async def _first_line(descriptor: int) -> str:
-    """What the process says first; empty: nothing in time. Closes the descriptor."""
-    loop = asyncio.get_running_loop()
-    stream = asyncio.StreamReader(limit=1024)
-    pipe = os.fdopen(descriptor, "rb", buffering=0)
-    try:
-        transport, _ = await loop.connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(stream), pipe
-        )
-    except BaseException:
-        pipe.close()
-        raise
-    try:
-        async with asyncio.timeout(START_TIMEOUT_S):
-            return (await stream.readline()).decode("ascii", "replace").strip()
-    except (TimeoutError, ValueError):
-        return ""
-    finally:
-        transport.close()
 
 
 def _host(address: str) -> str:

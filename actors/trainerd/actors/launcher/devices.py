@@ -19,7 +19,12 @@ OWNED_VARIABLES = frozenset(
 
 def has_nvidia_gpu() -> bool:
     """Whether the kernel's driver shows an NVIDIA device."""
-    return any(Path("/dev").glob("nvidia[0-9]*"))
+    return nvidia_gpus() > 0
+
+
+def nvidia_gpus() -> int:
+    """How many NVIDIA devices the kernel's driver shows."""
+    return len(list(Path("/dev").glob("nvidia[0-9]*")))
 
 
 def resolved_platform(devices: DevicesSection, has_gpu: Callable[[], bool]) -> str:
@@ -27,6 +32,19 @@ def resolved_platform(devices: DevicesSection, has_gpu: Callable[[], bool]) -> s
     if devices.platform != "auto":
         return devices.platform
     return "cuda" if has_gpu() else "cpu"
+
+
+def told(devices: DevicesSection, gpus: Callable[[], int] = nvidia_gpus) -> str:
+    """What trainers are bound to, in a word or two; nothing is opened for it.
+
+    As many as JAX will find where that can be known without it.
+    """
+    platform = resolved_platform(devices, lambda: gpus() > 0)
+    if platform == "cpu":
+        return f"cpu, {devices.cpu_count}"
+    if devices.visible != "all":
+        return f"{platform}, {len(devices.visible.split(','))}"
+    return f"cuda, {gpus()}" if platform == "cuda" else platform
 
 
 def device_environment(

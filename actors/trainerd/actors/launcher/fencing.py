@@ -24,7 +24,7 @@ async def raise_fence(assignment: launcher_pb2.Assignment, files: RunFiles) -> N
     A directory that cannot be written to is logged: a run must not end of a full disk, and what
     cannot save there needs no fence; the others are fenced.
     """
-    if not assignment.HasField("gang"):
+    if not fence.number(assignment):
         return
     places = checkpoint_places(files, assignment.run, assignment.spec.checkpoint)
     for place in (places.directory, *places.fallbacks):

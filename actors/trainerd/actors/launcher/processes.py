@@ -45,7 +45,7 @@ class Child:
 
         Of several calls the earliest SIGKILL stands.
         """
-        if self.ended.done():
+        if self._over():
             return
         if grace_s <= 0:
             self.kill()
@@ -67,7 +67,7 @@ class Child:
 
     def kill(self) -> None:
         """SIGKILL to the whole group."""
-        if self.ended.done():
+        if self._over():
             return
         self.signals_sent.add(signal.SIGKILL)
         # Not reaped yet, so neither the process's number nor the group's can be another's.
@@ -79,6 +79,17 @@ class Child:
         self._stop_timer()
         os.close(self.pidfd)
         self.ended.set_result(ended)
+
+    def _over(self) -> bool:
+        """Whether it has ended, reaped or not: what is sent now did not end it."""
+        if self.ended.done():
+            return True
+        flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        try:
+            return os.waitid(os.P_PIDFD, self.pidfd, flags) is not None
+        except ChildProcessError:
+            # Reaped by whoever is about to say so.
+            return True
 
     def _stop_timer(self) -> None:
         if self._kill_timer is not None:

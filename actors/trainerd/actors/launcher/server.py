@@ -18,6 +18,7 @@ import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from trainerd.actors.launcher import devices
 from trainerd.actors.launcher.checkpoints import Checkpoints
 from trainerd.actors.launcher.checks import Checks
 from trainerd.actors.launcher.config import LauncherConfig
@@ -89,6 +90,7 @@ async def serve(config: LauncherConfig, *, command: TrainerCommand = trainer_com
             replays=replays,
             checkpoints=checkpoints,
             coordinators=coordinators,
+            devices=devices.told(config.devices),
         )
         keeper = LogKeeper(
             config.state,

@@ -43,7 +43,9 @@ class LauncherService(launcher_pb2_grpc.LauncherServiceServicer):
         replays: Replays,
         checkpoints: Checkpoints,
         coordinators: Coordinators,
+        devices: str,
     ) -> None:
+        """`devices`: what trainers are bound to, in a word or two."""
         self._instance = instance
         self._trainers = trainers
         self._exits = exits
@@ -51,6 +53,7 @@ class LauncherService(launcher_pb2_grpc.LauncherServiceServicer):
         self._replays = replays
         self._checkpoints = checkpoints
         self._coordinators = coordinators
+        self._devices = devices
         self._ending = asyncio.Event()
         self._writing = asyncio.Lock()
 
@@ -77,6 +80,7 @@ class LauncherService(launcher_pb2_grpc.LauncherServiceServicer):
             instance=self._instance,
             pid=os.getpid(),
             trainers=self._trainers.situation(),
+            devices=self._devices,
         )
         sent = 0
         fresh = self._exits.after(sent)

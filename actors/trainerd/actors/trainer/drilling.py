@@ -15,6 +15,8 @@ from trainerd.actors.drills import Drills, InjectedFault, Injection, Spoiling
 from trainerd.v1 import inject_pb2
 
 _FOR_EVER_S = 3600
+_OF_EVERY_PROCESS = (InjectedFault.NAN, InjectedFault.LOSS_SPIKE)
+"""What concerns slots is done by whoever has them; all else befalls one process of a gang."""
 
 Announce = Callable[[Injection, int, int], bool]
 """Says that an injection is about to happen at a step and a batch; False: it must not, for it would
@@ -24,19 +26,22 @@ happen again after a crash."""
 class TrainerDrill:
     """Implements `drills.Drill`. Armed from any thread, asked by the loop.
 
-    `armed` False: nothing can be due, and nobody need ask.
+    `armed` False: nothing can be due, and nobody need ask. `leads`: this is the first process of
+    its gang, or alone.
     """
 
-    def __init__(self, announce: Announce) -> None:
-        self._announce = announce
+    def __init__(self, announce: Announce, *, leads: bool = True) -> None:
+        self._announce, self._leads = announce, leads
         self._drills = Drills()
         self._fresh: queue.SimpleQueue[Injection] = queue.SimpleQueue()
         self.armed = False
 
     def arm(self, armed: inject_pb2.ArmedInjection) -> None:
         """Add an injection of the run; one that is known already changes nothing."""
-        self._fresh.put(injection_of(armed))
-        self.armed = True
+        injection = injection_of(armed)
+        if self._leads or injection.fault in _OF_EVERY_PROCESS:
+            self._fresh.put(injection)
+            self.armed = True
 
     def __call__(self, step: int, batch: int, /) -> Spoiling | None:
         """See `drills.Drill`."""

@@ -20,7 +20,7 @@ from trainerd.actors.rules import Rulebook
 from trainerd.actors.run_lock import RunBusy, RunLock
 from trainerd.actors.timesheet import Timesheet
 from trainerd.actors.timesheet_file import TimesheetFile
-from trainerd.actors.trainer import birth, codes, messages
+from trainerd.actors.trainer import birth, codes, messages, standard_streams
 from trainerd.actors.trainer.commands import Commands
 from trainerd.actors.trainer.decisions import DecisionSlot
 from trainerd.actors.trainer.drilling import TrainerDrill
@@ -52,6 +52,7 @@ def main(data: bytes, *, imported: bool = False) -> NoReturn:
     """
     code = codes.DEFECT
     try:
+        standard_streams.forgive()
         code = _run(launcher_pb2.Assignment.FromString(data), imported=imported)
     except BaseException:
         # A defect of ours: the traceback goes to the log, the supervisor handles the exit.
@@ -135,7 +136,9 @@ class TrainerProcess:
             timesheet=timesheet,
         )
         self._rulebook = Rulebook(version=assignment.policy_version)
-        self._drill = TrainerDrill(self._reporter.announced)
+        # Without a gang, a process is number 0.
+        leads = assignment.gang.process_id == 0
+        self._drill = TrainerDrill(self._reporter.announced, leads=leads)
         for armed in assignment.injections:
             self._drill.arm(armed)
         self.link = Link(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 
+from trainerd.actors import fence
 from trainerd.actors.batch_files import BatchFiles, Evidence, NoEvidence
 from trainerd.actors.drills import Drill
 from trainerd.actors.errors import TrainingError
@@ -128,7 +129,7 @@ def _train(  # noqa: PLR0917
             recovery=recovery,
             evidence=_evidence(assignment.run_directory),
             joining=joining,
-            incarnation=assignment.incarnation if assignment.HasField("gang") else 0,
+            incarnation=fence.number(assignment),
             timesheet=timesheet,
         )
     finally:

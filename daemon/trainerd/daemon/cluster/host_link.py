@@ -48,8 +48,12 @@ class HostLink:
         watch: LauncherWatch,
         trainers: TrainerLinks,
         facts: HostFacts,
+        *,
+        instance: str = "",
+        peer: str = "",
     ) -> None:
-        self.host = host
+        """`instance`: of the host's daemon; `peer`: where it is."""
+        self.host, self.instance, self.peer = host, instance, peer
         self.waiting: Waiting[host_pb2.HostOrder] = Waiting()
         self.calls = LauncherCalls(self._linked)
         self._stub = stub(self._carry)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -18,12 +20,13 @@ from trainerd.v1.protocol import CHANNEL_OPTIONS, protocol, refusal
 
 log = structlog.get_logger()
 
-CONNECT_S = 10.0
-WELCOME_S = 10.0
+WELCOME_S = 20.0
+"""Seconds until the supervisor has answered, the connection included."""
 RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 """Back-off between attempts to join; the last one is repeated."""
 REFUSED_S = 15.0
 """The same where the supervisor has refused this host: somebody has to do something."""
+_NO_REASON = "Internal error from Core"
 _REFUSALS = {
     "PROTOCOL_MISMATCH",
     "BAD_NAME",
@@ -55,6 +58,7 @@ class Joining:
         self._launcher = launcher
         self._attach_address = attach_address
         self._clocks = ClockOffset()
+        self._instance = uuid.uuid4().hex
         self.relay: Relay | None = None
         self.problem = "not reached yet"
 
@@ -68,11 +72,13 @@ class Joining:
                 await self._session()
                 failures = 0
             except grpc.aio.AioRpcError as error:
-                self.problem = error.details() or error.code().name
+                # A call that ended while it was written to does not say why; the next one will.
+                if error.details() != _NO_REASON:
+                    self.problem = error.details() or error.code().name
                 if reason_of(error) in _REFUSALS:
                     pause_s = REFUSED_S
             except (OSError, TimeoutError) as error:
-                self.problem = str(error) or "no answer"
+                self.problem = str(error) or f"no answer within {WELCOME_S:g} s"
             if self.problem != told:
                 told = self.problem
                 log.warning("supervisor_not_reached", error=told)
@@ -81,9 +87,8 @@ class Joining:
     async def _session(self) -> None:
         """One life of the link; returns when one that stood is lost, raises when none comes up."""
         async with self._connect() as channel:
-            async with asyncio.timeout(CONNECT_S):
-                await channel.channel_ready()
             stub: Any = host_pb2_grpc.HostServiceStub(channel)
+            # Fails with the reason where no connection comes up; waiting for one would not tell it.
             stream = stub.Join()
             try:
                 await self._joined(stream)
@@ -91,9 +96,11 @@ class Joining:
                 stream.cancel()
 
     async def _joined(self, stream: Any) -> None:  # noqa: ANN401 - grpc.aio's stream
-        hello = host_pb2.HostHello(protocol=protocol(), host=self._host)
-        await stream.write(host_pb2.JoinRequest(hello=hello))
+        hello = host_pb2.HostHello(
+            protocol=protocol(), host=self._host, pid=os.getpid(), instance=self._instance
+        )
         async with asyncio.timeout(WELCOME_S):
+            await stream.write(host_pb2.JoinRequest(hello=hello))
             first = await stream.read()
         if first is grpc.aio.EOF:
             raise OSError(await stream.details() or "the supervisor closed the link")

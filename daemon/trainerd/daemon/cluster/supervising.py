@@ -1,7 +1,8 @@
 """HostService: the supervisor's end of the links to all other hosts.
 
 A host that says nothing for `SILENT_S` is lost, whatever its connection looks like: it says
-something every second. The newest link of a host replaces an older one.
+something every second. The newest link of a host's daemon replaces an older one; another daemon of
+that name waits until the one that is linked is gone, or the trainers of both would be mixed up.
 """
 
 from __future__ import annotations
@@ -73,21 +74,26 @@ class HostLinks(host_pb2_grpc.HostServiceServicer):
         self, request_iterator: AsyncIterator[host_pb2.JoinRequest], context: _Context
     ) -> AsyncIterator[host_pb2.JoinResponse]:
         """See host.proto."""
-        hello = await self._greeting(request_iterator, context)
+        # Before anything is waited for: gRPC cannot tell once the connection is gone.
+        peer, named = context.peer(), self._named(context)
+        hello = await self._greeting(request_iterator, context, named)
         host = hello.host
+        await self._refuse_namesake(hello, context)
         watch = self._watches.setdefault(
             host, LauncherWatch(self._runtime, host, devices=self._facts.devices)
         )
-        link = HostLink(host, watch, self._trainers, self._facts)
+        link = HostLink(
+            host, watch, self._trainers, self._facts, instance=hello.instance, peer=peer
+        )
         older = self._links.get(host)
         self._links[host] = link
         if older is not None:
-            log.warning("host_joined_again", host=host, peer=context.peer())
+            log.warning("host_joined_again", host=host, peer=peer)
             older.waiting.end(f"replaced by a newer link of host {host}")
         # A call that its client leaves is cancelled, here and in every wait of a `finally`: what
         # must be done at the end is done by a task of ours.
         reader = asyncio.create_task(self._read(request_iterator, link))
-        joined = HostJoined(host=host, address=context.peer(), software=hello.protocol.software)
+        joined = HostJoined(host=host, address=peer, software=hello.protocol.software)
         self._facts.heard(host)
         try:
             await self._runtime.post(joined)
@@ -96,7 +102,7 @@ class HostLinks(host_pb2_grpc.HostServiceServicer):
                 protocol=protocol(), acknowledged_exit=watch.acknowledged
             )
             yield host_pb2.JoinResponse(welcome=welcome)
-            log.info("host_joined", host=host, peer=context.peer())
+            log.info("host_joined", host=host, peer=peer)
             while orders := await link.waiting.take():
                 yield host_pb2.JoinResponse(orders=host_pb2.HostOrders(orders=orders))
             if self._links.get(host) is not link:
@@ -139,7 +145,10 @@ class HostLinks(host_pb2_grpc.HostServiceServicer):
             await asyncio.wait(self._tasks)
 
     async def _greeting(
-        self, requests: AsyncIterator[host_pb2.JoinRequest], context: _Context
+        self,
+        requests: AsyncIterator[host_pb2.JoinRequest],
+        context: _Context,
+        named: str | None,
     ) -> host_pb2.HostHello:
         try:
             async with asyncio.timeout(HELLO_S):
@@ -156,12 +165,21 @@ class HostLinks(host_pb2_grpc.HostServiceServicer):
         if hello.host == self._runtime.state.local:
             taken = f"{hello.host} is the name of the supervisor's own host: set cluster.name"
             await refuse(context, code, "NAME_TAKEN", taken)
-        named = self._named(context)
         if named is not None and named != hello.host:
             code = grpc.StatusCode.PERMISSION_DENIED
             other = f"the certificate is that of host {named}, it cannot join as {hello.host}"
             await refuse(context, code, "NOT_ITS_NAME", other)
         return hello
+
+    async def _refuse_namesake(self, hello: host_pb2.HostHello, context: _Context) -> None:
+        linked = self._links.get(hello.host)
+        if linked is None or linked.instance == hello.instance or linked.waiting.problem:
+            return
+        taken = (
+            f"another daemon is linked as host {hello.host}, from {linked.peer}: end that one, or "
+            f"set cluster.name"
+        )
+        await refuse(context, grpc.StatusCode.ALREADY_EXISTS, "NAME_LINKED", taken)
 
     async def _read(self, requests: AsyncIterator[host_pb2.JoinRequest], link: HostLink) -> None:
         """Take everything the host says; end the link when that is over."""

@@ -228,6 +228,6 @@ def grow(turn: Turn, run: Run) -> None:
     """Take in the hosts that are free, if they still are."""
     if _grows(turn, run):
         hosts = ", ".join(free(turn, run)[: run.hosts - run.size])
-        grows = f"the gang grows from {run.size} hosts by {hosts}"
+        grows = f"the gang of {run.size} grows by {hosts}"
         uncharged(turn, run, FaultClass.VOLUNTARY, Action.RESTART, grows)
         again(turn, run, grows, grows)

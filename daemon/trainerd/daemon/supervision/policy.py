@@ -100,6 +100,7 @@ ALLOWED_ACTIONS: Mapping[FaultClass, frozenset[Action]] = MappingProxyType(
         FaultClass.DEVICE_ERROR: frozenset({_A.RESTART, _A.FAIL}),
         FaultClass.CRASH: frozenset({_A.RESTART, _A.FAIL}),
         FaultClass.HANG: frozenset({_A.RESTART, _A.FAIL}),
+        FaultClass.HOST_LOST: frozenset({_A.REFORM, _A.FAIL}),
     }
 )
 """The actions that a run's policy may name for a class, as `action` or as `then`."""

@@ -84,7 +84,8 @@ def _consequence(turn: Turn, run: Run, trainer: Trainer, fault: Fault) -> None:
         break_up(turn, run, f"{fault.fault_class.value}: {fault.message}")
     else:
         told = f"{fault.fault_class.value} after another process had failed: {fault.message}"
-        uncharged(turn, run, FaultClass.PEER_LOST, Action.RESTART, told, host=trainer.host)
+        # The restart is the other one's: it must not be counted twice.
+        uncharged(turn, run, FaultClass.PEER_LOST, Action.CONTINUE, told, host=trainer.host)
 
 
 def _carry_out(turn: Turn, run: Run, fault: Fault, decision: Decision) -> None:

@@ -287,6 +287,9 @@ def _finished(turn: Turn, run: Run, trainer: Trainer, event: TrainerFinished) ->
         turn.start_timer("exit", run, EXIT_S)
     if run.terminal or (run.ending is not None and run.size > 1):
         return
+    if any(other.process < trainer.process for other in run.members.values()):
+        # What the first one has measured is all kept when it says so, and not before.
+        return
     step = event.result.step
     match event.reason:
         case FinishReason.COMPLETED if event.durable:

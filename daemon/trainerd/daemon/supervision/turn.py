@@ -62,7 +62,7 @@ def timer_parts(key: str) -> tuple[str, str, int, str]:
 class Turn:
     """The working copy of one `step`. Lives for one event; nothing escapes but its results.
 
-    `unsettled`: the devices may have become free, or someone waits for them.
+    `unsettled`: the devices may have become free, or someone may want them.
     """
 
     def __init__(self, state: State, now: float) -> None:
@@ -172,7 +172,9 @@ class Turn:
         self.emit(
             Record(event=RunStateChanged(run=run.id, before=run.state, after=after, reason=reason))
         )
-        if after is RunState.QUEUED or not EDGES[after]:
+        # A host may have come back while its gang was not one that could take it in.
+        smaller = after is RunState.RUNNING and run.size < run.hosts
+        if after is RunState.QUEUED or smaller or not EDGES[after]:
             self.unsettled = True
         if not EDGES[after] and not run.members and run.incarnation:
             # A trainer that says that it is done leaves nothing there.
