@@ -26,6 +26,7 @@ from bench import (  # noqa: E402
     guard,
     healthy,
     library,
+    links,
     recovery,
     report,
     saves,
@@ -64,6 +65,7 @@ GROUPS: Mapping[str, Callable[[int], list[Figure]]] = {
     "operations": lambda pairs: api.figures(pairs=pairs),
     "cluster-hosts": lambda pairs: cluster.figures(windows=max(1, pairs // 8)),
     "cluster-kills": lambda pairs: gang_kills.figures(mlp(), count=pairs),
+    "cluster-links": lambda pairs: links.figures(mlp(), count=pairs),
     "cluster-rate": lambda pairs: gang_kills.rate(mlp(), "mlp", pairs=pairs),
 }
 
@@ -72,7 +74,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "recovery": ("recovery-mlp", "recovery", "healthy-mlp", "healthy"),
     "checkpoints": ("restore", "blocked", "saving"),
     "operations": ("operations", "scrape"),
-    "cluster": ("cluster-kills", "cluster-rate", "cluster-hosts"),
+    "cluster": ("cluster-kills", "cluster-links", "cluster-rate", "cluster-hosts"),
 }
 """Groups with a table of their own; all others are in `training`."""
 LEAST = {

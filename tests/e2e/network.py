@@ -27,7 +27,8 @@ END_S = 20.0
 COMMAND_S = 10.0
 _PARTS = ("unshare", "nsenter", "ip", "nft", "mount", "hostname")
 _PROBE = """\
-ip link add name hub type bridge && ip link add name up type veth peer name down &&
+ip link add name hub type bridge
+ip link add name up type veth peer name down
 nft add table bridge probe
 """
 
