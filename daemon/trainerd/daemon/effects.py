@@ -326,7 +326,8 @@ def _problem(error: grpc.aio.AioRpcError | OSError) -> str:
 
 def unanswered(error: grpc.aio.AioRpcError) -> bool:
     """Whether the launcher may still do what it was asked, or its successor must be asked."""
-    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+    # A server that ends cancels what it has not answered: nobody else cancels these calls.
+    if error.code() in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED):
         return True
     # Its own refusals carry a reason; a transport that broke does not.
     return error.code() is grpc.StatusCode.UNAVAILABLE and reason_of(error) in ("", _DRAINING)

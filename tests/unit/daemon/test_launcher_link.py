@@ -181,6 +181,7 @@ def test_only_what_the_launcher_itself_refused_is_answered() -> None:
 
     code = grpc.StatusCode
     assert unanswered(error(code.DEADLINE_EXCEEDED))
+    assert unanswered(error(code.CANCELLED))
     assert unanswered(error(code.UNAVAILABLE))
     assert unanswered(error(code.UNAVAILABLE, because("LAUNCHER_DRAINING")))
     assert not unanswered(error(code.UNAVAILABLE, because("NOT_STARTED")))
