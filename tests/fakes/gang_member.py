@@ -126,14 +126,23 @@ def trained(process_id: int, joining: Joining | None, told: Told) -> Told:
         "save_ids": [list(record.request_ids) for record in recorder.all("saved")],
         "rolled_back": [record.step for record in recorder.all("rolled_back")],
         "paused": len(recorder.all("paused")),
+        "evaluated": [metrics["norm"] for _, metrics in recorder.all("evaluated")],
         "processes": jax.process_count(),
     }
 
 
 def program_parts(told: Told) -> Told:
+    parts: Told = {}
     if told.get("weighed"):
-        return {"weight": lambda slot: float(1 + np.abs(slot["x"]).sum() // 1)}
-    return {}
+        parts["weight"] = lambda slot: float(1 + np.abs(slot["x"]).sum() // 1)
+    if told.get("wide"):
+        parts["init"] = training.wide_init
+        parts["evaluate"] = measured
+    return parts
+
+
+def measured(params: Any) -> Told:
+    return {"norm": float(np.sqrt(np.square(np.asarray(params["a"])).sum()))}
 
 
 if __name__ == "__main__":

@@ -29,11 +29,11 @@ class Examples:
         return {"x": self.x[index], "y": self.x[index].sum()}
 
 
-def build(width: int = 4, delay_s: float = 0.0) -> Program:
+def build(width: int = 4, delay_s: float = 0.0, rate: float = 0.05) -> Program:
     return Program(
         init=lambda key: {"w": jnp.zeros(width)},
         loss=lambda params, batch, key: jnp.mean((batch["x"] @ params["w"] - batch["y"]) ** 2),
-        optimizer=optax.sgd(0.05),
+        optimizer=optax.sgd(rate),
         data=Examples(width, delay_s),
     )
 

@@ -89,6 +89,12 @@ def init(key: jax.Array) -> Any:
     return {"a": jax.random.normal(a, (INPUTS, 8)) / 2, "b": jax.random.normal(b, (8,)) / 3}
 
 
+def wide_init(key: jax.Array) -> Any:
+    """Parameters of which one is large enough to be cut over devices, and one is not."""
+    a, b = jax.random.split(key)
+    return {"a": jax.random.normal(a, (INPUTS, 960)) / 9, "b": jax.random.normal(b, (960,)) / 30}
+
+
 def loss(params: Any, batch: Any, key: jax.Array) -> Any:
     hidden = jnp.tanh(batch["x"] @ params["a"])
     hidden += 0.01 * jax.random.normal(key, hidden.shape)

@@ -1,4 +1,4 @@
-"""Four hosts train one run; trainers, daemons and whole hosts die in any order, at any moment.
+"""Four hosts train one run; trainers, launchers, daemons and whole hosts die at any moment.
 
 Each comes back after a while. In the end every step must have been made once and in order, the
 state be that of an undisturbed process, and the run's times sum to its life.
@@ -20,7 +20,13 @@ from trainerd.clients import TrainerdError
 from trainerd.v1 import run_pb2
 
 HOSTS = 4
-WHAT = {"trainer killed": 11, "host killed": 3, "daemon killed": 3, "trainer stopped": 1}
+WHAT = {
+    "trainer killed": 11,
+    "host killed": 3,
+    "daemon killed": 3,
+    "launcher killed": 2,
+    "trainer stopped": 1,
+}
 """What happens, and how often in proportion."""
 LONGEST_PAUSE_S = 3.0
 LONGEST_AWAY_S = 12.0
@@ -90,6 +96,10 @@ def _disturb(made: Cluster, run: str, tally: Tally, drawn: random.Random, until_
                 number = signal.SIGSTOP if what == "trainer stopped" else signal.SIGKILL
                 tally.happened[what] += _signalled(made, run, number, drawn)
                 continue
+            case "launcher killed" if there:
+                # Its daemon starts another one at once; its trainers are gone with it.
+                tally.happened[what] += _launcher_killed(made, drawn.choice(there))
+                continue
             case _:
                 continue
         tally.happened[what] += 1
@@ -104,6 +114,15 @@ def _signalled(made: Cluster, run: str, number: signal.Signals, drawn: random.Ra
         living = [member.pid for member in made.run(run).members if member.pid]
         if living:
             os.kill(drawn.choice(living), number)
+            return True
+    return False
+
+
+def _launcher_killed(made: Cluster, name: str) -> bool:
+    with suppress(TrainerdError, ProcessLookupError), made.hosts[name].client() as client:
+        pid = client.daemon().launcher_pid
+        if pid:
+            os.kill(pid, signal.SIGKILL)
             return True
     return False
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 import pytest
 
@@ -346,19 +345,29 @@ def test_a_directory_that_is_gone_means_none(
     assert "No such file" in once(caplog)
 
 
-def test_a_state_that_is_spread_over_devices_means_none(
-    stores: Stores, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_a_state_that_is_cut_over_devices_comes_back_on_the_same_devices_alone(
+    stores: Stores, tmp_path: Path
 ) -> None:
-    mesh = data_mesh(jax.devices())
-    spread = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
-    held = state(1)
-    there = jax.device_put(np.zeros(8, np.float32), spread)
-    no_snapshots(
-        stores,
-        tmp_path,
-        like=TrainState(params={"w": there}, opt_state=(), step=held.step, rng=held.rng),
-    )
-    assert "spread over several devices" in once(caplog)
+    program = training.program(init=training.wide_init)
+    mesh, fewer = (data_mesh(jax.devices()[:count]) for count in (4, 2))
+    cut = abstract_state(program, 0, mesh, sharded=True)
+    store = stores(tmp_path)
+    store.prepare(cut)
+    assert store.settle()
+    made = fresh_state(program, 0, mesh, cut)
+    store.take(made, 0, meta(0))
+    assert store.settle()
+    for other in (
+        abstract_state(program, 0, mesh),
+        abstract_state(program, 0, fewer, sharded=True),
+        abstract_state(program, 0, data_mesh(jax.devices()[:1])),
+    ):
+        assert found(store.files, other) == []
+    (snapshot,) = found(store.files, cut)
+    came = load(snapshot, cut, lambda fault: pytest.fail(str(fault)))
+    assert came is not None
+    assert state_digest(came.state) == state_digest(made)
+    assert came.state.params["a"].sharding == made.params["a"].sharding
 
 
 def test_a_ledger_that_does_not_fit_ends_them_and_not_the_run(

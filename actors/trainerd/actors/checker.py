@@ -24,7 +24,14 @@ from trainerd.actors.trainer.plans import build_plan
 from trainerd.actors.trainer.values import arguments
 from trainerd.v1 import control_pb2, launcher_pb2, run_pb2
 
-_TRAIN_KEYS = ("steps", "global_batch", "microbatch", "accumulate_steps", "evaluate_every_steps")
+_TRAIN_KEYS = (
+    "steps",
+    "global_batch",
+    "microbatch",
+    "accumulate_steps",
+    "evaluate_every_steps",
+    "state",
+)
 
 
 def main() -> None:

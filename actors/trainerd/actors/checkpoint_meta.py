@@ -119,7 +119,7 @@ def made_by(devices: list[jax.Device]) -> dict[str, Any]:
         **{name: importlib.metadata.version(name) for name in packages},
         "device_kind": devices[0].device_kind,
         "devices": len(devices),
-        # One axis, over which batches are sharded; the state is the same on all of it.
+        # One axis, over which batches are cut, and the state where that is asked for.
         "mesh": {AXIS: len(devices)},
         "processes": jax.process_count(),
         "cpus": len(os.sched_getaffinity(0)),

@@ -137,7 +137,8 @@ def compile_step(
 ) -> CompiledStep:
     """Trace, lower and compile the step once, ahead of the first batch; or load it from `kept`.
 
-    `state` may be abstract; `template` is one example's leaves (shape and dtype).
+    `state` may be abstract, and says where its leaves lie on `mesh`; `template` is one example's
+    leaves (shape and dtype).
     """
     arithmetic = arithmetic or Arithmetic()
     inputs = _inputs(plan, mesh, state, template)
@@ -161,7 +162,7 @@ def _inputs(plan: SlotPlan, mesh: Mesh, state: TrainState, template: PyTree) -> 
         return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 
     return (
-        jax.tree.map(lambda leaf: abstract(leaf.shape, leaf.dtype, whole), state),
+        jax.tree.map(lambda leaf: abstract(leaf.shape, leaf.dtype, leaf.sharding), state),
         jax.tree.map(
             lambda leaf: abstract((plan.padded, plan.slot_examples, *leaf.shape), leaf.dtype, cut),
             template,
@@ -178,11 +179,13 @@ def _inputs(plan: SlotPlan, mesh: Mesh, state: TrainState, template: PyTree) -> 
 def _compiled(
     program: Program, plan: SlotPlan, mesh: Mesh, inputs: tuple[Any, ...], arithmetic: Arithmetic
 ) -> jax.stages.Compiled:
-    whole = replicated(mesh)
-    step = make_step(program, mesh, arithmetic, parts=plan.parts)
+    whole, before = replicated(mesh), inputs[0]
+    step = make_step(program, mesh, arithmetic, parts=plan.parts, params=before.params)
+    as_before = jax.tree.map(lambda leaf: leaf.sharding, before)
 
     def packed(state: TrainState, *others: Any) -> tuple[TrainState, Packed[Outputs]]:
         after, outputs = step(state, *others)
         return after, pack(outputs)
 
-    return jax.jit(packed, donate_argnums=0, out_shardings=(whole, whole)).lower(*inputs).compile()
+    jitted = jax.jit(packed, donate_argnums=0, out_shardings=(as_before, whole))
+    return jitted.lower(*inputs).compile()

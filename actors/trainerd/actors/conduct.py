@@ -16,6 +16,7 @@ from trainerd.actors.loop import Loop
 from trainerd.actors.plan import Plan
 from trainerd.actors.reports import FinishReason, Phase
 from trainerd.actors.saver import Saver, Saving, Unsaved
+from trainerd.actors.saving_together import HoldingTogether, SavingTogether
 from trainerd.actors.snapshotting import Snapshotting, Unsnapped
 from trainerd.actors.surroundings import Ending, Surroundings
 from trainerd.actors.work import Work
@@ -55,6 +56,9 @@ def conduct(
                 clock=around.clock,
                 company=company,
             )
+        if work.gathering is not None:
+            saver = SavingTogether(saver, work.gathering, plan, work.position)
+            holding = HoldingTogether(holding, work.gathering, around.stage)
         return Loop(
             work,
             plan,

@@ -32,6 +32,11 @@ class Evaluator:
         """Whether the end of an epoch is to be evaluated."""
         return self._evaluation is not None and self._evaluation.each_epoch
 
+    @property
+    def alone(self) -> bool:
+        """Whether this process can measure without the others of its gang."""
+        return self._evaluation is None or not self._evaluation.together
+
     def due(self, step: int) -> bool:
         """Whether a state that has reached `step` is to be measured."""
         wanted = self._evaluation

@@ -14,7 +14,7 @@ from trainerd.actors.checkpoint_past import trained_on
 from trainerd.actors.checkpoint_rejection import Rejections
 from trainerd.actors.checkpoint_restore import Restored, load_newest
 from trainerd.actors.checkpoint_retention import rollback_order
-from trainerd.actors.gang_state import Offer
+from trainerd.actors.gang_state import Offer, position_digest
 from trainerd.actors.ledger import Entry
 from trainerd.actors.reports import Fault
 from trainerd.actors.snapshot_restore import found, load
@@ -45,7 +45,11 @@ def offers(
 
     if snapshots is not None:
         made += [
-            Offer(step=snapshot.step, load=partial(load, snapshot, abstract, faulted))
+            Offer(
+                step=snapshot.step,
+                load=partial(load, snapshot, abstract, faulted),
+                token=f"{snapshot.stamp} {position_digest(snapshot.meta)}",
+            )
             for snapshot in found(snapshots.files, abstract, unfit=unfit)
             if at_most_step is None or snapshot.step <= at_most_step
         ]

@@ -28,7 +28,7 @@ from trainerd.actors.gang_meeting import Meeting, everybody
 from trainerd.actors.placement import on_mesh
 from trainerd.actors.state import PyTree, TrainState
 
-_MOST_OFFERS = 64
+MOST_OFFERS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,10 +36,12 @@ class Offer:
     """A state that this process may have: of `step` updates.
 
     `load` puts it onto this process's own devices; None: it cannot be used, which is reported.
+    `token`: of a snapshot what it was taken of, and by which gang; empty: it is a checkpoint.
     """
 
     step: int
     load: Callable[[], Restored | None]
+    token: str = ""
 
 
 class Agreement:
@@ -65,12 +67,12 @@ class Agreement:
         left = list(offers)
         for turn in itertools.count():
             name = f"{topic}/{turn}"
-            word = {"steps": [offer.step for offer in left[:_MOST_OFFERS]]}
+            word = {"steps": [offer.step for offer in left[:MOST_OFFERS]]}
             words = everybody(self._meeting, f"{name}/offers", word, self._timeout_s)
             steps = {int(step) for word in words for step in word["steps"]}
             if not steps:
                 return None
-            best = max(steps, key=lambda step: _preference(step, at_most_step))
+            best = max(steps, key=lambda step: preference(step, at_most_step))
             own = _load([offer for offer in left if offer.step == best])
             left = [offer for offer in left if offer.step != best]
             agreed = self._shared(name, own, abstract)
@@ -92,7 +94,7 @@ class Agreement:
         """Compare what was loaded; send it to those who have nothing, or something else."""
         word = {"digest": "", "position": ""}
         if own is not None:
-            word = {"digest": _digest(own.state), "position": _position(own.meta)}
+            word = {"digest": _digest(own.state), "position": position_digest(own.meta)}
         words = everybody(self._meeting, f"{name}/loaded", word, self._timeout_s)
         source = next((member for member, said in enumerate(words) if said["digest"]), None)
         if source is None:
@@ -121,7 +123,8 @@ def _load(offers: Sequence[Offer]) -> Restored | None:
     return next((restored for restored in tried if restored is not None), None)
 
 
-def _preference(step: int, at_most_step: int | None) -> tuple[bool, int]:
+def preference(step: int, at_most_step: int | None) -> tuple[bool, int]:
+    """Greatest for the state to go on from; see `Agreement.newest`."""
     if at_most_step is None or step <= at_most_step:
         return True, step
     return False, -step
@@ -133,7 +136,7 @@ def _digest(state: TrainState) -> str:
     return checksum(b"".join(checksum(_bytes(leaf)) for leaf in leaves)).hex()
 
 
-def _position(meta: CheckpointMeta) -> str:
+def position_digest(meta: CheckpointMeta) -> str:
     """Equal for two states of a run that are gone on from alike."""
     values = {name: value for name, value in meta.as_json().items() if name != "made_by"}
     return checksum(json.dumps(values, sort_keys=True).encode()).hex()

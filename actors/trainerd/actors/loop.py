@@ -19,7 +19,6 @@ from trainerd.actors.checkpoint_files import Checkpoint
 from trainerd.actors.company import Company
 from trainerd.actors.concert import Concert
 from trainerd.actors.delegation import Incident
-from trainerd.actors.digest import state_digest
 from trainerd.actors.drills import Drill
 from trainerd.actors.errors import DataEnded, TrainingError
 from trainerd.actors.evaluator import Evaluator
@@ -179,7 +178,7 @@ class Loop:
         step = self._account.step
         if self._evaluator.due(step):
             self._evaluator.run(self._pipeline.state, step)
-        if wishes.save or self._saver.due(step):
+        if wishes.save or self._saver.begins(step):
             with self._stage.within(Activity.CHECKPOINT_BLOCKED):
                 self._saver.save(self._pipeline.state, self._account)
         if self._concert.takes(wishes, step):
@@ -342,7 +341,7 @@ class Loop:
 
         Return why the run ends, which may change meanwhile, and whether its last state is durable.
         """
-        if reason in _OVER or self._hooks.stopped_by:
+        if reason in _OVER or (self._hooks.stopped_by and self._evaluator.alone):
             self._evaluator.run(self._pipeline.state, self._account.step)
             self._end_epoch()
         if reason not in _OVER and not self._wishes.stop_saves:
@@ -358,9 +357,7 @@ class Loop:
         """Begin to save a state that an exception has left whole: the next process begins there."""
         if self._pipeline.whole() and self._account.step > self._begun_step:
             self._stage.enter(Phase.SAVE, self._account.step)
-            # What is in flight is older, and would be all there is.
-            self._saver.settled()
-            self._saver.save(self._pipeline.state, self._account)
+            self._saver.rescue(self._pipeline.state, self._account)
 
     def _land_quietly(self) -> None:
         """Book what is in flight and tell nobody but the reporter: a hook has ended the run."""
@@ -384,7 +381,7 @@ class Loop:
         over = reason in _OVER or (reason is FinishReason.STOPPED and self._hooks.stopped_by)
         result = self._account.result(
             reason,
-            state_digest=state_digest(self._pipeline.state) if whole else "",
+            state_digest=self._work.digest(self._pipeline.state, account.step) if whole else "",
             durable=durable,
             newest=newest,
         )

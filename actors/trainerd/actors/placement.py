@@ -86,7 +86,8 @@ def own_mesh(mesh: Mesh) -> Mesh:
 def on_mesh(state: PyTree, mesh: Mesh) -> PyTree:
     """Shapes or arrays that are the same on all of `own_mesh(mesh)`, the same on all of `mesh`.
 
-    Of arrays nothing is copied; what the other processes hold must be equal.
+    Of arrays nothing is copied; what the other processes hold must be equal. What lies on all of
+    `mesh` already stays as it is.
     """
     if is_alone(mesh):
         return state
@@ -128,6 +129,8 @@ def _local(leaf: Any) -> Any:
 
 
 def _on(leaf: Any, sharding: NamedSharding) -> Any:
+    if leaf.sharding.num_devices == sharding.num_devices:
+        return leaf
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
     if is_key(leaf):

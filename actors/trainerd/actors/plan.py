@@ -11,6 +11,7 @@ from trainerd.actors.arithmetic import Arithmetic
 from trainerd.actors.checkpoint_retention import LOSS, Retention
 from trainerd.actors.errors import PlanError
 from trainerd.actors.rules import Rule, Rules
+from trainerd.actors.shards import REPLICATED, SHARDED, STATES
 from trainerd.actors.spikes import Spike
 
 _DEFAULTS = Rules()
@@ -29,7 +30,8 @@ class Plan:
     to be durable within `final_save_timeout_s`; where the last one is not, the run holds for
     `final_save_hold_s` if that is decided (0: nobody is asked). `microbatch` is examples per slot,
     `accumulate_steps` slots per device; one of them at most. `precision`, `clip_norm`, `remat` and
-    `exact_across_hosts` (there: `ordered`) are explained in `Arithmetic`; `spike` None: no loss is
+    `exact_across_hosts` (there: `ordered`) are explained in `Arithmetic`, `state` in `shards`:
+    "replicated", or "sharded" over the devices. `spike` None: no loss is
     too high. The rules are for slots and steps that are not finite, for losses that are spikes, for
     batches the source raises for, and, with `continue_on_error`, for exceptions that leave the
     state whole. `specification` is what the run was asked for, as JSON values; it is kept in
@@ -49,6 +51,7 @@ class Plan:
     clip_norm: float | None = None
     remat: bool = False
     exact_across_hosts: bool = False
+    state: str = REPLICATED
     spike: Spike | None = None
     evaluate_every_steps: int = 0
     checkpoint_every_steps: int = 50
@@ -106,6 +109,13 @@ class Plan:
             problems.append("checkpoint_every_steps must be ≥ 1, got 0: nothing else says when")
         if self.microbatch is not None and self.accumulate_steps is not None:
             problems.append("give microbatch or accumulate_steps, not both")
+        if self.state not in STATES:
+            problems.append(f'state must be "replicated" or "sharded", got {self.state!r}')
+        if self.state == SHARDED and self.exact_across_hosts:
+            problems.append(
+                'state "sharded" cannot be given together with exact_across_hosts, which sums '
+                "whole gradients on every device"
+            )
         try:
             _ = self.arithmetic
         except PlanError as error:

@@ -25,6 +25,7 @@ from trainerd.actors.placement import on_mesh, own_rows
 from trainerd.actors.plan import Plan
 from trainerd.actors.program import Program
 from trainerd.actors.reports import Phase, Reporter
+from trainerd.actors.shards import SHARDED
 from trainerd.actors.slots import SlotPlan, plan_slots
 from trainerd.actors.snapshots import SnapshotStore
 from trainerd.actors.state import PyTree, TrainState
@@ -103,6 +104,7 @@ def prepare(
         known=kept.form() if kept else None,
         meeting=meeting,
         timeout_s=meeting_timeout_s,
+        sharded=plan.state == SHARDED,
     )
     enter(Phase.RESTORE, 0)
     beginning = batches.position(0)

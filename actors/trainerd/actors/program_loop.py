@@ -24,6 +24,7 @@ from trainerd.actors.faults import classify
 from trainerd.actors.feed import Feed, Loaded
 from trainerd.actors.gang import Joining, gather
 from trainerd.actors.gang_meeting import Meeting
+from trainerd.actors.gathering import Gathering, Whole
 from trainerd.actors.hooks import Audience
 from trainerd.actors.ledger import Entry, Ledger
 from trainerd.actors.packing import Packed
@@ -43,6 +44,7 @@ from trainerd.actors.reports import (
     Result,
 )
 from trainerd.actors.rules import Rulebook
+from trainerd.actors.shards import cut_leaves
 from trainerd.actors.shortage import short_of_memory
 from trainerd.actors.snapshots import SnapshotStore
 from trainerd.actors.snapshotting import Snapshots
@@ -51,7 +53,7 @@ from trainerd.actors.state import TrainState
 from trainerd.actors.step import Outputs, Settings
 from trainerd.actors.surroundings import Ending, Surroundings
 from trainerd.actors.timesheet import Timesheet
-from trainerd.actors.work import Evaluation, Position, Rewind, Work
+from trainerd.actors.work import Evaluation, Position, Rewind, Work, own_digest
 
 _FEED_CLOSE_S = 5.0
 
@@ -214,6 +216,8 @@ def train(
     def weighed(loaded: Loaded, weights: np.ndarray[Any, Any]) -> Loaded:
         return replace(loaded, placed_weights=compiled.place(weights))
 
+    gathering, whole = _gathering(prepared, meeting), Whole(compiled.mesh)
+
     def explained(fault: Fault) -> Fault:
         return short_of_memory(fault, prepared.slot_plan, compiled.memory())
 
@@ -226,10 +230,12 @@ def train(
         position=Position.of(restored) if restored else Position(),
         form=_unchanged,
         reading=prepared.batches.position,
-        evaluation=_evaluation(program, plan),
+        evaluation=_evaluation(program, plan, whole, together=gathering is not None),
         rewind=rewind,
         explained=explained,
         weighed=weighed,
+        digest=own_digest if gathering is None else gathering.digest,
+        gathering=gathering,
     )
     taking = None
     if snapshots is not None:
@@ -308,16 +314,28 @@ class _ProgramSupply:
         return batch // self._batches_per_epoch if self._batches_per_epoch else 0
 
 
-def _evaluation(program: Program, plan: Plan) -> Evaluation | None:
+def _gathering(prepared: Prepared, meeting: Meeting | None) -> Gathering | None:
+    """How the state is gathered where no process has all of it."""
+    if meeting is None or not cut_leaves(prepared.state):
+        return None
+    return Gathering(prepared.step.mesh, keeps=meeting.process_id == 0)
+
+
+def _evaluation(program: Program, plan: Plan, whole: Whole, *, together: bool) -> Evaluation | None:
     evaluate = program.evaluate
     if evaluate is None:
         return None
 
     def measure(state: TrainState) -> Mapping[str, Any]:
         # On several processes each measures by itself, and all come to the same.
-        return evaluate(local_view(state.params))
+        return evaluate(local_view(whole(state.params)))
 
-    return Evaluation(measure=measure, every_steps=plan.evaluate_every_steps, at_start=True)
+    return Evaluation(
+        measure=measure,
+        every_steps=plan.evaluate_every_steps,
+        at_start=True,
+        together=together,
+    )
 
 
 def _unchanged(state: TrainState, _step: int) -> TrainState:

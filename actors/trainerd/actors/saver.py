@@ -35,6 +35,9 @@ class Saving(Protocol):
     def due(self, step: int, /) -> bool:
         """Whether a state that has reached `step` is to be saved, short of the final one."""
 
+    def begins(self, step: int, /) -> bool:
+        """Whether that save is made now, of a state at rest; others are agreed on first."""
+
     @property
     def wanted(self) -> bool:
         """Whether a save that failed, or had to wait, is to be made at once."""
@@ -44,6 +47,9 @@ class Saving(Protocol):
 
     def save(self, state: PyTree, account: Account, /) -> None:
         """Begin to save; returns once the state's buffers may be donated."""
+
+    def rescue(self, state: PyTree, account: Account, /) -> None:
+        """Begin to save a state that an exception has left whole, if that can be done."""
 
     def durable(self, step: int, /) -> bool:
         """Whether the state that has reached `step` is durable, as far as anybody can tell."""
@@ -107,6 +113,10 @@ class Saver:
         fresh = 0 < step != self._saved_step
         return (fresh and self._regular(step)) or self._owes or self._store.wanted
 
+    def begins(self, step: int) -> bool:
+        """At once: who saves alone needs nobody's agreement."""
+        return self.due(step)
+
     @property
     def wanted(self) -> bool:
         """Whether a save that failed, or had to wait, is to be made at once."""
@@ -137,8 +147,16 @@ class Saver:
         self._saved_s = self._clock()
         meta = meta_of(account, self._plan, self._work, self._made_by)
         form = self._work.form(state, account.step)
+        if self._work.gathering is not None:
+            form = self._work.gathering.held(account.step)
         ids = self._boundary.take_save_ids()
         self._store.save(account.step, form, meta, ids, every_steps=self._every_steps)
+
+    def rescue(self, state: PyTree, account: Account) -> None:
+        """Begin to save a state that an exception has left whole."""
+        # What is in flight is older, and would be all there is.
+        self.settled()
+        self.save(state, account)
 
     @property
     def failure(self) -> Fault | None:
@@ -231,10 +249,17 @@ class Unsaved:
         """Never."""
         return False
 
+    def begins(self, _step: int, /) -> bool:
+        """Never."""
+        return False
+
     def save(self, _state: PyTree, _account: Account, /) -> None:
         """Do nothing."""
         if self._boundary is not None:
             self._boundary.take_save_ids()
+
+    def rescue(self, _state: PyTree, _account: Account, /) -> None:
+        """Do nothing."""
 
     def save_durably(self, _state: PyTree, _account: Account, /) -> bool:
         """Do nothing; nothing is durable."""

@@ -5,12 +5,15 @@ the result depends, in the last bits, on how many there are. The ordered way kee
 adds, gathers that from all devices, and adds slot after slot in one order on each of them: the same
 bits on any number of devices and processes of a kind, for the memory and the traffic of all slots'
 gradients.
+
+Where the state is cut over the devices, each of them ends up with its part of the sum: the fast way
+then scatters what it has summed, instead of giving all of it to all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -24,6 +27,8 @@ from trainerd.actors.loss import GradientFunction
 from trainerd.actors.state import PyTree, TrainState, select
 
 AXIS = "data"
+WHOLE = -1
+"""Stands for the dimension of what is not cut over the devices."""
 SPIKE = 1000.0
 """How many times too large loss and gradient of a slot are that is spoilt on purpose."""
 
@@ -75,6 +80,7 @@ SlotFunction = Callable[[Any], Part]
 def slot_sums(  # noqa: PLR0917
     gradient: GradientFunction,
     ordered: bool,
+    cuts: PyTree | None,
     state: TrainState,
     slots: PyTree,
     weights: jax.Array,
@@ -82,7 +88,11 @@ def slot_sums(  # noqa: PLR0917
     mask: jax.Array,
     words: jax.Array,
 ) -> tuple[Sums, jax.Array]:
-    """One device's part of a step, under `shard_map`: the sums, and the reduced control word."""
+    """One device's part of a step, under `shard_map`: the sums, and the reduced control word.
+
+    `cuts`: the dimension that each gradient is cut along afterwards, or `WHOLE`; None: none is. It
+    is not for the ordered way. The parameters are whole.
+    """
     step_key = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
     local = weights.shape[0]
     first = jax.lax.axis_index(AXIS) * local
@@ -119,12 +129,33 @@ def slot_sums(  # noqa: PLR0917
         jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), state.params),
         jnp.float32(0.0),
     )
-    sums = _in_order(part, feed, zeros, words) if ordered else _at_once(part, feed, zeros, first)
+    if ordered:
+        sums = _in_order(part, feed, zeros, words)
+    else:
+        sums = _summed(_at_once(part, feed, zeros, first), cuts)
     return sums, jax.lax.pmax(words[0], AXIS)
 
 
+def _summed(own: Sums, cuts: PyTree | None) -> Sums:
+    """The sums over the devices, of which each keeps its part of what is cut."""
+    if cuts is None:
+        sums: Sums = jax.lax.psum(own, AXIS)
+        return sums
+
+    def summed(leaf: jax.Array, axis: int) -> jax.Array:
+        if axis == WHOLE:
+            whole: jax.Array = jax.lax.psum(leaf, AXIS)
+            return whole
+        part: jax.Array = jax.lax.psum_scatter(leaf, AXIS, scatter_dimension=axis, tiled=True)
+        return part
+
+    gradients = jax.tree.map(summed, own.gradients, cuts)
+    others: Sums = jax.lax.psum(replace(own, gradients=()), AXIS)
+    return replace(others, gradients=gradients)
+
+
 def _at_once(part: SlotFunction, feed: Any, zeros: Any, first: jax.Array) -> Sums:
-    """Add up the device's slots, then sum over the devices."""
+    """Add up the device's slots."""
 
     def body(carry: Any, slot: Any) -> tuple[Any, Any]:
         made = part(slot)
@@ -138,19 +169,15 @@ def _at_once(part: SlotFunction, feed: Any, zeros: Any, first: jax.Array) -> Sum
     finite, counted, absent = (
         jax.lax.dynamic_update_slice(every, flag.astype(jnp.float32), (first,)) for flag in flags
     )
-    sums: Sums = jax.lax.psum(
-        Sums(
-            loss=loss,
-            gradients=gradients,
-            weight=weight,
-            metrics={name: jnp.sum(share) for name, share in shares.items()},
-            finite=finite,
-            counted=counted,
-            absent=absent,
-        ),
-        AXIS,
+    return Sums(
+        loss=loss,
+        gradients=gradients,
+        weight=weight,
+        metrics={name: jnp.sum(share) for name, share in shares.items()},
+        finite=finite,
+        counted=counted,
+        absent=absent,
     )
-    return sums
 
 
 def _in_order(part: SlotFunction, feed: Any, zeros: Any, words: jax.Array) -> Sums:

@@ -13,6 +13,7 @@ from trainerd.actors.reports import Fault, FaultClass, Phase
 from trainerd.actors.snapshot_file import SnapshotFile
 from trainerd.actors.snapshot_format import Layout, Prefix, SnapshotDamaged
 from trainerd.actors.snapshot_state import copy_in, layout_of
+from trainerd.actors.snapshots import STAMP
 from trainerd.actors.state import TrainState
 
 _log = logging.getLogger(__name__)
@@ -20,12 +21,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """A file that says it holds a snapshot; its data is not verified yet."""
+    """A file that says it holds a snapshot; its data is not verified yet.
+
+    `stamp`: of the gang whose members have taken theirs with this one; see `SnapshotStore`.
+    """
 
     file: SnapshotFile
     prefix: Prefix
     layout: Layout
     meta: CheckpointMeta
+    stamp: str = ""
 
     @property
     def step(self) -> int:
@@ -48,18 +53,22 @@ def found(
     for file in files:
         try:
             prefix, layout, held = file.read()
-            meta = CheckpointMeta.from_json(held)
+            meta, stamp = CheckpointMeta.from_json(held), str(held.get(STAMP, ""))
         except FileNotFoundError:
             continue
         except (SnapshotDamaged, OSError, KeyError, TypeError, ValueError) as error:
             # Usually one that was being written when its process was killed.
             _log.info("snapshot %s is passed over: %s", file.path, error)
             continue
-        why = unfit(meta) if layout == expected else "it holds another state than the program's"
+        why = (
+            unfit(meta)
+            if layout == expected
+            else "it holds another state than the program's, or another part of it"
+        )
         if why:
             _log.warning("snapshot %s is passed over: %s", file.path, why)
             continue
-        snapshots.append(Snapshot(file=file, prefix=prefix, layout=layout, meta=meta))
+        snapshots.append(Snapshot(file=file, prefix=prefix, layout=layout, meta=meta, stamp=stamp))
     return sorted(snapshots, key=lambda snapshot: snapshot.step, reverse=True)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import itertools
+import math
 
 import jax
 import numpy as np
@@ -10,36 +11,44 @@ import numpy as np
 from trainerd.actors.checkpoint_tree import is_key, key_implementation, leaf_kinds, plain
 from trainerd.actors.snapshot_file import Bytes
 from trainerd.actors.snapshot_format import Layout
+from trainerd.actors.snapshot_parts import assembled, held_parts, named, own_parts
 from trainerd.actors.state import TrainState
 
 
 def layout_of(abstract: TrainState) -> Layout:
-    """Where the leaves of such a state lie in a snapshot."""
-    stored = jax.tree.map(plain, abstract)
-    sizes = [leaf.size * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(stored)]
-    return Layout.of(leaf_kinds(stored), sizes)
+    """Where the leaves of such a state lie in a snapshot of this process.
 
-
-def unfit_for_memory(abstract: TrainState) -> str:
-    """Why one process cannot keep snapshots of such states; empty: it can."""
-    leaves: list[Any] = jax.tree.leaves(abstract)
-    if not all(leaf.sharding is None or leaf.sharding.is_fully_replicated for leaf in leaves):
-        return "the state is spread over several devices"
-    return ""
+    Of a leaf that is cut over the devices a process keeps the parts that its own devices hold, and
+    the leaf's kind names them: the snapshots of two processes, or of other numbers of devices, are
+    of different layouts.
+    """
+    leaves = jax.tree.leaves(jax.tree.map(plain, abstract))
+    kinds = leaf_kinds(jax.tree.map(plain, abstract))
+    named_kinds = {
+        name: kind + named(leaf) for (name, kind), leaf in zip(kinds.items(), leaves, strict=True)
+    }
+    sizes = [
+        sum(math.prod(part.shape) for part in own_parts(leaf)) * np.dtype(leaf.dtype).itemsize
+        for leaf in leaves
+    ]
+    return Layout.of(named_kinds, sizes)
 
 
 def copy_out(state: TrainState, layout: Layout, content: Bytes) -> None:
-    """Copy a state's leaves, which are the same on all devices, to their places in a file.
+    """Copy what this process holds of a state's leaves to their places in a file.
 
     Waits for the state. Its buffers may be donated afterwards.
     """
     # A view of the array itself would keep it from being donated, even after the view is gone.
-    shards = [plain(leaf).addressable_data(0) for leaf in jax.tree.leaves(state)]
-    for shard in shards:
-        shard.copy_to_host_async()
-    for leaf, shard in zip(layout.leaves, shards, strict=True):
-        held = np.asarray(shard).reshape(-1).view(np.uint8)
-        np.copyto(content[leaf.at : leaf.at + leaf.bytes], held)
+    held = [held_parts(plain(leaf)) for leaf in jax.tree.leaves(state)]
+    for part in itertools.chain.from_iterable(held):
+        part.copy_to_host_async()
+    for leaf, parts in zip(layout.leaves, held, strict=True):
+        at = leaf.at
+        for part in parts:
+            block = np.asarray(part).reshape(-1).view(np.uint8)
+            np.copyto(content[at : at + block.size], block)
+            at += block.size
 
 
 def copy_in(content: Bytes, layout: Layout, abstract: TrainState) -> TrainState:
@@ -50,14 +59,14 @@ def copy_in(content: Bytes, layout: Layout, abstract: TrainState) -> TrainState:
     leaves, structure = jax.tree.flatten(abstract)
     stored = [plain(leaf) for leaf in leaves]
     held = [
-        content[leaf.at : leaf.at + leaf.bytes].view(np.dtype(kind.dtype)).reshape(kind.shape)
+        content[leaf.at : leaf.at + leaf.bytes].view(np.dtype(kind.dtype))
         for leaf, kind in zip(layout.leaves, stored, strict=True)
     ]
-    arrays = jax.device_put(held, [kind.sharding for kind in stored])
+    arrays = assembled(stored, held)
     jax.block_until_ready(arrays)
     for index, array in enumerate(arrays):
         if _within(array, content):
-            arrays[index] = jax.device_put(np.copy(held[index]), stored[index].sharding)
+            (arrays[index],) = assembled(stored[index : index + 1], [np.copy(held[index])])
     state: TrainState = jax.tree.unflatten(
         structure,
         [

@@ -17,11 +17,13 @@ from trainerd.actors.checkpoint_meta import CheckpointMeta
 from trainerd.actors.host_memory import available_bytes
 from trainerd.actors.snapshot_file import Reserve, SnapshotFile, reserve
 from trainerd.actors.snapshot_format import Layout, SnapshotDamaged
-from trainerd.actors.snapshot_state import copy_out, layout_of, unfit_for_memory
+from trainerd.actors.snapshot_state import copy_out, layout_of
 from trainerd.actors.state import TrainState
 from trainerd.v1.protocol import SNAPSHOT_SUFFIX
 
 NAMES = (f"a{SNAPSHOT_SUFFIX}", f"b{SNAPSHOT_SUFFIX}")
+STAMP = "stamp"
+"""Stands beside what a checkpoint would hold."""
 
 _LARGEST_SHARE = 0.25
 _CLOSE_S = 10.0
@@ -43,6 +45,7 @@ class SnapshotStore:
 
     They take at most `most_bytes` together, and a quarter of the memory that is `available`;
     where they cannot be had, that is logged once and `wanted` is False from then on.
+    `stamp`: what the snapshots bear from now on, where several processes hold parts of one state.
     """
 
     def __init__(
@@ -65,7 +68,7 @@ class SnapshotStore:
         self._reserved = False
         self._steps = [_step_in(file) for file in self._files]
         self._taken: Taken | None = None
-        self.wanted = True
+        self.wanted, self.stamp = True, ""
 
     @property
     def files(self) -> tuple[SnapshotFile, ...]:
@@ -79,10 +82,6 @@ class SnapshotStore:
 
     def prepare(self, abstract: TrainState) -> None:
         """Make room in the background for states of this kind."""
-        why = unfit_for_memory(abstract)
-        if why:
-            self._give_up(why)
-            return
         layout = layout_of(abstract)
         self._layout = layout
         self._begin(lambda: self._make_room(layout))
@@ -106,12 +105,13 @@ class SnapshotStore:
         assert layout is not None
         file, self._steps[index] = self._files[index], -1
         copy_out(state, layout, file.begin())
+        held = {**meta.as_json(), STAMP: self.stamp}
         blocking_s = self._clock() - began_s
 
         def finish() -> None:
             behind_s = self._clock()
             try:
-                file.commit(step, layout, meta.as_json())
+                file.commit(step, layout, held)
             except ValueError as error:
                 self._give_up(str(error))
                 return

@@ -13,6 +13,7 @@ from trainerd.actors.plan import Plan
 from trainerd.actors.reports import StepRecord
 from trainerd.actors.run_meta import meta_of
 from trainerd.actors.snapshot_interval import Pace
+from trainerd.actors.snapshot_state import layout_of
 from trainerd.actors.snapshots import SnapshotStore
 from trainerd.actors.state import PyTree, TrainState
 from trainerd.actors.work import Work
@@ -59,8 +60,7 @@ class Snapshots:
         told: Callable[[int, int], None],
     ) -> None:
         self._store, self._plan, self._work, self._abstract = store, plan, work, abstract
-        leaves = jax.tree.leaves(abstract)
-        size_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+        size_bytes = sum(leaf.bytes for leaf in layout_of(abstract).leaves)
         self._pace = Pace(
             expected_cost_s=2 * size_bytes / _COPIED_BYTES_PER_S + _REST_S,
             crash_every_s=crash_every_s,

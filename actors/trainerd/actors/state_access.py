@@ -14,6 +14,7 @@ from trainerd.actors.callbacks.orbax_saver import OrbaxSaver
 from trainerd.actors.errors import TrainingError
 from trainerd.actors.pipeline import Pipeline
 from trainerd.actors.reports import Fault
+from trainerd.actors.shards import cut_leaves
 from trainerd.actors.state import PyTree
 
 
@@ -30,7 +31,13 @@ class PipelineAccess:
 
     def capture(self) -> object:
         """Copy the state to host memory."""
-        return _Captured(jax.tree.map(_to_host, self._at_rest()))
+        state = self._at_rest()
+        if any(not leaf.sharding.is_fully_addressable for leaf in cut_leaves(state)):
+            raise TrainingError(
+                "the train state cannot be captured: it is cut over several processes",
+                suggestion='set train.state = "replicated", or leave the callback out',
+            )
+        return _Captured(jax.tree.map(_to_host, state))
 
     def restore(self, captured: object) -> None:
         """Ask that the run returns `captured`."""

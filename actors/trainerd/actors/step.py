@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -25,7 +25,8 @@ from trainerd.actors import control
 from trainerd.actors.arithmetic import Arithmetic
 from trainerd.actors.loss import gradient_function
 from trainerd.actors.program import Program
-from trainerd.actors.slot_sums import AXIS, slot_sums
+from trainerd.actors.shards import cuts, shardings, spec
+from trainerd.actors.slot_sums import AXIS, Sums, slot_sums
 from trainerd.actors.state import (
     PyTree,
     TrainState,
@@ -142,7 +143,12 @@ def spread(mesh: Mesh) -> NamedSharding:
 
 
 def make_step(
-    program: Program, mesh: Mesh, arithmetic: Arithmetic, *, parts: int = 1
+    program: Program,
+    mesh: Mesh,
+    arithmetic: Arithmetic,
+    *,
+    parts: int = 1,
+    params: PyTree | None = None,
 ) -> StepFunction:
     """Make `(state, slots, weights, forced_mask, settings, control) -> (state, outputs)`.
 
@@ -151,12 +157,18 @@ def make_step(
     All four are cut over the mesh along their first axis. Each slot is computed in `parts` equal
     parts; see `gradient_function`. Calls `program.loss` once.
 
+    `params`, abstract, says where the parameters lie; None: they are the same on all devices. Those
+    that are cut are gathered before the first slot, and their gradients, once summed, are cut as
+    they are, so that each device updates its part of the state.
+
     A weight that is NaN says that its slot is to count as one whose loss is not finite; one below
     zero that loss and gradient of its slot, of that size, are to count `SPIKE` times: faults on
     purpose, which nothing but a drill makes. Weights above zero are what they are, to the bit.
     """
+    scattered = None if params is None else cuts(params)
+    gradient = gradient_function(program, arithmetic, parts)
     over_devices = jax.shard_map(
-        partial(slot_sums, gradient_function(program, arithmetic, parts), arithmetic.ordered),
+        partial(slot_sums, gradient, arithmetic.ordered, scattered),
         mesh=mesh,
         in_specs=(
             PartitionSpec(),
@@ -166,7 +178,7 @@ def make_step(
             PartitionSpec(),
             PartitionSpec(AXIS),
         ),
-        out_specs=PartitionSpec(),
+        out_specs=(_specs(scattered), PartitionSpec()),
         # Gradients are taken device by device and reduced once, after the scan; with the check
         # on, JAX would reduce them inside it.
         check_vma=False,
@@ -185,7 +197,9 @@ def make_step(
         settings: Settings,
         words: jax.Array,
     ) -> tuple[TrainState, Outputs]:
-        sums, word = over_devices(state, slots, weights, forced_mask, settings.mask, words)
+        # Nothing is gathered that no slot looks at.
+        seen = replace(state, opt_state=())
+        sums, word = over_devices(seen, slots, weights, forced_mask, settings.mask, words)
         some = sums.weight > 0
         divisor = jnp.where(some, sums.weight, 1.0)
         loss = jnp.where(some, sums.loss / divisor, jnp.nan)
@@ -228,23 +242,66 @@ def _clipped(gradients: PyTree, norm: jax.Array, longest: float | None) -> PyTre
     return jax.tree.map(lambda g: jnp.where(norm < longest, g, g / norm * longest), gradients)
 
 
+def _specs(scattered: PyTree | None) -> Any:
+    """How the sums lie: gradients as `scattered` says, all else the same on all devices."""
+    whole: Any = PartitionSpec()
+    if scattered is None:
+        return whole
+    return Sums(
+        loss=whole,
+        gradients=jax.tree.map(spec, scattered),
+        weight=whole,
+        metrics=whole,
+        finite=whole,
+        counted=whole,
+        absent=whole,
+    )
+
+
 def abstract_state(
-    program: Program, seed: int, mesh: Mesh, known: TrainState | None = None
+    program: Program,
+    seed: int,
+    mesh: Mesh,
+    known: TrainState | None = None,
+    *,
+    sharded: bool = False,
 ) -> TrainState:
     """Shapes, dtypes and shardings of the state, without computing anything.
 
-    `known`: the shapes and dtypes, where they need not be found by tracing.
+    `known`: the shapes and dtypes, where they need not be found by tracing. `sharded`: large leaves
+    are cut over the mesh (`shards`).
     """
     shapes: TrainState = known or jax.eval_shape(lambda: initial_state(program, seed))
-    sharding = replicated(mesh)
     made: TrainState = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        shapes,
+        shardings(shapes, mesh, sharded=sharded),
     )
     return made
 
 
-def fresh_state(program: Program, seed: int, mesh: Mesh) -> TrainState:
-    """Compute the initial state on the mesh's devices; no buffer of the caller's is shared."""
-    made = jax.jit(lambda: initial_state(program, seed), out_shardings=replicated(mesh))
-    state: TrainState = made()
+def fresh_state(
+    program: Program,
+    seed: int,
+    mesh: Mesh,
+    abstract: TrainState | None = None,
+    *,
+    compiled: Callable[[], None] | None = None,
+) -> TrainState:
+    """Compute the initial state on the mesh's devices; no buffer of the caller's is shared.
+
+    `abstract`: where its leaves are to lie; None: the same on all devices. `compiled`, if there is
+    any, is called before the computation, in which processes may have to wait for each other.
+    """
+    places = replicated(mesh)
+    if abstract is not None:
+        places = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+    jitted = jax.jit(lambda: initial_state(program, seed), out_shardings=places)
+    state: TrainState
+    if compiled is None:
+        state = jitted()
+    else:
+        made = jitted.lower().compile()
+        compiled()
+        state = made()
     return state

@@ -12,7 +12,9 @@ import numpy as np
 
 from trainerd.actors.checkpoint_restore import Restored
 from trainerd.actors.control import Word
+from trainerd.actors.digest import state_digest
 from trainerd.actors.feed import Loaded
+from trainerd.actors.gathering import Gathering
 from trainerd.actors.ledger import Entry
 from trainerd.actors.reports import Fault
 from trainerd.actors.state import PyTree, TrainState
@@ -128,17 +130,23 @@ class Evaluation:
     """What is measured beside training, and when; the last state of a run always is.
 
     `measure(state)` returns named numbers. `every_steps` 0: not between. `at_start`: before the
-    first step. `each_epoch`: where an epoch ends.
+    first step. `each_epoch`: where an epoch ends. `together`: all processes must measure at once.
     """
 
     measure: Callable[[PyTree], Mapping[str, Any]]
     every_steps: int = 0
     at_start: bool = False
     each_epoch: bool = False
+    together: bool = False
 
 
 def _as_it_is(fault: Fault) -> Fault:
     return fault
+
+
+def own_digest(state: PyTree, _step: int) -> str:
+    """The digest of a state that this process has all of."""
+    return state_digest(state)
 
 
 def _unweighed(loaded: Loaded, _weights: np.ndarray[Any, Any]) -> Loaded:
@@ -150,10 +158,12 @@ class Work:
     """One run's parts. `state` belongs to the loop, which donates it.
 
     A batch is `slots` parts that are masked one by one, of `slot_examples` examples each (0: not
-    known). `form` makes what a checkpoint holds of a state and its step, `reading` what it holds
-    of an iterator of examples that reads a batch next. `rewind` None: there is no way back.
-    `explained` adds to a fault what is known of the step's memory; `weighed` gives a batch other
-    weights on the devices, `(padded,)`, and leaves the host's copy as it is.
+    known). `form` makes what a checkpoint holds of a state and its step, `digest` the digest of
+    both (empty: not known), `reading` what a checkpoint holds of an iterator of examples that reads
+    a batch next. `rewind` None: there is no way back. `explained` adds to a fault what is known of
+    the step's memory; `weighed` gives a batch other weights on the devices, `(padded,)`, and leaves
+    the host's copy as it is. `gathering`: the state is cut over several processes, and is
+    saved as that gathers it; see `saving_together`.
     """
 
     state: PyTree
@@ -168,3 +178,5 @@ class Work:
     rewind: Rewind | None = None
     explained: Callable[[Fault], Fault] = _as_it_is
     weighed: Callable[[Loaded, np.ndarray[Any, Any]], Loaded] = _unweighed
+    digest: Callable[[PyTree, int], str] = own_digest
+    gathering: Gathering | None = None

@@ -84,6 +84,15 @@ def _train(train: run_pb2.TrainSpec) -> _Problems:
         yield problem("train.precision", f'must be "float32" or "bfloat16", got {train.precision}')
     if train.HasField("clip_norm") and not 0 < train.clip_norm < float("inf"):
         yield problem("train.clip_norm", f"must be a positive number, got {train.clip_norm:g}")
+    if train.state not in run_pb2.StateLayout.values():
+        yield problem("train.state", f'must be "replicated" or "sharded", got {train.state}')
+    if train.state == run_pb2.STATE_LAYOUT_SHARDED and train.exact_across_hosts:
+        yield problem(
+            "train.state",
+            'cannot be "sharded" together with train.exact_across_hosts, which sums whole '
+            "gradients on every device",
+            "keep one of the two",
+        )
 
 
 def _trainer(trainer: run_pb2.TrainerSpec) -> _Problems:

@@ -13,6 +13,12 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class StateLayout(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    STATE_LAYOUT_UNSPECIFIED: _ClassVar[StateLayout]
+    STATE_LAYOUT_REPLICATED: _ClassVar[StateLayout]
+    STATE_LAYOUT_SHARDED: _ClassVar[StateLayout]
+
 class Precision(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     PRECISION_UNSPECIFIED: _ClassVar[Precision]
@@ -44,6 +50,9 @@ class RunState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     RUN_STATE_STOPPED: _ClassVar[RunState]
     RUN_STATE_COMPLETED: _ClassVar[RunState]
     RUN_STATE_FAILED: _ClassVar[RunState]
+STATE_LAYOUT_UNSPECIFIED: StateLayout
+STATE_LAYOUT_REPLICATED: StateLayout
+STATE_LAYOUT_SHARDED: StateLayout
 PRECISION_UNSPECIFIED: Precision
 PRECISION_FLOAT32: Precision
 PRECISION_BFLOAT16: Precision
@@ -130,7 +139,7 @@ class ValueTable(_message.Message):
     def __init__(self, values: _Optional[_Mapping[str, Value]] = ...) -> None: ...
 
 class TrainSpec(_message.Message):
-    __slots__ = ("steps", "global_batch", "microbatch", "accumulate_steps", "seed", "deterministic", "evaluate_every_steps", "precision", "clip_norm", "remat", "exact_across_hosts")
+    __slots__ = ("steps", "global_batch", "microbatch", "accumulate_steps", "seed", "deterministic", "evaluate_every_steps", "precision", "clip_norm", "remat", "exact_across_hosts", "state")
     STEPS_FIELD_NUMBER: _ClassVar[int]
     GLOBAL_BATCH_FIELD_NUMBER: _ClassVar[int]
     MICROBATCH_FIELD_NUMBER: _ClassVar[int]
@@ -142,6 +151,7 @@ class TrainSpec(_message.Message):
     CLIP_NORM_FIELD_NUMBER: _ClassVar[int]
     REMAT_FIELD_NUMBER: _ClassVar[int]
     EXACT_ACROSS_HOSTS_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
     steps: int
     global_batch: int
     microbatch: int
@@ -153,7 +163,8 @@ class TrainSpec(_message.Message):
     clip_norm: float
     remat: bool
     exact_across_hosts: bool
-    def __init__(self, steps: _Optional[int] = ..., global_batch: _Optional[int] = ..., microbatch: _Optional[int] = ..., accumulate_steps: _Optional[int] = ..., seed: _Optional[int] = ..., deterministic: _Optional[bool] = ..., evaluate_every_steps: _Optional[int] = ..., precision: _Optional[_Union[Precision, str]] = ..., clip_norm: _Optional[float] = ..., remat: _Optional[bool] = ..., exact_across_hosts: _Optional[bool] = ...) -> None: ...
+    state: StateLayout
+    def __init__(self, steps: _Optional[int] = ..., global_batch: _Optional[int] = ..., microbatch: _Optional[int] = ..., accumulate_steps: _Optional[int] = ..., seed: _Optional[int] = ..., deterministic: _Optional[bool] = ..., evaluate_every_steps: _Optional[int] = ..., precision: _Optional[_Union[Precision, str]] = ..., clip_norm: _Optional[float] = ..., remat: _Optional[bool] = ..., exact_across_hosts: _Optional[bool] = ..., state: _Optional[_Union[StateLayout, str]] = ...) -> None: ...
 
 class TrainerSpec(_message.Message):
     __slots__ = ("python", "path", "env", "workdir")

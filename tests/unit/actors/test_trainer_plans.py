@@ -78,6 +78,9 @@ def test_how_the_step_computes_is_passed_on():
     spec.policy.loss_spike.limit = 2
     plan = build_plan(spec)
     assert (plan.precision, plan.clip_norm, plan.remat) == ("bfloat16", 0.5, True)
+    assert plan.state == "replicated"
+    spec.train.state = run_pb2.STATE_LAYOUT_SHARDED
+    assert build_plan(spec).state == "sharded"
     assert plan.spike == Spike(z=6.0)
     assert (plan.loss_spike.action, plan.loss_spike.limit) == (Verdict.SKIP, 2)
 

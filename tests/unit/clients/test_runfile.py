@@ -42,6 +42,7 @@ steps = 400
 global_batch = 32
 microbatch = 8
 deterministic = false
+state = "sharded"
 [trainer]
 env = { A = "1" }
 [checkpoint]
@@ -66,6 +67,7 @@ limit = 10
     assert spec.train.steps == 400
     assert not spec.train.deterministic
     assert spec.train.HasField("deterministic")
+    assert spec.train.state == run_pb2.STATE_LAYOUT_SHARDED
     assert not spec.train.HasField("seed"), "what is not given stays unset"
     assert dict(spec.trainer.env) == {"A": "1"}
     assert spec.checkpoint.on_repeated_failure == run_pb2.ON_REPEATED_FAILURE_PAUSE

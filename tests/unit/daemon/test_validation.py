@@ -56,6 +56,7 @@ def test_a_good_specification_has_no_problem() -> None:
             "train.precision",
             'train.precision must be "float32" or "bfloat16", got 7',
         ),
+        ("train.state", 7, "train.state", 'must be "replicated" or "sharded", got 7'),
         ("name", "", "name", "it is missing"),
         ("name", "A", "name", 'got "A"'),
         ("name", "a" * 64, "name", "must be 1 to 63"),
@@ -176,6 +177,17 @@ def test_a_batch_is_cut_in_one_way_only() -> None:
     (problem,) = problems_of(spec)
 
     assert "cannot be given together with train.microbatch" in problem.message
+
+
+def test_sharded_state_and_exactness_across_hosts_are_refused_with_all_else() -> None:
+    spec = changed("train.state", "STATE_LAYOUT_SHARDED")
+    assert problems_of(spec) == []
+    spec.train.exact_across_hosts = True
+    spec.train.steps = 0
+    first, second = problems_of(spec)
+
+    assert (first.field, second.field) == ("train.steps", "train.state")
+    assert 'cannot be "sharded" together with train.exact_across_hosts' in second.message
 
 
 def test_the_nearest_divisor_is_found_at_once_however_large_the_batch() -> None:

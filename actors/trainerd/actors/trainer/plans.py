@@ -14,6 +14,7 @@ from trainerd.actors.plan import Plan
 from trainerd.actors.recovery import Recovery
 from trainerd.actors.reports import FaultClass, Verdict
 from trainerd.actors.rules import Rule, Rules
+from trainerd.actors.shards import REPLICATED, SHARDED
 from trainerd.actors.spikes import Spike
 from trainerd.actors.trainer.specification import described
 from trainerd.v1 import fault_pb2, incident_pb2, launcher_pb2, run_pb2
@@ -26,6 +27,7 @@ _DEFAULT_FINAL_SAVE_HOLD_S = 3600.0
 _DEFAULT_ROLLBACK_STEPS = 20
 
 _PRECISIONS = {run_pb2.PRECISION_BFLOAT16: "bfloat16"}
+_STATES = {run_pb2.STATE_LAYOUT_SHARDED: SHARDED}
 _VERDICTS = {
     fault_pb2.ACTION_CONTINUE: Verdict.CONTINUE,
     fault_pb2.ACTION_MASK: Verdict.MASK,
@@ -64,6 +66,7 @@ def build_plan(
         clip_norm=train.clip_norm if train.HasField("clip_norm") else None,
         remat=train.remat,
         exact_across_hosts=train.exact_across_hosts,
+        state=_STATES.get(train.state, REPLICATED),
         spike=rules.spike,
         evaluate_every_steps=train.evaluate_every_steps,
         **_saving(checkpoint),
