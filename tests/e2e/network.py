@@ -142,15 +142,10 @@ def network(*names: str) -> Iterator[Network]:
     assert 1 <= len(names) <= MOST_HOSTS, f"1 to {MOST_HOSTS} hosts, got {len(names)}"
     addresses = _addresses(names)
     with contextlib.ExitStack() as stack:
-        folder = Path(tempfile.mkdtemp(prefix="tn-", dir="/tmp"))
-        stack.callback(shutil.rmtree, folder)
-        known = ["127.0.0.1 localhost", *(f"{addresses[name]} {name}" for name in names)]
-        hosts = folder / "hosts"
-        hosts.write_text("\n".join(known) + "\n")
         log = stack.enter_context(tempfile.TemporaryFile("w+"))
         guard = subprocess.Popen(
             [
-                *("unshare", "--mount", "--net", "--uts", "sh", str(GUARD), str(hosts)),
+                *("unshare", "--mount", "--net", "--uts", "sh", str(GUARD)),
                 *(f"{name}={address}/24" for name, address in addresses.items()),
             ],
             stdin=subprocess.PIPE,

@@ -2,15 +2,20 @@
 # Makes a network of several hosts on this machine, holds it as long as its standard input is open,
 # and then ends every process on it. Run by network.py, below `unshare --mount --net --uts`: what it
 # makes is seen nowhere else, and gone when the last process on it is.
-#   $1: a file that is to be /etc/hosts   others: NAME=ADDRESS/BITS, a host each
+#   NAME=ADDRESS/BITS, a host each
 set -eu
-names=$1
-shift
 mount --make-rprivate /
-mount --bind "$names" /etc/hosts
 mkdir -p /run/netns
 mount -t tmpfs -o mode=755 tmpfs /run/netns
 mkdir /run/netns/uts
+{
+  echo 127.0.0.1 localhost
+  for host; do
+    address=${host#*=}
+    echo "${address%/*} ${host%%=*}"
+  done
+} > /run/netns/hosts
+mount --bind /run/netns/hosts /etc/hosts
 ip link set lo up
 ip link add name hub type bridge
 ip link set hub up
