@@ -77,7 +77,8 @@ def test_faults_on_purpose_befall_a_gang_once(hosts: Cluster) -> None:
     )
     run = hosts.submit(spec)
     done = hosts.completed(run)
-    assert (done.masked_slots, done.skipped_batches, done.restarts) == (1, 1, 1)
+    counted = (done.masked_slots, done.skipped_batches, done.restarts)
+    assert counted == (1, 1, 1), hosts.supervisor.decided(run)
     decided = [each for each in hosts.supervisor.decided(run) if each[1] != "continue"]
     assert [(each, action) for each, action, _ in decided] == [
         ("non_finite_microbatch", "mask"),
