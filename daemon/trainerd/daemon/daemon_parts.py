@@ -140,7 +140,14 @@ def assembled(config: Config, journal: Journal, attach_address: str) -> Parts:
     host = config.cluster.host
     tokens = Tokens(config.daemon.state_directory / "token.key")
     links = TrainerLinks(
-        runtime, telemetry, metrics, clock, tokens, host=host, timesheets=timesheets
+        runtime,
+        telemetry,
+        metrics,
+        clock,
+        tokens,
+        host=host,
+        timesheets=timesheets,
+        sharded=views.sharded,
     )
     launcher = LauncherLink(config.launcher.socket, launcher_start(config.launcher))
     launchers = Launchers(host, launcher.calls)

@@ -9,7 +9,7 @@ trainer attaches again and sends what was not acknowledged.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,8 +42,6 @@ from trainerd.v1.protocol import protocol, refusal
 
 log = structlog.get_logger()
 
-MAX_VERSIONS = 64
-"""Versions of a greeting that are kept."""
 HELLO_S = 10.0
 """Seconds a fresh stream may take to greet."""
 
@@ -86,7 +84,10 @@ class _Stream:
 
 
 class TrainerLinks(trainer_pb2_grpc.TrainerServiceServicer):
-    """Serves `Attach` and sends orders to attached trainers."""
+    """Serves `Attach` and sends orders to attached trainers.
+
+    `sharded`: whether no process of that run has its whole state.
+    """
 
     def __init__(
         self,
@@ -98,6 +99,7 @@ class TrainerLinks(trainer_pb2_grpc.TrainerServiceServicer):
         *,
         host: str = "",
         timesheets: Timesheets | None = None,
+        sharded: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._runtime = runtime
         self._host = host
@@ -106,6 +108,7 @@ class TrainerLinks(trainer_pb2_grpc.TrainerServiceServicer):
         self._clock = clock
         self._tokens = tokens
         self._timesheets = timesheets or Timesheets()
+        self._sharded = sharded
         self._streams: dict[tuple[str, str], _Stream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -216,9 +219,11 @@ class TrainerLinks(trainer_pb2_grpc.TrainerServiceServicer):
 
     async def _greeted(self, first: trainer_pb2.AttachRequest, stream: _Stream) -> bool:
         for pulse in self._pulses(stream):
-            pulse.heard_at = pulse.progress_at = self._clock.now()
-            pulse.host = first.envelope.sender.rpartition("/")[2]
-            pulse.versions = dict(list(first.hello.versions.items())[:MAX_VERSIONS])
+            host = first.envelope.sender.rpartition("/")[2]
+            pulse.greeted(first.hello, host, self._clock.now())
+        if stream.host:
+            # The process before it may have had newer ones than this one finds.
+            self._telemetry.of(stream.run, stream.host).snapshot_step = 0
         attached = TrainerAttached(
             run=stream.run,
             host=stream.host,
@@ -302,7 +307,7 @@ class TrainerLinks(trainer_pb2_grpc.TrainerServiceServicer):
         now, run = self._clock.now(), stream.run
         self._metrics.step_durations(run, report, stream.host)
         if stream.host:
-            self._telemetry.of(run, stream.host).moved(report.step, now)
+            self._telemetry.of(run, stream.host).moved(report, now)
         if not self._speaks(stream):
             return
         pulse = self._telemetry.of(run)
@@ -317,7 +322,10 @@ class TrainerLinks(trainer_pb2_grpc.TrainerServiceServicer):
         known = self._runtime.state.runs.get(run)
         if known is None or not self._speaks(stream):
             return
-        events = (first_loss(known, report), progressed(known, report.snapshot_step))
+        snapshot = report.snapshot_step
+        if self._sharded(run):
+            snapshot = self._telemetry.snapshot_of_all(known)
+        events = (first_loss(known, report), progressed(known, snapshot))
         for event in events:
             if event is None:
                 continue

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 
 from trainerd.daemon import codec
 from trainerd.daemon.journal import Stored
-from trainerd.daemon.supervision.state import State
+from trainerd.daemon.supervision.state import Run, State
 from trainerd.v1 import fault_pb2, incident_pb2, trainer_pb2
 
+MAX_VERSIONS = 64
+"""Versions of a greeting that are kept."""
 LAST_STEPS = 64
 """Newest step reports that are kept for an incident."""
 _RECOVERIES = (fault_pb2.ACTION_RESTART, fault_pb2.ACTION_ROLLBACK)
@@ -92,10 +94,16 @@ class Pulse:
             return self.last_recovery_s
         return None
 
-    def moved(self, step: int, now: float) -> None:
-        """Take a report of a process that does not speak for its run."""
+    def greeted(self, hello: trainer_pb2.TrainerHello, host: str, now: float) -> None:
+        """Take the greeting of a process, which may not be the one of before."""
         self.heard_at = self.progress_at = now
-        self.step = step
+        self.host = host
+        self.versions = dict(list(hello.versions.items())[:MAX_VERSIONS])
+
+    def moved(self, report: trainer_pb2.StepReport, now: float) -> None:
+        """Take a report of a process for itself, not for its run."""
+        self.heard_at = self.progress_at = now
+        self.step, self.snapshot_step = report.step, report.snapshot_step
 
     def fault(self, fault_class: str, now: float) -> None:
         """A fault threw training back: time until the next new step counts as recovery."""
@@ -135,6 +143,10 @@ class Telemetry:
         if pulse is None:
             pulse = pulses[key] = Pulse()
         return pulse
+
+    def snapshot_of_all(self, run: Run) -> int:
+        """Step of the newest snapshot of which every process has its part; 0: there is none."""
+        return min((self.of(run.id, host).snapshot_step for host in run.members), default=0)
 
     def record(self, stored: Stored, state: State) -> None:
         """A journal record: a recovery starts its clock, a deleted run is forgotten."""

@@ -98,6 +98,12 @@ class Views:
         """The run's specification, defaults filled in."""
         return self._runs[run].facts.spec
 
+    def sharded(self, run: str) -> bool:
+        """Whether each process of it has but a part of its state."""
+        known = self._runs.get(run)
+        layout = known.facts.spec.train.state if known is not None else None
+        return layout == run_pb2.STATE_LAYOUT_SHARDED
+
     def restore_directories(self, run: str) -> tuple[str, ...]:
         """Where the run's state may be beside its own checkpoint directory."""
         return self._runs[run].restore_directories
@@ -184,6 +190,8 @@ class Views:
         view.last_recovery_s = pulse.last_recovery_s
         if not run.terminal:
             view.snapshot_step = pulse.snapshot_step
+            if self.sharded(run.id):
+                view.snapshot_step = self._telemetry.snapshot_of_all(run)
             view.snapshot_every = pulse.snapshot_every
         view.times.extend(
             timesheet_pb2.ActivityTime(activity=ACTIVITY_NUMBERS[activity], seconds=seconds)  # type: ignore[arg-type]

@@ -66,8 +66,8 @@ class Scene:
         self.reach.record(attached, self.state)
 
     def moved(self, host: str, at: float, *, step_s: float = 0.01) -> None:
-        self.telemetry.of("r", host).moved(5, at)
         report = trainer_pb2.StepReport(step=5, durations_s=[step_s])
+        self.telemetry.of("r", host).moved(report, at)
         self.telemetry.of("r").step_report(report, at)
 
     def gone(self, now: float) -> list[str]:

@@ -243,9 +243,15 @@ class Trainer:
         )
         await self.report(trainer_finished=finished)
 
-    async def telemetry(self, step: int, loss: float = 1.0, durations_s: int = 1) -> None:
+    async def telemetry(
+        self, step: int, loss: float = 1.0, durations_s: int = 1, snapshot: int = 0
+    ) -> None:
         report = trainer_pb2.StepReport(
-            step=step, loss=loss, durations_s=[0.01] * durations_s, examples=8 * durations_s
+            step=step,
+            loss=loss,
+            durations_s=[0.01] * durations_s,
+            examples=8 * durations_s,
+            snapshot_step=snapshot,
         )
         await self.say(0, step_report=report)
 

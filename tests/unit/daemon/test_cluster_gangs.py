@@ -121,6 +121,51 @@ def test_when_one_dies_all_are_killed_and_one_is_charged(root: Path) -> None:
     play(scene)
 
 
+@pytest.mark.parametrize(
+    ("layout", "progress"),
+    [
+        # Each process has the whole state, so the one that speaks for the run is enough.
+        (run_pb2.STATE_LAYOUT_REPLICATED, [9, 12]),
+        (run_pb2.STATE_LAYOUT_SHARDED, [8, 11]),
+    ],
+)
+def test_a_snapshot_is_progress_once_the_state_could_be_had_from_it(
+    root: Path, layout: run_pb2.StateLayout, progress: list[int]
+) -> None:
+    async def scene() -> None:
+        async with cluster(root, "a", "b") as at:
+            run = await at.submit(hosts=2, state=layout)
+            gang = await at.gang(run, "a", "b")
+
+            async def says(step: int, first: int, second: int) -> None:
+                # The one that speaks for the run says it last: it knows what the other said.
+                await gang[1].telemetry(step, snapshot=second)
+                await gang[1].enter(fault_pb2.PHASE_STEP, step)
+                await gang[1].until_acknowledged()
+                await gang[0].telemetry(step, snapshot=first)
+                await at.at.until(run, lambda now: now.step == step)
+
+            async def crashes(incarnation: int) -> None:
+                at.hosts["a"].launcher.exit(run, incarnation, exit_code=-1, signal=9)
+                gang[:] = await at.gang(run, "a", "b", incarnation=incarnation + 1)
+
+            await crashes(1)
+            await says(10, 9, 8)
+            await crashes(2)
+            # What the process before it had is nothing that this one has.
+            await gang[0].telemetry(12, snapshot=12)
+            await at.at.until(run, lambda now: now.step == 12)
+            await says(13, 13, 11)
+
+            events = await at.at.events(run)
+            made = [each.progressed.step for each in events if each.HasField("progressed")]
+            assert made == progress
+            newest = (await at.at.get(run)).snapshot_step
+            assert newest == (11 if layout == run_pb2.STATE_LAYOUT_SHARDED else 13)
+
+    play(scene)
+
+
 def test_a_daemon_that_is_away_for_a_moment_costs_nothing(root: Path) -> None:
     async def scene() -> None:
         async with cluster(root, "a", "b") as at:

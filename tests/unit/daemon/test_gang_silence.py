@@ -7,6 +7,7 @@ import pytest
 from trainerd.daemon.deadlines import FLOORS_S, HEARD_S, MUTE_S, Deadlines, Silence
 from trainerd.daemon.supervision.faults import Phase
 from trainerd.daemon.telemetry import Telemetry
+from trainerd.v1 import trainer_pb2
 from unit.daemon.gang_scene import Scene
 
 STEP_S = FLOORS_S[Phase.STEP]
@@ -21,7 +22,7 @@ class Gang:
         self.telemetry: Telemetry = scene.telemetry
         self.deadlines = Deadlines(self.telemetry)
         for host in ("a", "b"):
-            self.telemetry.of("r", host).moved(5, 0.0)
+            self.telemetry.of("r", host).moved(trainer_pb2.StepReport(step=5), 0.0)
 
     def silence(self, now: float, **heard_at: float) -> Silence:
         for host, at in heard_at.items():
@@ -49,7 +50,7 @@ def test_where_nobody_is_heard_nobody_is_mute() -> None:
 
 def test_while_the_gang_moves_nobody_is_mute() -> None:
     gang, now = Gang(), 100.0
-    gang.telemetry.of("r", "a").moved(9, now - 1.0)
+    gang.telemetry.of("r", "a").moved(trainer_pb2.StepReport(step=9), now - 1.0)
     assert gang.silence(now).deadline_s == STEP_S
 
 

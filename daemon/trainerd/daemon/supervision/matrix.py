@@ -138,7 +138,8 @@ MATRIX: Mapping[FaultClass, Row] = MappingProxyType(
         ),
         F.NO_PROGRESS: Row(
             number="F16",
-            evidence="restarts and rollbacks without a checkpoint above every earlier one",
+            evidence="restarts and rollbacks without a state to go on from above every earlier "
+            "one: a checkpoint, or a memory snapshot (of sharded state: that every process has)",
             action="**fail**",
             recurs="–",
             budget="`max_cycles_without_progress`: {cycles}",
