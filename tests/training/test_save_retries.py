@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import time
 from pathlib import Path
 
 import jax
@@ -81,12 +82,13 @@ def test_an_exception_that_leaves_the_state_whole_does_not_cost_the_steps_since(
 def test_a_last_state_that_is_durable_late_completes_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The disk is full until the run has been asked about and resumed."""
-    controls, full = Controls(), [True]
+    """The disk is full, for longer than there is time, until the run was asked about."""
+    controls, full, waited_s = Controls(), [True], [0.0]
     writable = files.make_writable
 
     def refuse(directory: Path) -> None:
         if full[0]:
+            waited_s[0] += 100.0
             raise OSError(errno.ENOSPC, "No space left on device", str(directory))
         writable(directory)
 
@@ -102,13 +104,14 @@ def test_a_last_state_that_is_durable_late_completes_the_run(
             steps=4,
             global_batch=12,
             microbatch=3,
-            final_save_timeout_s=0.2,
+            final_save_timeout_s=90.0,
             final_save_hold_s=60.0,
         ),
         checkpoint_directory=tmp_path,
         reporter=recorder,
         controls=controls,
         devices=jax.devices()[:1],
+        clock=lambda: time.monotonic() + waited_s[0],
     )
     (fault,) = recorder.all("decide")
     assert (fault.fault_class, fault.reason) == (FaultClass.CHECKPOINT_SAVE_FAILED, "no_space")

@@ -93,7 +93,7 @@ def test_a_warm_trainer_finds_what_a_cold_one_finds(seen):
     for warm in others:
         limit = warm["at import"]["environment"].pop("OPENBLAS_NUM_THREADS", "1")
         assert limit == "1"
-        assert {k for k in cold if cold[k] != warm[k]} == set(), (cold, warm)
+        assert {k: (cold[k], warm[k]) for k in cold if cold[k] != warm[k]} == {}
 
 
 def test_a_cold_trainer_is_what_it_should_be(seen):
