@@ -32,7 +32,7 @@ def _undisturbed(hosts: Cluster) -> run_pb2.RunResult:
 def test_hosts_leave_and_return_and_the_state_is_that_of_one_process(
     hosts: Cluster, undisturbed: run_pb2.RunResult
 ) -> None:
-    spec = hosts.spec(count=4, least=2, steps=STEPS, every_steps=20, args={"pace_s": 0.012})
+    spec = hosts.spec(count=4, least=2, steps=STEPS, every_steps=20, args={"pace_s": 0.015})
     run = hosts.submit(spec)
     before = hosts.training(run, *HOSTS, beyond=20)
     left = list(HOSTS)
@@ -45,6 +45,13 @@ def test_hosts_leave_and_return_and_the_state_is_that_of_one_process(
     # It grows by itself, where its state is saved.
     now = hosts.training(run, *HOSTS, beyond=before.step)
     assert now.restarts == before.restarts == 2
+    spawned = [
+        each
+        for each in hosts.supervisor.events(run, "trainer_spawned")
+        if each.incarnation == now.incarnation
+    ]
+    # Nobody waits for one that has still to import everything.
+    assert {each.host: each.trainer_spawned.warm for each in spawned} == dict.fromkeys(HOSTS, True)
     sources = [
         each.state_restored.source for each in hosts.supervisor.events(run, "state_restored")
     ]
