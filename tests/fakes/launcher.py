@@ -31,7 +31,7 @@ class FakeLauncher(launcher_pb2_grpc.LauncherServiceServicer):
     """Does as it is told, and remembers. `problems`: what a program check finds.
 
     `refuse_start`: the status that StartTrainer is refused with, or None. `answers_start`: False
-    leaves StartTrainer unanswered; `answers_prepare` the same of PrepareStandby, which is answered
+    leaves StartTrainer unanswered; `answers_prepare` the same of PrepareStandby, which is refused
     with `no_standby`. `busy`: who holds the devices; empty: nobody.
     `dies_when_killed`: a kill is followed by an exit record.
     """
@@ -210,7 +210,9 @@ class FakeLauncher(launcher_pb2_grpc.LauncherServiceServicer):
         self._tell()
         while not self.answers_prepare:
             await self.changed.wait()
-        return launcher_pb2.PrepareStandbyResponse(problem=self.no_standby)
+        if self.no_standby:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, self.no_standby)
+        return launcher_pb2.PrepareStandbyResponse()
 
     async def StopCoordinator(
         self, request: launcher_pb2.StopCoordinatorRequest, context: _Context

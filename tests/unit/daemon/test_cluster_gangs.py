@@ -225,6 +225,27 @@ def test_a_lost_host_is_done_without_and_taken_in_again(root: Path) -> None:
     play(scene)
 
 
+def test_a_host_that_can_have_no_standby_is_taken_in_all_the_same(root: Path) -> None:
+    async def scene() -> None:
+        async with cluster(root, "a", "b") as at:
+            await at.at.control.DrainHost(control_pb2.DrainHostRequest(host="s"))
+            run, _ = await running(at, "a", "b", least=1)
+            lost = at.hosts["b"]
+            await lost.leave()
+            (alone,) = await at.gang(run, "a", incarnation=2)
+            lost.launcher.live.clear()
+            lost.launcher.no_standby = "this launcher is older"
+            await at.join("b", lost.launcher)
+            await alone.order("stop")
+            told = await at.at.until_event("standby_prepared", host="b")
+            assert told.standby_prepared.problem == "this launcher is older"
+            await alone.finish("preempted", 30)
+            at.hosts["a"].launcher.exit(run, 2)
+            await at.gang(run, "a", "b", incarnation=3)
+
+    play(scene)
+
+
 def test_a_trainer_of_a_past_incarnation_may_not_attach(root: Path) -> None:
     async def scene() -> None:
         async with cluster(root, "a", "b") as at:
