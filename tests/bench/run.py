@@ -66,7 +66,7 @@ GROUPS: Mapping[str, Callable[[int], list[Figure]]] = {
     "cluster-hosts": lambda pairs: cluster.figures(windows=max(1, pairs // 8)),
     "cluster-kills": lambda pairs: gang_kills.figures(mlp(), count=pairs),
     "cluster-links": lambda pairs: links.figures(mlp(), count=pairs),
-    "cluster-rate": lambda pairs: gang_kills.rate(mlp(), "mlp", pairs=pairs),
+    "cluster-rate": lambda pairs: gang_kills.rate(mlp(), "mlp", pairs=4 * pairs),
 }
 
 
