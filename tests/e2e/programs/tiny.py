@@ -11,21 +11,17 @@ import optax
 from trainerd.actors import Program
 
 EXAMPLES = 512
-SLOW_S = 0.08
 
 
 class Data:
-    """Random access to 512 examples. `pace_s`: seconds each example takes; SLOW_S while there is a
-    file at `slow_while`."""
+    """Random access to 512 examples. Each takes `pace_s` seconds, until a file `hurry` appears."""
 
-    def __init__(
-        self, nan_index: int, raise_index: int, pace_s: float, slow_while: str = ""
-    ) -> None:
+    def __init__(self, nan_index: int, raise_index: int, pace_s: float, hurry: str) -> None:
         generator = np.random.default_rng(0)
         self.x = generator.normal(size=(EXAMPLES, 8)).astype(np.float32)
         self.y = np.sin(self.x.sum(axis=1)).astype(np.float32)
-        self.nan_index, self.raise_index, self.pace_s = nan_index, raise_index, pace_s
-        self.slow_while = slow_while
+        self.nan_index, self.raise_index = nan_index, raise_index
+        self.pace_s, self.hurry = pace_s, hurry
 
     def __len__(self) -> int:
         return EXAMPLES
@@ -33,11 +29,8 @@ class Data:
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         if index == self.raise_index:
             raise ValueError(f"example {index} cannot be read")
-        pace_s = self.pace_s
-        if self.slow_while and os.path.exists(self.slow_while):
-            pace_s = SLOW_S
-        if pace_s:
-            time.sleep(pace_s)
+        if self.pace_s and not (self.hurry and os.path.exists(self.hurry)):
+            time.sleep(self.pace_s)
         y = np.float32(np.nan) if index == self.nan_index else self.y[index]
         return {"x": self.x[index], "y": y}
 
@@ -47,11 +40,11 @@ def build(
     nan_index: int = -1,
     raise_index: int = -1,
     pace_s: float = 0.0,
-    slow_while: str = "",
     raise_in_build: bool = False,
     bad_shapes: bool = False,
     evaluate_raises_at: int = -1,
     exit_once: str = "",
+    hurry: str = "",
 ) -> Program:
     if raise_in_build:
         raise RuntimeError("the data set is not where it should be")
@@ -81,6 +74,6 @@ def build(
         init=init,
         loss=loss,
         optimizer=optax.adam(1e-2),
-        data=Data(nan_index, raise_index, pace_s, slow_while),
+        data=Data(nan_index, raise_index, pace_s, hurry),
         evaluate=evaluate,
     )
