@@ -157,7 +157,7 @@ async def deaf():
 
 
 async def called_off():
-    async with stage("late", variables={"LATE_S": "2"}) as made:
+    async with stage("late", fork_s=30.0, variables={"LATE_S": "2"}) as made:
         made.want()
         first = await made.ready()
         asked = asyncio.create_task(made.fork())
