@@ -55,8 +55,9 @@ class Paced:
     """A run that takes its time until it may hurry, so that it can be disturbed on its way."""
 
     def __init__(self, hosts: Cluster, folder: Path, *names: str) -> None:
-        self.hosts, self.names, self._gate = hosts, names, folder / "hurry"
-        spec = sharded(hosts, "paced", count=len(names), pace_s=0.02, hurry=self._gate)
+        self.hosts, self.names, self._slow = hosts, names, folder / "slow"
+        self._slow.touch()
+        spec = sharded(hosts, "paced", count=len(names), slow_while=self._slow, slow_s=0.02)
         self.id = hosts.submit(spec)
 
     def ahead(self) -> run_pb2.Run:
@@ -78,7 +79,7 @@ class Paced:
 
     def done(self) -> run_pb2.Run:
         """The run when it has completed: every step was made once, of all examples there are."""
-        self._gate.touch()
+        self._slow.unlink()
         done = self.hosts.completed(self.id)
         steps = self.hosts.supervisor.steps(self.id)
         made = [(each.step, each.batch) for each in steps]

@@ -33,8 +33,8 @@ def test_hosts_leave_and_return_and_the_state_is_that_of_one_process(
     hosts: Cluster, undisturbed: run_pb2.RunResult
 ) -> None:
     # However long it takes a loaded machine to prepare two standbys, the run is not over before.
-    hurry = hosts.folder / "hurry"
-    args = {"pace_s": 0.03, "hurry": str(hurry)}
+    slow = hosts.folder / "slow"
+    args = {"pace_s": 0.008, "slow_while": str(slow)}
     spec = hosts.spec(count=4, least=2, steps=STEPS, every_steps=20, args=args)
     run = hosts.submit(spec)
     before = hosts.training(run, *HOSTS, beyond=20)
@@ -44,10 +44,11 @@ def test_hosts_leave_and_return_and_the_state_is_that_of_one_process(
         left.remove(name)
         before = hosts.training(run, *left, beyond=before.step)
         assert before.last_fault.message == f"host {name} cannot be reached"
+    slow.touch()
     hosts.start("h1", "h3")
     # It grows by itself, where its state is saved.
     now = hosts.training(run, *HOSTS, beyond=before.step)
-    hurry.touch()
+    slow.unlink()
     assert now.restarts == before.restarts == 2
     # Nobody waited for those to import everything.
     spawned = hosts.supervisor.events(run, "trainer_spawned")

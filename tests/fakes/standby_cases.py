@@ -157,12 +157,11 @@ async def deaf():
 
 
 async def called_off():
-    async with stage("late", variables={"LATE_S": "0.5"}) as made:
+    async with stage("late", fork_s=30.0, variables={"LATE_S": "2"}) as made:
         made.want()
         first = await made.ready()
         asked = asyncio.create_task(made.fork())
-        await until((made.folder / "1.log").exists)
-        await asyncio.sleep(0)
+        await until(lambda: "forked" in (made.folder / "standby.log").read_text())
         asked.cancel()
         await asyncio.wait([asked])
         await until(lambda: made.standbys.ready and made.standbys.ready.child.pid != first)
