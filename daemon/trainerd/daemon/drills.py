@@ -19,6 +19,7 @@ EXIT_CODE = 1
 """What a process ends with that a schedule lets end."""
 
 _DRAW_BYTES = 8
+_MOST_STEPS = 2**53
 
 
 def asked_for(spec: run_pb2.RunSpec) -> bool:
@@ -44,11 +45,13 @@ def _drawn(schedule: inject_pb2.InjectSchedule, steps: int) -> Iterator[inject_p
     """Gaps are even over 1 to 2·mean − 1 steps; each fault is as likely as the others."""
     if not schedule.faults or not schedule.mean_steps >= 1:
         return
+    # No run is longer; twice the largest float is no number of steps.
+    mean_steps = min(schedule.mean_steps, float(_MOST_STEPS))
     step, number = 0, 0
     while True:
         number += 1
         gap, choice = _draws(schedule.seed, number)
-        step += 1 + int(gap * (2 * schedule.mean_steps - 1))
+        step += 1 + int(gap * (2 * mean_steps - 1))
         if step > steps:
             return
         fault = schedule.faults[int(choice * len(schedule.faults))]

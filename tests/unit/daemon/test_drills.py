@@ -46,6 +46,14 @@ def test_the_same_seed_draws_the_same_faults_everywhere() -> None:
     assert [(each.step, each.fault) for each in first[:4]] == DRAWN
 
 
+@pytest.mark.parametrize("mean_steps", [2.0**60, 1.7e308])
+def test_a_mean_beyond_every_run_draws_nothing(mean_steps: float) -> None:
+    wanted = spec(10**9, schedule=schedule(mean_steps))
+
+    assert expanded(wanted) == []
+    assert problems_of(wanted) == problems_of(spec(10**9, schedule=schedule(1e15)))
+
+
 def test_faults_come_about_every_so_many_steps_and_are_complete() -> None:
     drawn = expanded(spec(20_000, schedule=schedule()))
     steps = [each.step for each in drawn]
