@@ -12,12 +12,15 @@ from trainerd.daemon.launchers import Launchers
 from trainerd.daemon.pages import page_cursor, page_size, page_token
 from trainerd.daemon.refusals import refuse
 from trainerd.daemon.runtime import Runtime
+from trainerd.daemon.step_metrics import read_steps
 from trainerd.daemon.supervision.state import Run
 from trainerd.daemon.views import Views
 from trainerd.v1 import control_pb2, launcher_pb2
 
 STEP_PAGE = 1000
 MOST_STEPS = 5000
+MOST_HOSTS = 8
+"""Hosts of a gang whose step metrics are put together: those it trains on first."""
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 Response = TypeVar("Response")
@@ -71,8 +74,8 @@ class HostFiles:
         most = await page_size(context, request.page_size, default=STEP_PAGE, most=MOST_STEPS)
         cursor = await page_cursor(context, listed, request.page_token)
         after = request.after_step if cursor is None else cursor
-        inner = launcher_pb2.ReadStepMetricsRequest(run=run.id, after_step=after, limit=most)
-        call = self._launchers.of_run(run).read_step_metrics(inner)
+        launchers = self._launchers.all_of(run)[:MOST_HOSTS]
+        call = read_steps(launchers, run.id, after=after, most=most)
         found = await _passed(context, call, "METRICS_UNREADABLE")
         return control_pb2.ListStepMetricsResponse(
             steps=found.steps,

@@ -370,3 +370,36 @@ def test_a_call_that_a_host_cannot_answer_any_more_is_told_so(root: Path) -> Non
             assert (run, 1) in at.hosts["a"].launcher.live
 
     play(scene)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 50])
+def test_step_metrics_are_put_together_from_hosts_that_were_away_at_times(
+    root: Path, size: int
+) -> None:
+    def rows(first: int, last: int, incarnation: int) -> list[run_pb2.StepMetrics]:
+        return [
+            run_pb2.StepMetrics(step=step, incarnation=incarnation)
+            for step in range(first, last + 1)
+        ]
+
+    async def scene() -> None:
+        async with cluster(root, "a", "b") as at:
+            run, _ = await running(at, "a", "b", "s")
+            # The second incarnation began at step 4, without b; a was not in the third, from 9 on.
+            at.hosts["a"].launcher.steps = [*rows(1, 4, 1), *rows(5, 12, 2)]
+            at.hosts["b"].launcher.steps = [*rows(1, 7, 1), *rows(10, 11, 3)]
+            at.at.launcher.steps = [*rows(3, 4, 1), *rows(5, 9, 2), *rows(10, 11, 3)]
+            request = control_pb2.ListStepMetricsRequest(run=run, page_size=size)
+            got = []
+            while True:
+                page = await at.at.control.ListStepMetrics(request)
+                got += [(each.step, each.incarnation) for each in page.steps]
+                if not page.next_page_token:
+                    break
+                request.page_token = page.next_page_token
+
+            made = [*rows(1, 4, 1), *rows(5, 9, 2), *rows(10, 11, 3)]
+            assert got == [(each.step, each.incarnation) for each in made]
+            assert (list(page.names), page.lost) == (["rate"], 3)
+
+    play(scene)
