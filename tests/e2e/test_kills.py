@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import random
 import signal
+from collections.abc import Iterator
 
 import pytest
 
-from e2e.host import Host, eventually
+from e2e.host import Host, eventually, host
 from trainerd.v1 import run_pb2
 
 pytestmark = pytest.mark.e2e
@@ -35,22 +36,29 @@ def _measured(host: Host, run: str) -> list[tuple[int, int, float, float, int]]:
     ]
 
 
+@pytest.fixture(name="warm")
+def _warm() -> Iterator[Host]:
+    """A host with standbys."""
+    with host() as made:
+        yield made
+
+
 def test_ten_kills_of_the_trainer_at_random_moments_never_change_state_or_metrics(
-    host: Host,
+    warm: Host,
 ) -> None:
-    undisturbed = _undisturbed(host)
+    undisturbed = _undisturbed(warm)
     expected = undisturbed.result.state_digest
-    spec = host.spec("killed", steps=STEPS, every_steps=20, args={"pace_s": 0.0005})
+    spec = warm.spec("killed", steps=STEPS, every_steps=20, args={"pace_s": 0.0005})
     spec.policy.max_cycles_without_progress = KILLS + 1
     spec.policy.backoff_max_s = 0.01
-    run = host.submit(spec)
+    run = warm.submit(spec)
     moments = random.Random(20)
     step = 0
     for kill in range(KILLS):
         # From anywhere: while it starts, restores, compiles, steps or saves.
         target = step + moments.randrange(0, STEPS // (KILLS + 2))
         incarnation = kill + 1
-        now = host.until(
+        now = warm.until(
             run,
             lambda now, i=incarnation, t=target: (
                 bool(now.pid)
@@ -60,19 +68,19 @@ def test_ten_kills_of_the_trainer_at_random_moments_never_change_state_or_metric
         )
         os.kill(now.pid, signal.SIGKILL)
         step = now.step
-        host.until(run, lambda now, i=incarnation: now.incarnation > i)
-    done = host.completed(run)
+        warm.until(run, lambda now, i=incarnation: now.incarnation > i)
+    done = warm.completed(run)
     assert done.result.state_digest == expected
     assert done.restarts == KILLS
     assert done.incarnation == KILLS + 1
-    exits = host.events(run, "trainer_exited")
+    exits = warm.events(run, "trainer_exited")
     assert [event.trainer_exited.signal for event in exits[:KILLS]] == [signal.SIGKILL] * KILLS
     # Each applied step is there once, as if nobody had been killed.
-    measured = _measured(host, run)
+    measured = _measured(warm, run)
     assert [step for step, *_ in measured] == list(range(1, STEPS + 1))
-    assert measured == _measured(host, undisturbed.id)
-    assert {each.incarnation for each in host.steps(run)} <= set(range(1, KILLS + 2))
-    _check_times(host, run)
+    assert measured == _measured(warm, undisturbed.id)
+    assert {each.incarnation for each in warm.steps(run)} <= set(range(1, KILLS + 2))
+    _check_times(warm, run)
 
 
 def test_a_killed_daemon_costs_no_step_and_the_next_one_adopts_the_trainer(host: Host) -> None:
