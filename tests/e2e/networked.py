@@ -30,7 +30,7 @@ def networked(
             )
             for name in names
         ]
-        with cluster(places, standby=False) as made:
+        with cluster(places) as made:
             yield net, made
 
 

@@ -30,7 +30,7 @@ sys.exit(main())
 
 @pytest.fixture(name="hosts", scope="module")
 def _hosts() -> Iterator[Cluster]:
-    with cluster(loopback(3), standby=False) as made:
+    with cluster(loopback(3)) as made:
         yield made
 
 
