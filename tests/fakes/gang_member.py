@@ -6,7 +6,6 @@ on standard input; a line of JSON for each on standard output. An empty line end
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import sys
@@ -134,11 +133,11 @@ def trained(process_id: int, joining: Joining | None, told: Told) -> Told:
 
 def program_parts(told: Told) -> Told:
     # A schedule of optax changes what it holds when it is traced: another program to who looks.
-    parts: Told = {"optimizer": training.optimizer(), "init": training.quick_init}
+    parts: Told = {"optimizer": training.optimizer()}
     if told.get("weighed"):
         parts["weight"] = lambda slot: float(1 + np.abs(slot["x"]).sum() // 1)
     if told.get("wide"):
-        parts["init"] = functools.partial(training.quick_init, width=960)
+        parts["init"] = training.wide_init
         parts["evaluate"] = measured
     return parts
 

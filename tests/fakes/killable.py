@@ -27,7 +27,7 @@ def train(directory: Path, kind: str, recorder: training.Recorder) -> Result:
         "iterator": training.Stream(sequence[index % len(sequence)] for index in range(length)),
     }
     return run_loop(
-        training.program(init=training.quick_init, data=data[kind]),
+        training.program(data=data[kind]),
         Plan(steps=STEPS, global_batch=GLOBAL_BATCH, microbatch=3, checkpoint_every_steps=4),
         checkpoint_directory=directory,
         reporter=recorder,

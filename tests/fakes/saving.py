@@ -38,7 +38,7 @@ def train(directory: Path, cache: Path, steps: int, *, pace_s: float) -> str:
             time.sleep(pace_s)
 
     result = run_loop(
-        training.program(init=training.quick_init),
+        training.program(),
         Plan(steps=steps, global_batch=12, microbatch=3, checkpoint_every_steps=EVERY_STEPS),
         checkpoint_directory=directory,
         reporter=Told(),

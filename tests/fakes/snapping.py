@@ -40,7 +40,6 @@ def train(directory: Path, recorder: training.Recorder, print_to: TextIO | None)
         patch.setattr(snapshot_interval, "every_steps", lambda **_: EVERY)
         return run_loop(
             training.program(
-                init=training.quick_init,
                 optimizer=training.optimizer(),
                 data=training.Data(spoil={9: "nan"}),
             ),

@@ -39,7 +39,7 @@ from trainerd.actors.reports import FinishReason
 def run(name, controls, on_step=lambda record: None):
     recorder = training.Recorder(on_step=on_step)
     result = run_loop(
-        training.program(init=training.quick_init, optimizer=training.optimizer()),
+        training.program(optimizer=training.optimizer()),
         Plan(**numbers),
         checkpoint_directory=Path(directory, name),
         reporter=recorder,
@@ -109,9 +109,7 @@ def pair(directory: Path) -> list[dict[str, Any]]:
 def losses_on(devices: int) -> list[float]:
     seen = fitting.Recording()
     Engine(callbacks=[seen]).fit_program(
-        training.program(init=training.quick_init),
-        Plan(steps=STEPS, **NUMBERS),
-        devices=jax.devices()[:devices],
+        training.program(), Plan(steps=STEPS, **NUMBERS), devices=jax.devices()[:devices]
     )
     return [state.metrics["loss"] for hook, state in seen.heard if hook == "step_end"]
 
