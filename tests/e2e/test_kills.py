@@ -24,10 +24,6 @@ def _undisturbed(host: Host) -> run_pb2.Run:
     return run
 
 
-def _digest(host: Host) -> str:
-    return _undisturbed(host).result.state_digest
-
-
 def _measured(host: Host, run: str) -> list[tuple[int, int, float, float, int]]:
     """What of a run's step metrics does not depend on when it was measured."""
     return [
@@ -65,6 +61,7 @@ def test_ten_kills_of_the_trainer_at_random_moments_never_change_state_or_metric
                 and now.incarnation == i
                 and (now.step >= t or moments.random() < 0.01)
             ),
+            pause_s=0.02,
         )
         os.kill(now.pid, signal.SIGKILL)
         step = now.step
@@ -83,71 +80,86 @@ def test_ten_kills_of_the_trainer_at_random_moments_never_change_state_or_metric
     _check_times(warm, run)
 
 
-def test_a_killed_daemon_costs_no_step_and_the_next_one_adopts_the_trainer(host: Host) -> None:
+@pytest.fixture(name="kept", scope="module")
+def _kept() -> Iterator[Host]:
+    """A host that each test leaves with a daemon and a launcher, be they others than before."""
+    with host(standby=False, kept=True) as made:
+        yield made
+
+
+@pytest.fixture(name="expected", scope="module")
+def _expected(kept: Host) -> str:
+    """The digest of an undisturbed run."""
+    return _undisturbed(kept).result.state_digest
+
+
+def test_a_killed_daemon_costs_no_step_and_the_next_one_adopts_the_trainer(
+    kept: Host, expected: str
+) -> None:
     # The pace changes nothing but the time it takes.
-    expected = _digest(host)
-    run = host.submit(host.spec("orphaned", steps=STEPS, args={"pace_s": 0.001}))
-    before = host.until(run, lambda now: now.step >= 50 and now.durable_step >= 0)
-    saved = host.metric("checkpoint_saves_total", run=run, result="ok")
-    host.kill_daemon(signal.SIGKILL)
-    host.start_daemon()
+    run = kept.submit(kept.spec("orphaned", steps=STEPS, args={"pace_s": 0.001}))
+    before = kept.until(run, lambda now: now.step >= 50 and now.durable_step >= 0)
+    saved = kept.metric("checkpoint_saves_total", run=run, result="ok")
+    kept.kill_daemon(signal.SIGKILL)
+    kept.start_daemon()
     # It counts on from what its journal says.
-    assert (host.metric("checkpoint_saves_total", run=run, result="ok") or 0) >= (saved or 1)
-    adopted = host.until(run, lambda now: now.attached)
+    assert (kept.metric("checkpoint_saves_total", run=run, result="ok") or 0) >= (saved or 1)
+    adopted = kept.until(run, lambda now: now.attached)
     assert adopted.pid == before.pid
     assert adopted.first_loss == before.first_loss > 0
-    assert host.metric("trainer_up") == 1
-    done = host.completed(run)
+    assert kept.metric("trainer_up") == 1
+    done = kept.completed(run)
     assert (done.incarnation, done.restarts) == (1, 0)
     assert done.result.state_digest == expected
-    assert host.decided(run) == [("daemon_crash", "continue", 0)]
-    assert host.faults(run) == {("daemon_crash", "continue"): 1}
-    assert host.metric("restarts_total", run=run, class_="crash") == 0
-    assert _check_times(host, run)["restart"] == 0
+    assert kept.decided(run) == [("daemon_crash", "continue", 0)]
+    assert kept.faults(run) == {("daemon_crash", "continue"): 1}
+    assert kept.metric("restarts_total", run=run, class_="crash") == 0
+    assert _check_times(kept, run)["restart"] == 0
 
 
-def test_sigterm_flushes_the_journal_and_the_trainer_goes_on(host: Host) -> None:
-    run = host.submit(host.spec("kept", steps=STEPS, args={"pace_s": 0.001}))
-    before = host.until(run, lambda now: now.step >= 20)
-    assert host.kill_daemon(signal.SIGTERM) == 0
+def test_sigterm_flushes_the_journal_and_the_trainer_goes_on(kept: Host) -> None:
+    run = kept.submit(kept.spec("kept", steps=STEPS, args={"pace_s": 0.001}))
+    before = kept.until(run, lambda now: now.step >= 20)
+    assert kept.kill_daemon(signal.SIGTERM) == 0
     os.kill(before.pid, 0)
-    host.start_daemon()
-    done = host.completed(run)
+    kept.start_daemon()
+    done = kept.completed(run)
     assert (done.incarnation, done.result.step) == (1, STEPS)
-    assert host.faults(run) == {}, "a daemon that was told to end is no fault"
+    assert kept.faults(run) == {}, "a daemon that was told to end is no fault"
 
 
-def test_a_run_that_ends_while_no_daemon_lives_is_completed_by_the_next_one(host: Host) -> None:
-    run = host.submit(host.spec("unwatched", steps=300, args={"pace_s": 0.0005}))
-    before = host.until(run, lambda now: now.step >= 20)
-    host.kill_daemon(signal.SIGKILL)
+def test_a_run_that_ends_while_no_daemon_lives_is_completed_by_the_next_one(kept: Host) -> None:
+    run = kept.submit(kept.spec("unwatched", steps=300, args={"pace_s": 0.0005}))
+    before = kept.until(run, lambda now: now.step >= 20)
+    kept.kill_daemon(signal.SIGKILL)
     # It reports to the next daemon before it ends, and is patient for a while.
-    checkpoints = host.folder / "launcher" / "runs" / run / "checkpoints"
+    checkpoints = kept.folder / "launcher" / "runs" / run / "checkpoints"
     eventually("the final checkpoint", (checkpoints / "300").is_dir)
-    host.start_daemon()
-    done = host.completed(run)
+    kept.start_daemon()
+    done = kept.completed(run)
     assert done.result.step == 300
     assert done.result.state_digest
     assert before.incarnation == done.incarnation
 
 
-def test_a_killed_launcher_takes_its_trainer_along_and_the_run_goes_on(host: Host) -> None:
-    expected = _digest(host)
-    run = host.submit(host.spec("uprooted", steps=STEPS, args={"pace_s": 0.001}))
-    before = host.until(run, lambda now: now.step >= 50)
-    launcher = host.launcher_pid()
+def test_a_killed_launcher_takes_its_trainer_along_and_the_run_goes_on(
+    kept: Host, expected: str
+) -> None:
+    run = kept.submit(kept.spec("uprooted", steps=STEPS, args={"pace_s": 0.001}))
+    before = kept.until(run, lambda now: now.step >= 50)
+    launcher = kept.launcher_pid()
     os.kill(launcher, signal.SIGKILL)
     eventually("the trainer is gone", lambda: not _alive(before.pid))
-    done = host.completed(run)
+    done = kept.completed(run)
     assert done.result.state_digest == expected
     assert done.incarnation == 2
-    assert host.launcher_pid() != launcher
+    assert kept.launcher_pid() != launcher
 
 
-def test_a_stop_saves_and_ends_as_stopped(host: Host) -> None:
-    run = host.submit(host.spec("stopped", steps=100_000, every_steps=1000))
-    host.until(run, lambda now: now.step >= 20)
-    with host.client() as client:
+def test_a_stop_saves_and_ends_as_stopped(kept: Host) -> None:
+    run = kept.submit(kept.spec("stopped", steps=100_000, every_steps=1000))
+    kept.until(run, lambda now: now.step >= 20)
+    with kept.client() as client:
         stopped = client.stop_run(run).run
     assert stopped.state == run_pb2.RUN_STATE_STOPPED
     assert stopped.durable_step == stopped.result.step > 0
