@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from e2e.folders import short_folder
 from e2e.host import END_S, Host, Site, eventually, processes_of
 from trainerd.clients import Client, TrainerdError
 from trainerd.v1 import control_pb2, run_pb2
@@ -259,17 +260,16 @@ def cluster(
     places: Sequence[Place], *, injection: bool = False, standby: bool = True
 ) -> Iterator[Cluster]:
     """A cluster whose hosts all run and have joined. Without a `standby` each start is cold."""
-    folder = Path(tempfile.mkdtemp(prefix="tc-", dir="/tmp"))
-    made = Cluster(folder, places, injection=injection, standby=standby)
-    try:
-        made.start()
-        yield made
-    finally:
+    with short_folder("tc-") as folder:
+        made = Cluster(folder, places, injection=injection, standby=standby)
         try:
-            made.stop()
+            made.start()
+            yield made
         finally:
-            made.destroy()
-    shutil.rmtree(folder)
+            try:
+                made.stop()
+            finally:
+                made.destroy()
 
 
 def _free_port(address: str) -> int:

@@ -1,13 +1,28 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
+from e2e.cluster import Cluster
+from e2e.folders import last_words
 from e2e.host import Host, host
 from e2e.machine import Machine, machine
 from e2e.services import built, installed, long_run
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Function,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test shows the logs of its hosts, which may live on and be removed later."""
+    report = yield
+    if report.failed:
+        for each in item.funcargs.values():
+            if isinstance(each, Host | Cluster):
+                report.sections.append((f"logs in {each.folder}", last_words(each.folder)))
+    return report
 
 
 @pytest.fixture(scope="session", autouse=True)

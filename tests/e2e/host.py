@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +17,7 @@ from typing import ClassVar
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from e2e.folders import short_folder
 from leaks import outlives, unmarked
 from trainerd.clients import Client
 from trainerd.v1 import event_pb2, fault_pb2, run_pb2
@@ -364,26 +363,25 @@ def host(
     `snapshots` nothing but a checkpoint can be restored, without a `standby` each start is cold.
     `kept`: see `Site`.
     """
-    folder = Path(tempfile.mkdtemp(prefix="td-", dir="/tmp"))
-    made = Host(
-        folder,
-        injection=injection,
-        snapshots=snapshots,
-        standby=standby,
-        standby_after_s=standby_after_s,
-        site=Site(kept=kept),
-    )
-    try:
-        made.start_daemon()
-        yield made
-    finally:
+    with short_folder("td-") as folder:
+        made = Host(
+            folder,
+            injection=injection,
+            snapshots=snapshots,
+            standby=standby,
+            standby_after_s=standby_after_s,
+            site=Site(kept=kept),
+        )
         try:
-            made.stop()
+            made.start_daemon()
+            yield made
         finally:
-            for pid in processes_of(folder):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-    shutil.rmtree(folder)
+            try:
+                made.stop()
+            finally:
+                for pid in processes_of(folder):
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
 
 
 def processes_of(folder: Path) -> list[int]:

@@ -32,7 +32,10 @@ def _undisturbed(hosts: Cluster) -> run_pb2.RunResult:
 def test_hosts_leave_and_return_and_the_state_is_that_of_one_process(
     hosts: Cluster, undisturbed: run_pb2.RunResult
 ) -> None:
-    spec = hosts.spec(count=4, least=2, steps=STEPS, every_steps=20, args={"pace_s": 0.012})
+    # However long it takes a loaded machine to prepare two standbys, the run is not over before.
+    slow = hosts.folder / "slow"
+    args = {"pace_s": 0.008, "slow_while": str(slow)}
+    spec = hosts.spec(count=4, least=2, steps=STEPS, every_steps=20, args=args)
     run = hosts.submit(spec)
     before = hosts.training(run, *HOSTS, beyond=20)
     left = list(HOSTS)
@@ -41,10 +44,16 @@ def test_hosts_leave_and_return_and_the_state_is_that_of_one_process(
         left.remove(name)
         before = hosts.training(run, *left, beyond=before.step)
         assert before.last_fault.message == f"host {name} cannot be reached"
+    slow.touch()
     hosts.start("h1", "h3")
     # It grows by itself, where its state is saved.
     now = hosts.training(run, *HOSTS, beyond=before.step)
+    slow.unlink()
     assert now.restarts == before.restarts == 2
+    # Nobody waited for those to import everything.
+    spawned = hosts.supervisor.events(run, "trainer_spawned")
+    last = {each.host: each.trainer_spawned.warm for each in spawned}
+    assert (last["h1"], last["h3"]) == (True, True)
     sources = [
         each.state_restored.source for each in hosts.supervisor.events(run, "state_restored")
     ]
@@ -77,14 +86,21 @@ def test_faults_on_purpose_befall_a_gang_once(hosts: Cluster) -> None:
     )
     run = hosts.submit(spec)
     done = hosts.completed(run)
-    counted = (done.masked_slots, done.skipped_batches, done.restarts)
-    assert counted == (1, 1, 1), hosts.supervisor.decided(run)
-    decided = [each for each in hosts.supervisor.decided(run) if each[1] != "continue"]
-    assert [(each, action) for each, action, _ in decided] == [
+    every = hosts.supervisor.decided(run)
+    decided = [(each, action) for each, action, _ in every if action != "continue"]
+    # Nobody asked for those: a gang waits for its drills to be journalled, and on a machine that
+    # stands still meanwhile a host cannot be reached.
+    lost = decided.count(("host_lost", "reform"))
+    assert [each for each in decided if each != ("host_lost", "reform")] == [
         ("non_finite_microbatch", "mask"),
         ("data_error", "skip"),
         ("crash", "restart"),
     ]
+    counted = (done.masked_slots, done.skipped_batches, done.restarts)
+    assert counted == (1, 1, 1 + lost), every
+    told = [each.fault_injected for each in hosts.supervisor.events(run, "fault_injected")]
+    assert len({(each.injection, each.batch) for each in told}) == 3
+    assert [each.injection for each in told].count(3) == 1
     with hosts.client() as client:
         entries = oracle.ledger(response.event for response in client.list_events(run))
     spec.ClearField("inject")

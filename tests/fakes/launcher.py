@@ -31,7 +31,8 @@ class FakeLauncher(launcher_pb2_grpc.LauncherServiceServicer):
     """Does as it is told, and remembers. `problems`: what a program check finds.
 
     `refuse_start`: the status that StartTrainer is refused with, or None. `answers_start`: False
-    leaves StartTrainer unanswered. `busy`: who holds the devices; empty: nobody.
+    leaves StartTrainer unanswered; `answers_prepare` the same of PrepareStandby, which is refused
+    with `no_standby`. `busy`: who holds the devices; empty: nobody.
     `dies_when_killed`: a kill is followed by an exit record.
     """
 
@@ -72,6 +73,9 @@ class FakeLauncher(launcher_pb2_grpc.LauncherServiceServicer):
     coordinated: list[tuple[str, int, int]] = field(default_factory=list)
     coordinators: set[tuple[str, int]] = field(default_factory=set)
     refuse_coordinator: str = ""
+    prepared: list[str] = field(default_factory=list)
+    answers_prepare: bool = True
+    no_standby: str = ""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     server: grpc.aio.Server | None = None
     _hung_up: bool = False
@@ -100,6 +104,11 @@ class FakeLauncher(launcher_pb2_grpc.LauncherServiceServicer):
                 sequence=len(self.exits) + 1, run=run, incarnation=incarnation, exited=exited
             )
         )
+        self._tell()
+
+    def answer_prepare(self) -> None:
+        """Answer those that wait for a standby."""
+        self.answers_prepare = True
         self._tell()
 
     def hang_up(self) -> None:
@@ -193,6 +202,17 @@ class FakeLauncher(launcher_pb2_grpc.LauncherServiceServicer):
         return launcher_pb2.StartCoordinatorResponse(
             address=f"{self.instance}:{5000 + request.incarnation}", pid=6000
         )
+
+    async def PrepareStandby(
+        self, request: launcher_pb2.PrepareStandbyRequest, context: _Context
+    ) -> launcher_pb2.PrepareStandbyResponse:
+        self.prepared.append(request.run)
+        self._tell()
+        while not self.answers_prepare:
+            await self.changed.wait()
+        if self.no_standby:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, self.no_standby)
+        return launcher_pb2.PrepareStandbyResponse()
 
     async def StopCoordinator(
         self, request: launcher_pb2.StopCoordinatorRequest, context: _Context

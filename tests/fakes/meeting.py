@@ -19,6 +19,12 @@ class Room:
     changed: threading.Condition = field(default_factory=threading.Condition)
     waiting: dict[str, set[int]] = field(default_factory=dict)
 
+    def entered(self, timeout_s: float = 20.0) -> None:
+        """Wait until a member has said something, or waits for the others."""
+        with self.changed:
+            met = self.changed.wait_for(lambda: self.words or self.waiting, timeout_s)
+        assert met, "nobody has come"
+
 
 @dataclass
 class RoomMeeting:

@@ -82,6 +82,7 @@ def _fork(link: socket.socket, descriptors: list[int], *, grown: int) -> None:
     for descriptor in (reading, writing, *descriptors):
         os.close(descriptor)
     if os.environ["ODD"] == "late":
+        print(f"forked {pid}", flush=True)
         # As good as never: the launcher has lost its patience.
         time.sleep(float(os.environ["LATE_S"]))
     link.send(encoded(Forked(pid=pid, resident_bytes=MIB + grown)))

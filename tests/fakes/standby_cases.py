@@ -33,8 +33,8 @@ class Stage:
     wanted: Wanted
     told: list[str] = field(default_factory=list)
 
-    def want(self, wanted: Wanted | None = None) -> None:
-        self.standbys.want(wanted or self.wanted, self.folder / "standby.log")
+    def want(self, wanted: Wanted | None = None, *, at_once: bool = False) -> None:
+        self.standbys.want(wanted or self.wanted, self.folder / "standby.log", at_once=at_once)
 
     async def ready(self) -> int:
         await until(lambda: self.standbys.ready)
@@ -157,12 +157,11 @@ async def deaf():
 
 
 async def called_off():
-    async with stage("late", variables={"LATE_S": "0.5"}) as made:
+    async with stage("late", fork_s=30.0, variables={"LATE_S": "2"}) as made:
         made.want()
         first = await made.ready()
         asked = asyncio.create_task(made.fork())
-        await until((made.folder / "1.log").exists)
-        await asyncio.sleep(0)
+        await until(lambda: "forked" in (made.folder / "standby.log").read_text())
         asked.cancel()
         await asyncio.wait([asked])
         await until(lambda: made.standbys.ready and made.standbys.ready.child.pid != first)
@@ -252,6 +251,21 @@ async def idles():
         made.standbys.rest()
         await until(lambda: not len(made.children))
         return {"ready": made.standbys.ready is not None, "answer": await made.fork()}
+
+
+async def before_a_trainer():
+    said = {}
+    for odd in ("fine", "unfit", "dies"):
+        # Nobody starts a trainer: it would wait much longer if there were one.
+        async with stage(odd, quiet_s=2 * DEADLINE_S, backoff_s=DEADLINE_S) as made:
+            made.want(at_once=True)
+            said[odd] = await made.standbys.missing(made.wanted)
+            other = replace(made.wanted, run="r-2")
+            said[f"{odd}, another run"] = await made.standbys.missing(other)
+    async with stage("fine", enabled=False) as made:
+        made.want(at_once=True)
+        said["off"] = await made.standbys.missing(made.wanted)
+    return said
 
 
 async def forgotten():

@@ -90,6 +90,11 @@ def test_a_program_that_does_not_train_starts_without_jax(module: str) -> None:
     assert roots(loaded(ONE_MODULE, module)) & HEAVY == set()
 
 
+def test_a_trainer_has_jax_still_to_import_when_it_attaches() -> None:
+    """Its daemon hears of it meanwhile."""
+    assert roots(loaded(ONE_MODULE, "trainerd.actors.trainer.main")) & HEAVY == set()
+
+
 @pytest.mark.parametrize("package", LIGHT_PACKAGES)
 def test_no_module_outside_training_loads_jax(package: str) -> None:
     assert roots(loaded(EVERY_MODULE, package)) & HEAVY == set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ import numpy as np
 import pytest
 
 from fakes import training
+from trainerd.actors import checkpoint_manifest
 from trainerd.actors.callbacks.callback import Callback
 from trainerd.actors.callbacks.state import TrainingState
+from trainerd.actors.checkpoints import CheckpointStore
 from trainerd.actors.data import Batches
 from trainerd.actors.ledger import Entry, Omission
 from trainerd.actors.plan import Plan
@@ -142,6 +145,26 @@ def test_a_rollback_goes_no_further_back_than_it_must(run: Run, other: Run) -> N
     assert (run.back.step, run.back.first_batch) == (10, 10)
     without = other(program, ledger=[left_out(10, 15)])
     assert without.state_digest == result.state_digest
+
+
+def test_a_checkpoint_that_is_being_saved_is_waited_for(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    awaited, write, drain = threading.Event(), checkpoint_manifest.write, CheckpointStore.drain
+
+    def seal(path: Path, **how: Any) -> Any:
+        assert path.name != "10" or awaited.wait(60.0)
+        return write(path, **how)
+
+    def see_through(store: CheckpointStore, timeout_s: float) -> bool:
+        awaited.set()
+        return drain(store, timeout_s)
+
+    monkeypatch.setattr(checkpoint_manifest, "write", seal)
+    monkeypatch.setattr(CheckpointStore, "drain", see_through)
+    program = training.program(data=spoilt(*BURST))
+    run(program, recorder=going_back(5), numbers={"rollback_steps": 3})
+    assert run.back.step == 10
 
 
 def test_the_decision_says_how_far_back_and_the_plan_where_it_does_not(run: Run) -> None:

@@ -195,6 +195,12 @@ def _journal_recovered(event: Event) -> str:
     )
 
 
+def _standby_prepared(event: Event) -> str:
+    if event.standby_prepared.problem:
+        return f"a trainer would start cold there: {event.standby_prepared.problem}"
+    return "a standby for the gang to grow by is ready"
+
+
 def _files_removed(event: Event) -> str:
     if event.files_removed.memory_only:
         return "what of the run lay in memory is removed"
@@ -283,6 +289,7 @@ _SENTENCES: Mapping[str, Callable[[Event], str]] = {
     "host_drained": lambda _: "draining the host was asked for",
     "host_undrained": lambda _: "undraining the host was asked for",
     "coordinator_started": lambda e: f"the gang meets at {e.coordinator_started.address}",
+    "standby_prepared": _standby_prepared,
     "coordinator_failed": lambda e: (
         f"the gang's meeting place could not be made: {e.coordinator_failed.message}"
     ),

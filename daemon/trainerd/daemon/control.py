@@ -6,7 +6,6 @@ that changes a run answers when it is done, unless `no_wait`.
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -25,12 +24,12 @@ from trainerd.daemon.explaining import explanation
 from trainerd.daemon.finding import find_run
 from trainerd.daemon.host_files import HostFiles
 from trainerd.daemon.injecting import Injecting, Permission
+from trainerd.daemon.introducing import introduce
 from trainerd.daemon.launcher_link import LauncherLink
 from trainerd.daemon.launchers import Launchers
 from trainerd.daemon.pages import page_cursor, page_size, page_token
 from trainerd.daemon.policies import Policies
 from trainerd.daemon.profiles import Profiles
-from trainerd.daemon.refusals import refuse
 from trainerd.daemon.replaying import Replaying
 from trainerd.daemon.runtime import Runtime
 from trainerd.daemon.simulating import simulated
@@ -51,7 +50,6 @@ from trainerd.daemon.verifying import Verifying
 from trainerd.daemon.views import Views
 from trainerd.daemon.watchers import Watchers
 from trainerd.v1 import control_pb2, control_pb2_grpc, event_pb2, run_pb2
-from trainerd.v1.protocol import protocol, refusal
 
 REMOVAL_S = 35.0
 """Seconds that a deletion waits until the files are gone; the launcher has a shorter deadline."""
@@ -108,12 +106,9 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         self, request: control_pb2.GetDaemonRequest, context: _Context
     ) -> control_pb2.GetDaemonResponse:
         """See control.proto."""
-        problem = refusal(request.protocol, who="client")
-        if request.HasField("protocol") and problem:
-            await refuse(context, grpc.StatusCode.FAILED_PRECONDITION, "PROTOCOL_MISMATCH", problem)
-        return control_pb2.GetDaemonResponse(
-            protocol=protocol(),
-            pid=os.getpid(),
+        return await introduce(
+            request,
+            context,
             metrics_address=self._metrics_address,
             launcher_pid=self._launcher.pid,
             uptime_s=self._clock.now() - self._started,

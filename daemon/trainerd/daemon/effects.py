@@ -27,6 +27,7 @@ from trainerd.daemon.supervision.commands import (
     CancelTimer,
     Command,
     KillTrainer,
+    PrepareStandby,
     Record,
     RemoveFiles,
     StartCoordinator,
@@ -41,6 +42,7 @@ from trainerd.daemon.supervision.events import (
     CoordinatorStarted,
     Event,
     FilesRemoved,
+    StandbyPrepared,
     TimerFired,
     TrainerSpawned,
     TrainerSpawnFailed,
@@ -106,6 +108,8 @@ class Effects:
                 self._spawn(self._start_coordinator(command))
             case StopCoordinator():
                 self._spawn(self._stop_coordinator(command))
+            case PrepareStandby():
+                self._spawn(self._prepare_standby(command))
             case KillTrainer():
                 self._spawn(self._kill_trainer(command))
             case TellTrainer():
@@ -255,6 +259,20 @@ class Effects:
                 run=run, incarnation=incarnation, message=_problem(error), host=host
             )
         await self._post(event)
+
+    async def _prepare_standby(self, command: PrepareStandby) -> None:
+        """Whatever becomes of it is an answer: without a standby a trainer only starts later."""
+        run, host, problem = command.run, command.host, ""
+        if run not in self._runtime.state.runs:
+            return  # Deleted meanwhile.
+        try:
+            launcher = self._launchers.of(host)
+            problem = await launcher.prepare_standby(run, self._views.spec(run))
+        except (grpc.aio.AioRpcError, OSError) as error:
+            problem = _problem(error)
+        await self._post(
+            StandbyPrepared(run=run, incarnation=command.incarnation, problem=problem, host=host)
+        )
 
     async def _stop_coordinator(self, command: StopCoordinator) -> None:
         await self._call(

@@ -13,6 +13,8 @@ from trainerd.v1 import control_pb2, launcher_pb2, launcher_pb2_grpc, run_pb2
 
 START_S = 60.0
 """Seconds a StartTrainer call may take."""
+STANDBY_S = 30.0
+"""Seconds a PrepareStandby call may take; the supervisor waits less long."""
 KILL_S = 10.0
 CHECK_S = 150.0
 """Seconds a CheckProgram call may take; the launcher's own deadline is shorter."""
@@ -143,6 +145,11 @@ class LauncherCalls:
             run=run, incarnation=incarnation, process_count=processes
         )
         return await self._stub().StartCoordinator(request, timeout=COORDINATOR_S)
+
+    async def prepare_standby(self, run: str, spec: run_pb2.RunSpec) -> str:
+        """Have a standby of a run prepared; return once it waits, or why there is none."""
+        request = launcher_pb2.PrepareStandbyRequest(run=run, spec=spec)
+        return (await self._stub().PrepareStandby(request, timeout=STANDBY_S)).problem
 
     async def stop_coordinator(self, run: str, incarnation: int) -> None:
         """End the coordination service of a gang's incarnation, if it lives."""

@@ -136,7 +136,7 @@ class TrainerOrder(_message.Message):
     def __init__(self, stream: _Optional[int] = ..., response: _Optional[_Union[_trainer_pb2.AttachResponse, _Mapping]] = ..., end: _Optional[_Union[LinkEnd, _Mapping]] = ...) -> None: ...
 
 class LauncherCall(_message.Message):
-    __slots__ = ("call", "timeout_s", "start_trainer", "start_coordinator", "stop_coordinator", "kill_trainer", "check_program", "read_log", "write_incident", "read_incidents", "read_incident", "replay_incident", "read_checkpoints", "export_parameters", "remove_run", "read_step_metrics", "collect_stacks")
+    __slots__ = ("call", "timeout_s", "start_trainer", "start_coordinator", "stop_coordinator", "kill_trainer", "check_program", "read_log", "write_incident", "read_incidents", "read_incident", "replay_incident", "read_checkpoints", "export_parameters", "remove_run", "read_step_metrics", "collect_stacks", "prepare_standby")
     CALL_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
     START_TRAINER_FIELD_NUMBER: _ClassVar[int]
@@ -154,6 +154,7 @@ class LauncherCall(_message.Message):
     REMOVE_RUN_FIELD_NUMBER: _ClassVar[int]
     READ_STEP_METRICS_FIELD_NUMBER: _ClassVar[int]
     COLLECT_STACKS_FIELD_NUMBER: _ClassVar[int]
+    PREPARE_STANDBY_FIELD_NUMBER: _ClassVar[int]
     call: int
     timeout_s: float
     start_trainer: _launcher_pb2.StartTrainerRequest
@@ -171,7 +172,8 @@ class LauncherCall(_message.Message):
     remove_run: _launcher_pb2.RemoveRunRequest
     read_step_metrics: _launcher_pb2.ReadStepMetricsRequest
     collect_stacks: _launcher_pb2.CollectStacksRequest
-    def __init__(self, call: _Optional[int] = ..., timeout_s: _Optional[float] = ..., start_trainer: _Optional[_Union[_launcher_pb2.StartTrainerRequest, _Mapping]] = ..., start_coordinator: _Optional[_Union[_launcher_pb2.StartCoordinatorRequest, _Mapping]] = ..., stop_coordinator: _Optional[_Union[_launcher_pb2.StopCoordinatorRequest, _Mapping]] = ..., kill_trainer: _Optional[_Union[_launcher_pb2.KillTrainerRequest, _Mapping]] = ..., check_program: _Optional[_Union[_launcher_pb2.CheckProgramRequest, _Mapping]] = ..., read_log: _Optional[_Union[_launcher_pb2.ReadLogRequest, _Mapping]] = ..., write_incident: _Optional[_Union[_launcher_pb2.WriteIncidentRequest, _Mapping]] = ..., read_incidents: _Optional[_Union[_launcher_pb2.ReadIncidentsRequest, _Mapping]] = ..., read_incident: _Optional[_Union[_launcher_pb2.ReadIncidentRequest, _Mapping]] = ..., replay_incident: _Optional[_Union[_launcher_pb2.ReplayIncidentRequest, _Mapping]] = ..., read_checkpoints: _Optional[_Union[_launcher_pb2.ReadCheckpointsRequest, _Mapping]] = ..., export_parameters: _Optional[_Union[_launcher_pb2.ExportParametersRequest, _Mapping]] = ..., remove_run: _Optional[_Union[_launcher_pb2.RemoveRunRequest, _Mapping]] = ..., read_step_metrics: _Optional[_Union[_launcher_pb2.ReadStepMetricsRequest, _Mapping]] = ..., collect_stacks: _Optional[_Union[_launcher_pb2.CollectStacksRequest, _Mapping]] = ...) -> None: ...
+    prepare_standby: _launcher_pb2.PrepareStandbyRequest
+    def __init__(self, call: _Optional[int] = ..., timeout_s: _Optional[float] = ..., start_trainer: _Optional[_Union[_launcher_pb2.StartTrainerRequest, _Mapping]] = ..., start_coordinator: _Optional[_Union[_launcher_pb2.StartCoordinatorRequest, _Mapping]] = ..., stop_coordinator: _Optional[_Union[_launcher_pb2.StopCoordinatorRequest, _Mapping]] = ..., kill_trainer: _Optional[_Union[_launcher_pb2.KillTrainerRequest, _Mapping]] = ..., check_program: _Optional[_Union[_launcher_pb2.CheckProgramRequest, _Mapping]] = ..., read_log: _Optional[_Union[_launcher_pb2.ReadLogRequest, _Mapping]] = ..., write_incident: _Optional[_Union[_launcher_pb2.WriteIncidentRequest, _Mapping]] = ..., read_incidents: _Optional[_Union[_launcher_pb2.ReadIncidentsRequest, _Mapping]] = ..., read_incident: _Optional[_Union[_launcher_pb2.ReadIncidentRequest, _Mapping]] = ..., replay_incident: _Optional[_Union[_launcher_pb2.ReplayIncidentRequest, _Mapping]] = ..., read_checkpoints: _Optional[_Union[_launcher_pb2.ReadCheckpointsRequest, _Mapping]] = ..., export_parameters: _Optional[_Union[_launcher_pb2.ExportParametersRequest, _Mapping]] = ..., remove_run: _Optional[_Union[_launcher_pb2.RemoveRunRequest, _Mapping]] = ..., read_step_metrics: _Optional[_Union[_launcher_pb2.ReadStepMetricsRequest, _Mapping]] = ..., collect_stacks: _Optional[_Union[_launcher_pb2.CollectStacksRequest, _Mapping]] = ..., prepare_standby: _Optional[_Union[_launcher_pb2.PrepareStandbyRequest, _Mapping]] = ...) -> None: ...
 
 class LauncherAnswer(_message.Message):
     __slots__ = ("call", "failed", "response")

@@ -138,6 +138,20 @@ class StartTrainerResponse(_message.Message):
     warm: bool
     def __init__(self, pid: _Optional[int] = ..., warm: _Optional[bool] = ...) -> None: ...
 
+class PrepareStandbyRequest(_message.Message):
+    __slots__ = ("run", "spec")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    spec: _run_pb2.RunSpec
+    def __init__(self, run: _Optional[str] = ..., spec: _Optional[_Union[_run_pb2.RunSpec, _Mapping]] = ...) -> None: ...
+
+class PrepareStandbyResponse(_message.Message):
+    __slots__ = ("problem",)
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    problem: str
+    def __init__(self, problem: _Optional[str] = ...) -> None: ...
+
 class StartCoordinatorRequest(_message.Message):
     __slots__ = ("run", "incarnation", "process_count")
     RUN_FIELD_NUMBER: _ClassVar[int]

@@ -45,6 +45,11 @@ class LauncherServiceStub:
                 request_serializer=trainerd_dot_v1_dot_launcher__pb2.StartTrainerRequest.SerializeToString,
                 response_deserializer=trainerd_dot_v1_dot_launcher__pb2.StartTrainerResponse.FromString,
                 _registered_method=True)
+        self.PrepareStandby = channel.unary_unary(
+                '/trainerd.v1.LauncherService/PrepareStandby',
+                request_serializer=trainerd_dot_v1_dot_launcher__pb2.PrepareStandbyRequest.SerializeToString,
+                response_deserializer=trainerd_dot_v1_dot_launcher__pb2.PrepareStandbyResponse.FromString,
+                _registered_method=True)
         self.StartCoordinator = channel.unary_unary(
                 '/trainerd.v1.LauncherService/StartCoordinator',
                 request_serializer=trainerd_dot_v1_dot_launcher__pb2.StartCoordinatorRequest.SerializeToString,
@@ -130,6 +135,14 @@ class LauncherServiceServicer:
 
     def StartTrainer(self, request, context):
         """Starts a trainer process. Idempotent by run and incarnation.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PrepareStandby(self, request, context):
+        """Has a standby for a run's trainers prepared, before one is started here. Answers once it waits,
+        or can be told not to come; idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -247,6 +260,11 @@ def add_LauncherServiceServicer_to_server(servicer, server):
                     servicer.StartTrainer,
                     request_deserializer=trainerd_dot_v1_dot_launcher__pb2.StartTrainerRequest.FromString,
                     response_serializer=trainerd_dot_v1_dot_launcher__pb2.StartTrainerResponse.SerializeToString,
+            ),
+            'PrepareStandby': grpc.unary_unary_rpc_method_handler(
+                    servicer.PrepareStandby,
+                    request_deserializer=trainerd_dot_v1_dot_launcher__pb2.PrepareStandbyRequest.FromString,
+                    response_serializer=trainerd_dot_v1_dot_launcher__pb2.PrepareStandbyResponse.SerializeToString,
             ),
             'StartCoordinator': grpc.unary_unary_rpc_method_handler(
                     servicer.StartCoordinator,
@@ -374,6 +392,33 @@ class LauncherService:
             '/trainerd.v1.LauncherService/StartTrainer',
             trainerd_dot_v1_dot_launcher__pb2.StartTrainerRequest.SerializeToString,
             trainerd_dot_v1_dot_launcher__pb2.StartTrainerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PrepareStandby(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trainerd.v1.LauncherService/PrepareStandby',
+            trainerd_dot_v1_dot_launcher__pb2.PrepareStandbyRequest.SerializeToString,
+            trainerd_dot_v1_dot_launcher__pb2.PrepareStandbyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,10 @@ class LauncherServiceStub:
     """States the whole situation, then every exit. The daemon holds it open: its end is the DOWN signal."""
     StartTrainer: _grpc.UnaryUnaryMultiCallable[_launcher_pb2.StartTrainerRequest, _launcher_pb2.StartTrainerResponse]
     """Starts a trainer process. Idempotent by run and incarnation."""
+    PrepareStandby: _grpc.UnaryUnaryMultiCallable[_launcher_pb2.PrepareStandbyRequest, _launcher_pb2.PrepareStandbyResponse]
+    """Has a standby for a run's trainers prepared, before one is started here. Answers once it waits,
+    or can be told not to come; idempotent.
+    """
     StartCoordinator: _grpc.UnaryUnaryMultiCallable[_launcher_pb2.StartCoordinatorRequest, _launcher_pb2.StartCoordinatorResponse]
     """Starts the coordination service of a gang's incarnation, in a process of its own. Idempotent by
     run and incarnation; one of an older incarnation of the run is ended.
@@ -79,6 +83,10 @@ class LauncherServiceAsyncStub(LauncherServiceStub):
     """States the whole situation, then every exit. The daemon holds it open: its end is the DOWN signal."""
     StartTrainer: _aio.UnaryUnaryMultiCallable[_launcher_pb2.StartTrainerRequest, _launcher_pb2.StartTrainerResponse]  # type: ignore[assignment]
     """Starts a trainer process. Idempotent by run and incarnation."""
+    PrepareStandby: _aio.UnaryUnaryMultiCallable[_launcher_pb2.PrepareStandbyRequest, _launcher_pb2.PrepareStandbyResponse]  # type: ignore[assignment]
+    """Has a standby for a run's trainers prepared, before one is started here. Answers once it waits,
+    or can be told not to come; idempotent.
+    """
     StartCoordinator: _aio.UnaryUnaryMultiCallable[_launcher_pb2.StartCoordinatorRequest, _launcher_pb2.StartCoordinatorResponse]  # type: ignore[assignment]
     """Starts the coordination service of a gang's incarnation, in a process of its own. Idempotent by
     run and incarnation; one of an older incarnation of the run is ended.
@@ -130,6 +138,16 @@ class LauncherServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_launcher_pb2.StartTrainerResponse, _abc.Awaitable[_launcher_pb2.StartTrainerResponse]]:
         """Starts a trainer process. Idempotent by run and incarnation."""
+
+    @_abc_1.abstractmethod
+    def PrepareStandby(
+        self,
+        request: _launcher_pb2.PrepareStandbyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_launcher_pb2.PrepareStandbyResponse, _abc.Awaitable[_launcher_pb2.PrepareStandbyResponse]]:
+        """Has a standby for a run's trainers prepared, before one is started here. Answers once it waits,
+        or can be told not to come; idempotent.
+        """
 
     @_abc_1.abstractmethod
     def StartCoordinator(

@@ -14,13 +14,17 @@ EXAMPLES = 512
 
 
 class Data:
-    """Random access to 512 examples. `pace_s`: seconds each batch's first example takes."""
+    """Random access to 512 examples. `pace_s`: seconds each example takes; `slow_s` while there is
+    a file at `slow_while`."""
 
-    def __init__(self, nan_index: int, raise_index: int, pace_s: float) -> None:
+    def __init__(
+        self, nan_index: int, raise_index: int, pace_s: float, slow_while: str, slow_s: float
+    ) -> None:
         generator = np.random.default_rng(0)
         self.x = generator.normal(size=(EXAMPLES, 8)).astype(np.float32)
         self.y = np.sin(self.x.sum(axis=1)).astype(np.float32)
         self.nan_index, self.raise_index, self.pace_s = nan_index, raise_index, pace_s
+        self.slow_while, self.slow_s = slow_while, slow_s
 
     def __len__(self) -> int:
         return EXAMPLES
@@ -28,8 +32,11 @@ class Data:
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         if index == self.raise_index:
             raise ValueError(f"example {index} cannot be read")
-        if self.pace_s:
-            time.sleep(self.pace_s)
+        pace_s = self.pace_s
+        if self.slow_while and os.path.exists(self.slow_while):
+            pace_s = self.slow_s
+        if pace_s:
+            time.sleep(pace_s)
         y = np.float32(np.nan) if index == self.nan_index else self.y[index]
         return {"x": self.x[index], "y": y}
 
@@ -39,6 +46,8 @@ def build(
     nan_index: int = -1,
     raise_index: int = -1,
     pace_s: float = 0.0,
+    slow_while: str = "",
+    slow_s: float = 0.08,
     raise_in_build: bool = False,
     bad_shapes: bool = False,
     evaluate_raises_at: int = -1,
@@ -74,6 +83,6 @@ def build(
         init=init,
         loss=loss,
         optimizer=optax.adam(1e-2),
-        data=Data(nan_index, raise_index, pace_s),
+        data=Data(nan_index, raise_index, pace_s, slow_while, slow_s),
         evaluate=evaluate,
     )

@@ -50,6 +50,38 @@ async def by_itself(children):
     child.terminate(1.0)
     return await child.ended, child.signals_sent
 
+async def dying(children):
+    null = os.open(os.devnull, os.O_RDWR)
+    child = children.spawn(
+        ['sh', '-c', 'kill -9 $$'], environment={'PATH': os.environ['PATH']}, directory='/',
+        stdin=null, stdout=null, stderr=null,
+    )
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    # The kernel says so only once it has freed all of its memory.
+    waitid, os.waitid = os.waitid, lambda *_: None
+    child.kill()
+    os.waitid = waitid
+    children.reap()
+    return await child.ended, child.signals_sent
+
+async def leaderless(children):
+    null = os.open(os.devnull, os.O_RDWR)
+    child = children.spawn(
+        [sys.executable, '-c', LEADERLESS], environment=dict(os.environ), directory='/',
+        stdin=null, stdout=null, stderr=null,
+    )
+    async with asyncio.timeout(20):
+        while ') Z ' not in open(f'/proc/{child.pid}/stat').read():
+            await asyncio.sleep(0.01)
+    child.kill()
+    return await child.ended, child.signals_sent
+
+LEADERLESS = (
+    'import ctypes, threading, time;'
+    'threading.Thread(target=time.sleep, args=[60]).start();'
+    'ctypes.CDLL(None).pthread_exit(None)'
+)
+
 async def main():
     children = Children()
     children.watch()
@@ -73,6 +105,15 @@ def test_a_child_that_a_helper_forked_is_watched_from_when_it_is_claimed(case, s
 
 def test_a_child_that_had_ended_was_not_ended_by_a_signal_that_came_later():
     assert of_case("by_itself") == ("(Ended(exit_code=-1, signal=9), set()) 0", "")
+
+
+def test_a_child_that_is_just_dying_was_not_ended_by_a_signal_that_came_later():
+    assert of_case("dying") == ("(Ended(exit_code=-1, signal=9), set()) 0", "")
+
+
+def test_a_child_of_which_any_thread_lives_is_ended():
+    told, errors = of_case("leaderless")
+    assert (told, errors) == ("(Ended(exit_code=-1, signal=9), {<Signals.SIGKILL: 9>}) 0", "")
 
 
 def of_case(case):

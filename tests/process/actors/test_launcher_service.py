@@ -91,6 +91,24 @@ def test_a_run_is_removed_only_when_no_trainer_of_it_lives():
         host.stub.RemoveRun(request, timeout=20)
 
 
+def test_a_standby_is_prepared_for_what_may_run_here_while_no_other_run_trains():
+    with launcher(SLEEPER) as host:
+        host.start_trainer()
+
+        def asked(run: str, python: str = "") -> str:
+            spec = host.assignment().spec
+            spec.trainer.python = python
+            request = launcher_pb2.PrepareStandbyRequest(run=run, spec=spec)
+            return host.stub.PrepareStandby(request, timeout=20).problem
+
+        # These trainers are scripts, which no standby forks.
+        assert asked("r-1") == "standbys are switched off here"
+        with pytest.raises(grpc.RpcError, match="held by incarnation 1 of r-1"):
+            asked("r-2")
+        with pytest.raises(grpc.RpcError, match="/nowhere/python"):
+            asked("r-1", "/nowhere/python")
+
+
 def test_an_impossible_grace_is_refused():
     with launcher(SLEEPER) as host:
         for grace_s in (-1.0, float("nan"), float("inf")):

@@ -92,3 +92,16 @@ def test_a_standby_without_a_trainer_ends_after_a_while():
 
 def test_a_removed_runs_standby_ends():
     assert case("forgotten") == {"kept": True, "answer": None}
+
+
+def test_who_asks_for_a_standby_before_any_trainer_hears_when_it_waits_or_why_it_does_not():
+    lost = "none could be prepared: see standby.log"
+    assert case("before_a_trainer") == {
+        "fine": "",
+        "fine, another run": lost,
+        "unfit": "it is odd",
+        "unfit, another run": lost,
+        "dies": lost,
+        "dies, another run": lost,
+        "off": "standbys are switched off here",
+    }

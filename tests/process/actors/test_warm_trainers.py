@@ -211,6 +211,17 @@ def test_a_program_that_touches_a_device_when_imported_is_named_once_and_starts_
         assert not said(host, "standby_ready")
 
 
+def test_a_standby_that_was_asked_for_forks_the_first_trainer(tmp_path):
+    # Nothing but the question begins it.
+    with stage("--standby-after-s", "600") as (host, daemon):
+        watch = host.watch()
+        told = assignment(host, daemon, 1, args={"folder": str(tmp_path)})
+        request = launcher_pb2.PrepareStandbyRequest(run=told.run, spec=told.spec)
+        assert host.stub.PrepareStandby(request, timeout=START_S).problem == ""
+        assert start(host, told)[1]
+        watch.wait_exits(1)
+
+
 def test_a_stopped_standby_costs_a_cold_start_and_no_second_trainer(tmp_path):
     with stage() as (host, daemon):
         watch = host.watch()

@@ -1,7 +1,7 @@
 """A stand-in for `trainerd serve --private`: a fake control service that plays one scenario.
 
 Usage: fake_daemon.py SCENARIO TRANSCRIPT --ready-fd N [--address A]. What it saw goes to the
-transcript, a line each.
+transcript, a line each; its socket lies beside that, for it may be killed.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Scenario:
             sys.exit(3)
         if self.name == "never ready":
             time.sleep(30)
-        with serving(self.fake):
+        with serving(self.fake, self.transcript.parent):
             ready = "HELLO" if self.name == "no handshake" else "READY"
             os.write(ready_fd, f"{ready} {self.fake.address} 127.0.0.1:9\n".encode())
             os.close(ready_fd)

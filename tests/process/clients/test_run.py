@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,11 +37,18 @@ class Played:
 
 
 @pytest.fixture
-def play(tmp_path: Path, run_file: Callable[..., Path]) -> Callable[..., Played]:
+def short() -> Iterator[Path]:
+    """A folder whose path leaves room for a socket's name."""
+    with tempfile.TemporaryDirectory(prefix="tc-", dir="/tmp") as place:
+        yield Path(place)
+
+
+@pytest.fixture
+def play(tmp_path: Path, short: Path, run_file: Callable[..., Path]) -> Callable[..., Played]:
     """Runs `trainerctl run` against a scenario of the fake daemon."""
 
     def run(scenario: str, *options: str, text: str | None = None) -> Played:
-        transcript = tmp_path / "transcript"
+        transcript = short / "transcript"
         temporary = tmp_path / "tmp"
         temporary.mkdir()
         command = "|".join([sys.executable, str(FAKE_DAEMON), scenario, str(transcript)])
@@ -155,28 +163,28 @@ def test_no_private_daemon_takes_the_place_of_one_at_another_port(
     assert (played.code, played.transcript) == (5, [])
 
 
-def scenario(tmp_path: Path, name: str) -> list[str]:
-    return [sys.executable, str(FAKE_DAEMON), name, str(tmp_path / "transcript")]
+def scenario(short: Path, name: str) -> list[str]:
+    return [sys.executable, str(FAKE_DAEMON), name, str(short / "transcript")]
 
 
 def test_a_daemon_that_is_never_ready_is_ended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, short: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with pytest.raises(Unreachable, match=r"did not become ready within 0\.5 s"):
-        PrivateDaemon(scenario(tmp_path, "never ready"), None, ready_timeout_s=0.5)
+        PrivateDaemon(scenario(short, "never ready"), None, ready_timeout_s=0.5)
     with pytest.raises(Unreachable, match=r"did not become ready.*but said 'HELLO"):
-        PrivateDaemon(scenario(tmp_path, "no handshake"), None)
+        PrivateDaemon(scenario(short, "no handshake"), None)
     with pytest.raises(Unreachable, match="cannot start /nonexistent: No such file"):
         PrivateDaemon(["/nonexistent"], None)
 
 
 def test_a_daemon_that_does_not_end_is_killed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, short: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr("trainerd.clients.private_daemon._KILL_TIMEOUT_S", 0.2)
-    with PrivateDaemon(scenario(tmp_path, "does not end"), None, end_timeout_s=0.2) as daemon:
+    with PrivateDaemon(scenario(short, "does not end"), None, end_timeout_s=0.2) as daemon:
         assert daemon.lives()
         assert not daemon.killed
     assert daemon.killed

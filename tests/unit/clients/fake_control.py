@@ -132,9 +132,12 @@ class FakeControl:
 
 
 @contextlib.contextmanager
-def serving(fake: FakeControl) -> Iterator[FakeControl]:
-    """Serve until the end of the block; `fake.address` is set."""
-    directory = Path(tempfile.mkdtemp(prefix="tc-", dir="/tmp"))
+def serving(fake: FakeControl, place: Path | None = None) -> Iterator[FakeControl]:
+    """Serve until the end of the block; `fake.address` is set.
+
+    `place`: the folder of its socket, which whoever made it removes; None: one of its own.
+    """
+    directory = place or Path(tempfile.mkdtemp(prefix="tc-", dir="/tmp"))
     pool = futures.ThreadPoolExecutor(16)
     server = grpc.server(pool, options=SERVER_OPTIONS)
     control_pb2_grpc.add_ControlServiceServicer_to_server(fake.servicer(), server)
@@ -147,7 +150,8 @@ def serving(fake: FakeControl) -> Iterator[FakeControl]:
         fake.closing.set()
         server.stop(0).wait(10)
         pool.shutdown()
-        shutil.rmtree(directory)
+        if place is None:
+            shutil.rmtree(directory)
 
 
 RUN_FILE = """\

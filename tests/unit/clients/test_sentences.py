@@ -128,6 +128,10 @@ EXAMPLES: dict[str, tuple[Any, str]] = {
         event_pb2.CoordinatorStarted(address="a:5000", pid=7),
         "the gang meets at a:5000",
     ),
+    "standby_prepared": (
+        event_pb2.StandbyPrepared(problem="the launcher is draining"),
+        "a trainer would start cold there: the launcher is draining",
+    ),
     "coordinator_failed": (
         event_pb2.CoordinatorFailed(message="no port is free"),
         "the gang's meeting place could not be made: no port is free",

@@ -10,7 +10,7 @@ import pytest
 
 from trainerd.daemon import reach
 from trainerd.daemon.refusals import reason_of
-from trainerd.daemon.supervision import formation
+from trainerd.daemon.supervision import growing
 from trainerd.v1 import control_pb2, event_pb2, fault_pb2, run_pb2
 from unit.daemon.cluster import Cluster, cluster
 from unit.daemon.house import Trainer, play, short_directory
@@ -25,13 +25,21 @@ def root() -> Iterator[Path]:
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reach, "GRACE_S", 0.3)
-    monkeypatch.setattr(formation, "GROW_S", 0.2)
+    monkeypatch.setattr(growing, "GROW_S", 0.2)
 
 
 async def running(at: Cluster, *hosts: str, least: int = 0) -> tuple[str, list[Trainer]]:
     """A run on these hosts that trains."""
     run = await at.submit(hosts=len(hosts), least=least)
     return run, await at.gang(run, *hosts)
+
+
+async def fired(at: Cluster, timer: str) -> None:
+    """Wait until that timer of the supervisor has fired."""
+    request = control_pb2.ListEventsRequest(follow=True)
+    async for response in at.at.control.ListEvents(request):
+        if response.event.timer_fired.key == timer:
+            return
 
 
 def decisions(events: list[event_pb2.Event]) -> list[tuple[str, str]]:
@@ -199,14 +207,41 @@ def test_a_lost_host_is_done_without_and_taken_in_again(root: Path) -> None:
 
             # It is back with a trainer that does not know that its time is over.
             assert (run, 1) in lost.launcher.live
+            lost.launcher.answers_prepare = False
             await at.join("c", lost.launcher)
             await lost.launcher.until(lambda fake: (run, 1) in fake.killed)
+            # They train on while its standby is prepared.
+            await lost.launcher.until(lambda fake: fake.prepared == [run])
+            await fired(at, f"grow:{run}:2")
+            assert (await at.at.get(run)).state == run_pb2.RUN_STATE_RUNNING
+            lost.launcher.answer_prepare()
             for trainer, name in zip(fewer, "ab", strict=True):
                 await trainer.order("stop")
                 await trainer.finish("preempted", 30)
                 at.hosts[name].launcher.exit(run, 2)
             await at.gang(run, "a", "b", "c", incarnation=3)
             assert at.hosts["c"].launcher.assignment(run, 3).gang.process_count == 3
+
+    play(scene)
+
+
+def test_a_host_that_can_have_no_standby_is_taken_in_all_the_same(root: Path) -> None:
+    async def scene() -> None:
+        async with cluster(root, "a", "b") as at:
+            await at.at.control.DrainHost(control_pb2.DrainHostRequest(host="s"))
+            run, _ = await running(at, "a", "b", least=1)
+            lost = at.hosts["b"]
+            await lost.leave()
+            (alone,) = await at.gang(run, "a", incarnation=2)
+            lost.launcher.live.clear()
+            lost.launcher.no_standby = "this launcher is older"
+            await at.join("b", lost.launcher)
+            await alone.order("stop")
+            told = await at.at.until_event("standby_prepared", host="b")
+            assert told.standby_prepared.problem == "this launcher is older"
+            await alone.finish("preempted", 30)
+            at.hosts["a"].launcher.exit(run, 2)
+            await at.gang(run, "a", "b", incarnation=3)
 
     play(scene)
 

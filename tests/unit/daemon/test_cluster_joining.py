@@ -12,7 +12,7 @@ import pytest
 
 from trainerd.daemon.cluster import supervising
 from trainerd.daemon.refusals import reason_of
-from trainerd.v1 import control_pb2, control_pb2_grpc, host_pb2, host_pb2_grpc
+from trainerd.v1 import control_pb2, control_pb2_grpc, host_pb2, host_pb2_grpc, link_pb2
 from trainerd.v1.protocol import CHANNEL_OPTIONS, protocol
 from unit.daemon.cluster import SUPERVISOR, Cluster, cluster
 from unit.daemon.house import play, short_directory
@@ -182,6 +182,10 @@ def test_a_host_answers_who_it_is_and_who_supervises(root: Path) -> None:
                 assert answer.supervisor == host.config.cluster.supervisor
                 assert answer.supervisor_problem == ""
                 assert answer.launcher_pid == host.launcher.pid
+                stranger = link_pb2.ProtocolVersion(major=99, software="9.9")
+                with pytest.raises(grpc.aio.AioRpcError) as foreign:
+                    await control.GetDaemon(control_pb2.GetDaemonRequest(protocol=stranger))
+                assert reason_of(foreign.value) == "PROTOCOL_MISMATCH"
                 for call in (
                     control.ListRuns(control_pb2.ListRunsRequest()),
                     control.WatchRun(control_pb2.WatchRunRequest(run="r")).read(),

@@ -29,6 +29,7 @@ from trainerd.daemon.supervision.commands import (
     KillTrainer,
     Order,
     Pause,
+    PrepareStandby,
     Record,
     RemoveFiles,
     Resume,
@@ -163,6 +164,8 @@ def told(command: Command) -> str:
             return f"coordinate {_whom(command)} for {command.processes}"
         case StopCoordinator():
             return f"stop coordinating {_whom(command)}"
+        case PrepareStandby():
+            return f"prepare {_whom(command)}"
         case KillTrainer():
             after = " after its stacks" if command.collect_stacks else ""
             return f"kill {_whom(command)}{after}"
@@ -196,7 +199,12 @@ def told(command: Command) -> str:
 
 
 def _whom(
-    command: StartTrainer | StartCoordinator | StopCoordinator | KillTrainer | TellTrainer,
+    command: StartTrainer
+    | StartCoordinator
+    | StopCoordinator
+    | PrepareStandby
+    | KillTrainer
+    | TellTrainer,
 ) -> str:
     return f"{command.run} {command.incarnation}{_at(command.host)}"
 

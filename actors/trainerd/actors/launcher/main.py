@@ -7,11 +7,13 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from trainerd.actors.launcher.config import PLATFORMS, ConfigError, load
-from trainerd.actors.launcher.logging import configure_logging
-from trainerd.actors.launcher.server import AlreadyServed, serve
-from trainerd.actors.launcher.trainers import TrainerCommand, trainer_command
+from trainerd.actors.launcher.config import PLATFORMS, ConfigError, LauncherConfig, load
+from trainerd.v1.lean_imports import lean_imports
+
+if TYPE_CHECKING:
+    from trainerd.actors.launcher.trainers import TrainerCommand
 
 EXIT_USAGE = 2
 EXIT_REFUSED = 4
@@ -39,10 +41,11 @@ _FLAGS: tuple[tuple[str, str, type, str], ...] = (
 )
 
 
-def main(argv: Sequence[str] | None = None, *, command: TrainerCommand = trainer_command) -> int:
+def main(argv: Sequence[str] | None = None, *, command: TrainerCommand | None = None) -> int:
     """Run the launcher until SIGTERM or SIGINT; return its exit code.
 
-    `argv`: the arguments; None: this process's. `command` makes the argument vector of a trainer.
+    `argv`: the arguments; None: this process's. `command` makes the argument vector of a trainer;
+    None: that of the usual one.
     """
     parser = argparse.ArgumentParser(
         prog="python -m trainerd.actors.launcher",
@@ -69,9 +72,19 @@ def main(argv: Sequence[str] | None = None, *, command: TrainerCommand = trainer
         for problem in error.problems:
             print(f"trainerd launcher: {problem}", file=sys.stderr)
         return EXIT_USAGE
+    return _serve(config, command)
+
+
+def _serve(config: LauncherConfig, command: TrainerCommand | None) -> int:
+    # The parts are imported only now: a typo in the configuration is told at once.
+    with lean_imports():
+        from trainerd.actors.launcher.logging import configure_logging  # noqa: PLC0415
+        from trainerd.actors.launcher.server import AlreadyServed, serve  # noqa: PLC0415
+        from trainerd.actors.launcher.trainers import trainer_command  # noqa: PLC0415
+
     configure_logging(config)
     try:
-        asyncio.run(serve(config, command=command))
+        asyncio.run(serve(config, command=command or trainer_command))
     except AlreadyServed as error:
         print(f"trainerd launcher: {error}", file=sys.stderr)
         return EXIT_REFUSED

@@ -1,4 +1,4 @@
-"""Telling a process from another that was later given the same number."""
+"""Telling a process from a later one of the same number, and one that dies from one that lives."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import select
 import signal
 from pathlib import Path
 
+_ENDING = 0x4 | 0x400
+"""PF_EXITING and PF_SIGNALED of Linux's `task_struct.flags`, as /proc shows them."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -24,6 +26,27 @@ def start_ticks(pid: int) -> int | None:
         return None
     # The command's name, in parentheses, may hold anything; 22nd field, 20th behind the name.
     return int(stat.rpartition(")")[2].split()[19])
+
+
+def is_ending(pid: int) -> bool:
+    """Whether the kernel is ending a process, all its threads: what is sent to it now did not.
+
+    It closes a process's connections, which others notice, long before it tells the parent.
+    """
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return all(_thread_is_ending(task) for task in tasks)
+
+
+def _thread_is_ending(task: Path) -> bool:
+    try:
+        stat = (task / "stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    # The 9th field, 7th behind the name.
+    return bool(int(stat.rpartition(")")[2].split()[6]) & _ENDING)
 
 
 def kill_if_same(pid: int, started: int, *, timeout_s: float) -> bool:

@@ -17,6 +17,8 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from trainerd.actors.launcher.process_identity import is_ending
+
 PR_SET_CHILD_SUBREAPER = 36
 UNCLAIMED_LIMIT = 64
 UNCLAIMED_S = 10.0
@@ -81,12 +83,13 @@ class Child:
         self.ended.set_result(ended)
 
     def _over(self) -> bool:
-        """Whether it has ended, reaped or not: what is sent now did not end it."""
+        """Whether it has ended, reaped or not, or does: what is sent now did not end it."""
         if self.ended.done():
             return True
         flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
         try:
-            return os.waitid(os.P_PIDFD, self.pidfd, flags) is not None
+            ended = os.waitid(os.P_PIDFD, self.pidfd, flags) is not None
+            return ended or is_ending(self.pid)
         except ChildProcessError:
             # Reaped by whoever is about to say so.
             return True

@@ -106,6 +106,15 @@ class LauncherService(launcher_pb2_grpc.LauncherServiceServicer):
             started = await self._trainers.start(request.assignment)
         return launcher_pb2.StartTrainerResponse(pid=started.pid, warm=started.warm)
 
+    async def PrepareStandby(  # noqa: N802
+        self, request: launcher_pb2.PrepareStandbyRequest, context: Context
+    ) -> launcher_pb2.PrepareStandbyResponse:
+        """Have a standby prepared; answers when it waits, or cannot."""
+        async with _refusals(context):
+            assignment = launcher_pb2.Assignment(run=request.run, spec=request.spec)
+            problem = await self._trainers.prepare(assignment)
+        return launcher_pb2.PrepareStandbyResponse(problem=problem)
+
     async def KillTrainer(  # noqa: N802
         self, request: launcher_pb2.KillTrainerRequest, context: Context
     ) -> launcher_pb2.KillTrainerResponse:

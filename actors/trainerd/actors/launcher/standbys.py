@@ -1,4 +1,4 @@
-"""The owner of the standby: there is at most one, for the run that trains or trained last."""
+"""The owner of the standby: there is at most one, for the run that trains, trained, or is to."""
 
 from __future__ import annotations
 
@@ -87,8 +87,8 @@ class Standbys:
         """Whether too many were lost in a row."""
         return self._lost >= LOST_LIMIT
 
-    def want(self, wanted: Wanted, log: Path) -> None:
-        """A trainer was started: have a standby for its successor, soon.
+    def want(self, wanted: Wanted, log: Path, *, at_once: bool = False) -> None:
+        """A trainer was started: have a standby for its successor, soon; or for it, `at_once`.
 
         What the standby says goes to `log`.
         """
@@ -100,7 +100,7 @@ class Standbys:
         self._stop_idling()
         self._wanted = wanted, log
         if self._standby is None and not self._is_unfit(wanted):
-            self._start_preparing(self._quiet_s)
+            self._start_preparing(0.0 if at_once else self._quiet_s)
 
     def rest(self) -> None:
         """No trainer lives: end the standby if that stays so."""
@@ -111,6 +111,17 @@ class Standbys:
     def fits(self, wanted: Wanted) -> bool:
         """Whether a standby waits for just this."""
         return self.ready is not None and self.ready.wanted == wanted
+
+    async def missing(self, wanted: Wanted) -> str:
+        """Why no standby waits for just this, once the present try has ended; empty: one does."""
+        if not self._enabled:
+            return "standbys are switched off here"
+        if self._preparing is not None and self._wanted is not None and self._wanted[0] == wanted:
+            await asyncio.wait([self._preparing])
+        if self.fits(wanted):
+            return ""
+        unfit = self._unfit.get(wanted)
+        return unfit.reason if unfit is not None else "none could be prepared: see standby.log"
 
     async def fork(
         self, wanted: Wanted, incarnation: int, *, assignment: int, log: int, lock: int

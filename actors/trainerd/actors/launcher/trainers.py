@@ -13,12 +13,11 @@ import structlog
 
 from trainerd.actors.launcher import (
     devices,
-    environment,
     incidents,
-    interpreter,
     process_identity,
     stacks,
 )
+from trainerd.actors.launcher.acceptance import Acceptance
 from trainerd.actors.launcher.completing import completed
 from trainerd.actors.launcher.config import LauncherConfig
 from trainerd.actors.launcher.device_release import wait_released
@@ -27,17 +26,14 @@ from trainerd.actors.launcher.fencing import raise_fence
 from trainerd.actors.launcher.live import LiveRecord, write_live
 from trainerd.actors.launcher.logs import tail
 from trainerd.actors.launcher.processes import Child, Children, Ended
-from trainerd.actors.launcher.programs import Programs
 from trainerd.actors.launcher.refusals import (
     Refused,
-    changed_meanwhile,
     devices_busy,
     draining,
     invalid_incarnation,
     no_trainer,
     not_removed,
     not_started,
-    refuse_problems,
     stale_incarnation,
     trainer_alive,
 )
@@ -47,7 +43,7 @@ from trainerd.actors.launcher.standby_key import Wanted
 from trainerd.actors.launcher.standbys import Standbys
 from trainerd.actors.launcher.times import taken
 from trainerd.actors.trainer import codes
-from trainerd.v1 import control_pb2, event_pb2, launcher_pb2
+from trainerd.v1 import event_pb2, launcher_pb2
 
 STARTED_LIMIT = 1024
 """Runs whose newest incarnation is remembered."""
@@ -104,12 +100,12 @@ class Trainers:
         snapshots: SnapshotPlaces | None = None,
     ) -> None:
         self._config = config
-        self._programs = Programs(config.programs, config.state)
         self._children = children
         self._exits = exits
         self._command = command
         self._has_gpu = has_gpu
         self._standbys = standbys or Standbys(children, enabled=False)
+        self._acceptance = Acceptance(config, children, self._standbys, has_gpu)
         self._snapshots = snapshots
         self.before_start: Callable[[], None] = lambda: None
         """Called before a trainer takes the devices: whoever may yield them does."""
@@ -143,24 +139,41 @@ class Trainers:
             if newest == incarnation and started is not None:
                 return started
             self._refuse_if_unfit(run, incarnation, newest)
-            assignment = self._programs.resolved_in(assignment)
-            python = interpreter.resolved_python(assignment.spec.trainer)
-            variables = self._environment(assignment, python)
-            wanted = Wanted.of(
-                assignment, python=python, variables=variables, directory=str(files.root)
-            )
-            refuse_problems(await self._problems(assignment, wanted))
+            assignment, wanted = await self._acceptance.accepted(assignment, files)
             await raise_fence(assignment, files)
             if self._draining:
                 raise draining()
-            if not self._programs.unchanged(assignment.spec):
-                raise changed_meanwhile()
+            self._acceptance.refuse_if_changed(assignment)
             try:
                 return await self._spawn(assignment, files, wanted)
             except devices.DevicesBusy as error:
                 raise devices_busy(str(error)) from error
             except OSError as error:
                 raise not_started(error) from error
+
+    async def prepare(self, assignment: launcher_pb2.Assignment) -> str:
+        """Have a standby for a trainer that may follow; return once it waits, or why there is none.
+
+        Raise `Refused`, also while the trainer of another run has the devices.
+        """
+        run, files = assignment.run, self.files(assignment.run)
+        async with self._starting:
+            if self._draining:
+                raise draining()
+            if run not in self._live:
+                self._refuse_if_busy()
+            assignment, wanted = await self._acceptance.accepted(assignment, files)
+            if self._draining:
+                raise draining()
+            self._acceptance.refuse_if_changed(assignment)
+            try:
+                files.make()
+            except OSError as error:
+                raise not_started(error) from error
+            self._standbys.want(wanted, files.standby_log, at_once=True)
+            if not self._live:
+                self._standbys.rest()
+        return await self._standbys.missing(wanted)
 
     def kill(
         self, run: str, incarnation: int, grace_s: float, *, collect_stacks: bool = False
@@ -240,31 +253,14 @@ class Trainers:
             raise draining()
         if incarnation < newest:
             raise stale_incarnation(run, incarnation, newest)
+        self._refuse_if_busy()
+
+    def _refuse_if_busy(self) -> None:
         for other in self._live.values():
             raise devices_busy(
                 f"the devices are held by incarnation {other.live.incarnation} of "
                 f"{other.live.run} (process {other.live.pid})"
             )
-
-    def _environment(self, assignment: launcher_pb2.Assignment, python: str) -> dict[str, str]:
-        return environment.build_environment(
-            python=python,
-            user=environment.User.current(),
-            devices=devices.device_environment(
-                self._config.devices, assignment.spec.train, has_gpu=self._has_gpu
-            ),
-            extra=dict(assignment.spec.trainer.env),
-        )
-
-    async def _problems(
-        self, assignment: launcher_pb2.Assignment, wanted: Wanted
-    ) -> list[control_pb2.Problem]:
-        problems = self._programs.problems(assignment.spec)
-        if problems or self._standbys.fits(wanted):
-            return problems  # A standby has shown what there is to know of its interpreter.
-        return await interpreter.probe_problems(
-            wanted.python, dict(wanted.variables), self._children
-        )
 
     async def _spawn(
         self, assignment: launcher_pb2.Assignment, files: RunFiles, wanted: Wanted

@@ -17,6 +17,7 @@ from trainerd.actors import modules
 from trainerd.actors.standby import stamps
 from trainerd.actors.standby.messages import Unfit
 from trainerd.actors.standby.openings import Openings
+from trainerd.v1.lean_imports import lean_imports
 
 NICENESS = 5
 """Of the thread that imports the libraries: it must not compete with the trainer beside it."""
@@ -48,7 +49,8 @@ class Preloaded:
 def preload(path: Sequence[str], module: str) -> Preloaded:
     """Import the libraries and the run's module. Raise `CannotServe`."""
     try:
-        _in_a_nice_thread(lambda: [importlib.import_module(name) for name in LIBRARIES])
+        with lean_imports():
+            _in_a_nice_thread(lambda: [importlib.import_module(name) for name in LIBRARIES])
     except Exception as error:
         raise _cannot(f"importing trainerd raised {type(error).__name__}: {error}", {}) from error
     from trainerd.actors import conditions, purity  # noqa: PLC0415

@@ -10,7 +10,7 @@ from trainerd.actors.errors import PlanError
 from trainerd.actors.reports import Controls, FinishReason
 from trainerd.actors.rules import Rulebook
 from trainerd.actors.trainer.decisions import DecisionSlot
-from trainerd.actors.trainer.plans import build_rules
+from trainerd.actors.trainer.policies import build_rules
 from trainerd.actors.trainer.profiling import Wanted
 from trainerd.v1 import event_pb2, inject_pb2, trainer_pb2
 

@@ -30,6 +30,7 @@ from trainerd.actors.trainer.reporting import LinkReporter, Outcome
 from trainerd.actors.trainer.situation import Situation
 from trainerd.actors.trainer.step_history import open_history
 from trainerd.v1 import launcher_pb2, protocol, trainer_pb2
+from trainerd.v1.lean_imports import lean_imports
 from trainerd.v1.mailbox import Outbox
 
 if TYPE_CHECKING:
@@ -182,8 +183,9 @@ class TrainerProcess:
         """Train; return the exit code. Raise only for a defect of trainerd itself."""
         self._reporter.entered(Phase.INIT, 0)
         # Imports jax: the link is already being made.
-        from trainerd.actors.trainer.plans import build_recovery  # noqa: PLC0415
-        from trainerd.actors.trainer.training import train  # noqa: PLC0415
+        with lean_imports():
+            from trainerd.actors.trainer.plans import build_recovery  # noqa: PLC0415
+            from trainerd.actors.trainer.training import train  # noqa: PLC0415
 
         result = train(
             self.assignment,

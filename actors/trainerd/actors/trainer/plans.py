@@ -12,12 +12,11 @@ from trainerd.actors.head_start import HeadStart
 from trainerd.actors.ledger import Entry, Omission
 from trainerd.actors.plan import Plan
 from trainerd.actors.recovery import Recovery
-from trainerd.actors.reports import FaultClass, Verdict
-from trainerd.actors.rules import Rule, Rules
+from trainerd.actors.reports import FaultClass
 from trainerd.actors.shards import REPLICATED, SHARDED
-from trainerd.actors.spikes import Spike
+from trainerd.actors.trainer.policies import build_rules
 from trainerd.actors.trainer.specification import described
-from trainerd.v1 import fault_pb2, incident_pb2, launcher_pb2, run_pb2
+from trainerd.v1 import incident_pb2, launcher_pb2, run_pb2
 
 _DEFAULT_SEED = 0
 _DEFAULT_EVERY_STEPS = 50
@@ -28,13 +27,6 @@ _DEFAULT_ROLLBACK_STEPS = 20
 
 _PRECISIONS = {run_pb2.PRECISION_BFLOAT16: "bfloat16"}
 _STATES = {run_pb2.STATE_LAYOUT_SHARDED: SHARDED}
-_VERDICTS = {
-    fault_pb2.ACTION_CONTINUE: Verdict.CONTINUE,
-    fault_pb2.ACTION_MASK: Verdict.MASK,
-    fault_pb2.ACTION_SKIP: Verdict.SKIP,
-    fault_pb2.ACTION_FAIL: Verdict.FAIL,
-}
-"""What the loop can do alone, and FAIL; everything else always asks, as RESTART does."""
 
 
 def build_plan(
@@ -127,34 +119,6 @@ def build_recovery(
         reached_step=assignment.reached_step,
         told=told,
         head_start=head_start,
-    )
-
-
-def build_rules(policy: fault_pb2.Policy, version: int) -> Rules:
-    """What the loop does alone under a policy; unset rules and fields get the defaults.
-
-    Raise PlanError.
-    """
-    default = Rules()
-    return Rules(
-        version=version,
-        continue_on_error=policy.continue_on_error,
-        spike=Spike(z=policy.loss_spike_z) if policy.HasField("loss_spike_z") else None,
-        non_finite_microbatch=_rule(policy.non_finite_microbatch, default.non_finite_microbatch),
-        non_finite_step=_rule(policy.non_finite_step, default.non_finite_step),
-        loss_spike=_rule(policy.loss_spike, default.loss_spike),
-        data_error=_rule(policy.data_error, default.data_error),
-        step_exception=_rule(policy.step_exception, default.step_exception),
-    )
-
-
-def _rule(rule: fault_pb2.FaultRule, default: Rule) -> Rule:
-    unset = rule.action == fault_pb2.ACTION_UNSPECIFIED
-    return Rule(
-        action=default.action if unset else _VERDICTS.get(rule.action, Verdict.RESTART),
-        limit=rule.limit if rule.HasField("limit") else default.limit,
-        window_s=rule.window_s if rule.HasField("window_s") else default.window_s,
-        consecutive=rule.consecutive if rule.HasField("consecutive") else default.consecutive,
     )
 
 

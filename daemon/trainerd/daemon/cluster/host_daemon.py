@@ -22,6 +22,7 @@ from trainerd.daemon.cluster.joining import OPTIONS, Joining
 from trainerd.daemon.cluster.relaying import RelayedTrainers
 from trainerd.daemon.config import Config
 from trainerd.daemon.control_plane import ControlPlane
+from trainerd.daemon.introducing import introduce
 from trainerd.daemon.launcher_link import LauncherLink, launcher_start
 from trainerd.daemon.metrics import Metrics
 from trainerd.daemon.metrics_server import serve_metrics
@@ -31,7 +32,6 @@ from trainerd.daemon.sign_of_life import SignOfLife
 from trainerd.daemon.sockets import prepare_socket
 from trainerd.daemon.trainer_server import serve_trainers
 from trainerd.v1 import control_pb2, control_pb2_grpc
-from trainerd.v1.protocol import protocol, refusal
 from trainerd.v1.service_manager import is_listening, sd_notify, watchdog_s
 
 CLOSE_S = 0.5
@@ -201,12 +201,9 @@ class HostControl(control_pb2_grpc.ControlServiceServicer):
         self, request: control_pb2.GetDaemonRequest, context: _Context
     ) -> control_pb2.GetDaemonResponse:
         """See control.proto."""
-        problem = refusal(request.protocol, who="client")
-        if request.HasField("protocol") and problem:
-            await refuse(context, grpc.StatusCode.FAILED_PRECONDITION, "PROTOCOL_MISMATCH", problem)
-        return control_pb2.GetDaemonResponse(
-            protocol=protocol(),
-            pid=os.getpid(),
+        return await introduce(
+            request,
+            context,
             metrics_address=self._metrics_address,
             launcher_pid=self._launcher.pid,
             uptime_s=self._clock.now() - self._started,

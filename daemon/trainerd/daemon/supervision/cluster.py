@@ -2,8 +2,8 @@
 
 A host is *linked* while its daemon and its launcher are. Runs get hosts in the order they came. One
 that does not fit now waits, and those behind it with it; one that asks for more hosts than there
-are is passed over. A gang that trains with fewer hosts than it asks for is re-formed when some are
-free: its processes save, end, and the next incarnation takes them in.
+are is passed over. A gang that trains with fewer hosts than it asks for grows when some are free
+(`growing`).
 """
 
 from __future__ import annotations
@@ -22,13 +22,12 @@ from trainerd.daemon.supervision.events import (
     TrainerExited,
 )
 from trainerd.daemon.supervision.formation import (
-    GROW_S,
     ask_for_coordinator,
     ask_for_trainer,
     form,
-    free,
     places,
 )
+from trainerd.daemon.supervision.growing import consider, linked_anew
 from trainerd.daemon.supervision.policy import Action, FaultClass
 from trainerd.daemon.supervision.requests import again
 from trainerd.daemon.supervision.state import Host, Run, Trainer
@@ -144,6 +143,7 @@ def launcher_attached(turn: Turn, event: LauncherAttached) -> None:
     turn.unsettled = True
     alive = {(live.run, live.incarnation): live for live in event.trainers}
     turn.put_host(host._replace(launcher=event.instance, leftovers=()))
+    linked_anew(turn, event.host)
     for run in list(turn.runs.living.values()):
         live = alive.pop((run.id, run.incarnation), None)
         trainer = run.members.get(event.host)
@@ -215,19 +215,5 @@ def settle(turn: Turn) -> None:
         elif run.state is RunState.RECOVERING and not run.members:
             if not turn.timer_runs("restart", run):
                 form(turn, run)
-        elif _grows(turn, run) and not turn.timer_runs("grow", run):
-            turn.start_timer("grow", run, GROW_S)
-
-
-def _grows(turn: Turn, run: Run) -> bool:
-    smaller = run.state is RunState.RUNNING and 0 < run.size < run.hosts
-    return smaller and _may_end(run) and bool(free(turn, run))
-
-
-def grow(turn: Turn, run: Run) -> None:
-    """Take in the hosts that are free, if they still are."""
-    if _grows(turn, run):
-        hosts = ", ".join(free(turn, run)[: run.hosts - run.size])
-        grows = f"the gang of {run.size} grows by {hosts}"
-        uncharged(turn, run, FaultClass.VOLUNTARY, Action.RESTART, grows)
-        again(turn, run, grows, grows)
+        else:
+            consider(turn, run)

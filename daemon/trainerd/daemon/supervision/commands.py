@@ -47,6 +47,18 @@ class StartCoordinator:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PrepareStandby:
+    """Ask a host's launcher for a standby of a run that may come there, beside `incarnation`.
+
+    Answered by StandbyPrepared.
+    """
+
+    run: str
+    incarnation: int
+    host: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StopCoordinator:
     """End that service, if it lives; nobody waits for it."""
 
@@ -182,6 +194,7 @@ Command = (
     StartTrainer
     | StartCoordinator
     | StopCoordinator
+    | PrepareStandby
     | KillTrainer
     | TellTrainer
     | StartTimer

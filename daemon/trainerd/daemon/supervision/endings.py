@@ -204,7 +204,8 @@ def conclude(turn: Turn, run: Run) -> None:
         uncharged(turn, run, FaultClass.PREEMPTION, Action.RESTART, asked, host=ending.host)
         run = turn.put(run._replace(unsaved_s=0.0))
         turn.move(run, RunState.QUEUED, "preempted: the host asked the trainer to go; it resumes")
-    elif ending.decision is not None and ending.weight < CERTAIN:
+    elif ending.decision is not None:
+        # Charged when it was decided: whoever died by itself since then ends with the same gang.
         restart(turn, run, ending.decision, run.reason)
     elif ending.root is not None:
         recover(turn, run, ending.root, host=ending.host, stacks=ending.stacks)

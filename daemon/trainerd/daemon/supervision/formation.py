@@ -11,8 +11,6 @@ from trainerd.daemon.supervision.events import CoordinatorStarted, RunState
 from trainerd.daemon.supervision.state import Run, Trainer
 from trainerd.daemon.supervision.turn import ATTACH_S, Turn
 
-GROW_S = 5.0
-"""Seconds a host must have been there before a gang is re-formed to take it in."""
 _WAITS = "; waits at most"
 
 
@@ -37,6 +35,7 @@ def form(turn: Turn, run: Run) -> Run:
                 for process, host in enumerate(hosts)
             },
             size=len(hosts),
+            standbys={},
             allotted=hosts,
             touched=(*run.touched, *(host for host in hosts if host not in run.touched)),
             rendezvous="",

@@ -164,7 +164,9 @@ def _checkpoint(turn: Turn, run: Run, event: CheckpointRequested) -> None:
         turn.ignore(run.id, event, f"{len(run.saves)} checkpoint requests wait already")
     elif event.request_id not in run.saves:
         run = turn.put(run._replace(saves=(*run.saves, event.request_id)))
-        turn.tell(run, Save(request_id=event.request_id))
+        if run.trainer is not None:
+            # Of a gang the first process answers. The others would ask all of them once more.
+            turn.tell_one(run, run.trainer, Save(request_id=event.request_id))
 
 
 def _restart(turn: Turn, run: Run, event: RestartRequested) -> None:

@@ -151,7 +151,8 @@ class Run(NamedTuple):
     `hosts`: how many it asks for, `min_hosts`: how many it goes on with, `wait_s`: how long it
     waits for those. `members`: the processes that train it and live, by host, in the order of their
     numbers; `size`: how many the incarnation began with. `allotted`: the hosts it has, `without`:
-    those it does not take, `touched`: those that may have files of it. `rendezvous`: where the
+    those it does not take, `touched`: those that may have files of it. `standbys`: the hosts that
+    it may grow by and that were asked for a standby; True: answered. `rendezvous`: where the
     incarnation's processes meet, host:port, and `rendezvous_host` the host that keeps it; empty:
     not known yet, or it trains alone. `ending`: None: the incarnation is not ending.
 
@@ -179,6 +180,7 @@ class Run(NamedTuple):
     allotted: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     touched: tuple[str, ...] = ()
+    standbys: Mapping[str, bool] = MappingProxyType({})
     rendezvous: str = ""
     rendezvous_host: str = ""
     ending: Ending | None = None

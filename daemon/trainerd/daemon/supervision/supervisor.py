@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from trainerd.daemon.supervision import cluster
+from trainerd.daemon.supervision import cluster, growing
 from trainerd.daemon.supervision.commands import Command
 from trainerd.daemon.supervision.durability import overdue, verified
 from trainerd.daemon.supervision.endings import lost
@@ -28,6 +28,7 @@ from trainerd.daemon.supervision.events import (
     LauncherLost,
     RunState,
     RunSubmitted,
+    StandbyPrepared,
     TimerFired,
 )
 from trainerd.daemon.supervision.events import RequestEvent as _Request
@@ -70,6 +71,8 @@ def step(state: State, event: Event, *, now: float) -> tuple[State, tuple[Comman
             cluster.launcher_attached(turn, event)
         case LauncherLost():
             cluster.launcher_lost(turn, event)
+        case StandbyPrepared():
+            growing.prepared(turn, event)
         case HostJoined():
             cluster.joined(turn, event)
         case HostLost():
@@ -122,8 +125,8 @@ def _timer(turn: Turn, event: TimerFired) -> None:
             form(turn, run)
         case "wait" if not run.members and run.state is RunState.RECOVERING:
             _given_up(turn, run)
-        case "grow":
-            cluster.grow(turn, run)
+        case "grow" | "prepare":
+            growing.grow(turn, run)
         case "attach" if trainer is not None and trainer.unheard_of and unlinked:
             pass  # Nobody could start it; a launcher that comes back is asked again.
         case "attach" if trainer is not None and host != turn.local and unlinked:

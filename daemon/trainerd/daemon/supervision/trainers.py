@@ -179,10 +179,11 @@ def _attached(turn: Turn, run: Run, trainer: Trainer, event: TrainerAttached) ->
         turn.tell_one(run, trainer, Pause())
     elif event.phase is Phase.PAUSED or run.state is RunState.PAUSED:
         turn.tell_one(run, trainer, Resume())
-    for request_id in run.saves:
-        turn.tell_one(run, trainer, Save(request_id=request_id))
-    if run.profile is not None and trainer.process == 0:
-        turn.tell_one(run, trainer, TakeProfile(**run.profile._asdict()))
+    if trainer.process == 0:
+        for request_id in run.saves:
+            turn.tell_one(run, trainer, Save(request_id=request_id))
+        if run.profile is not None:
+            turn.tell_one(run, trainer, TakeProfile(**run.profile._asdict()))
 
 
 def _detached(turn: Turn, run: Run, trainer: Trainer) -> None:

@@ -41,7 +41,7 @@ MISSING_S = 1.0
 MAX_REMOVALS = 1000
 """Runs whose files may wait for a launcher that removes them, on each host."""
 
-OF_RUNS = ("age", "exit", "grow", "restart", "stop", "wait")
+OF_RUNS = ("age", "exit", "grow", "prepare", "restart", "stop", "wait")
 OF_MEMBERS = ("attach", "kill", "missing")
 """The kinds of timers: those of a run, and those of each of its processes."""
 _TIMERS = tuple(sorted((*OF_RUNS, *OF_MEMBERS)))

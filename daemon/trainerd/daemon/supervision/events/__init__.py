@@ -17,6 +17,7 @@ from trainerd.daemon.supervision.events.host import (
     LauncherAttached,
     LauncherLost,
     LiveTrainer,
+    StandbyPrepared,
 )
 from trainerd.daemon.supervision.events.processes import (
     CoordinatorFailed,
@@ -119,6 +120,7 @@ __all__ = [
     "RunStateChanged",
     "RunSubmitted",
     "SlotsFixed",
+    "StandbyPrepared",
     "StateRestored",
     "StopRequested",
     "TimerFired",
@@ -177,6 +179,7 @@ HostEvent = (
     | LauncherAttached
     | LauncherLost
     | FilesRemoved
+    | StandbyPrepared
     | HostJoined
     | HostLost
     | HostDrained

@@ -68,6 +68,16 @@ class FilesRemoved:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StandbyPrepared:
+    """A host that the gang of `incarnation` is to grow by has a standby; or why there is none."""
+
+    run: str
+    incarnation: int
+    problem: str = ""
+    host: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostJoined:
     """A host's daemon is linked. Its launcher is not yet."""
 
