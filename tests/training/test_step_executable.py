@@ -167,15 +167,21 @@ class Compiles(Exception):
 
 
 @pytest.fixture
-def found(kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the kept step is, under its conditions; nothing is compiled."""
+def copied(kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of where the step is kept, under its conditions."""
+    as_kept(monkeypatch, kept)
+    return Path(shutil.copytree(kept / "cache", tmp_path / "cache"))
+
+
+@pytest.fixture
+def found(copied: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same, and nothing is compiled."""
 
     def compiles(*_: Any, **__: Any) -> Any:
         raise Compiles
 
     monkeypatch.setattr(jax.stages.Lowered, "compile", compiles)
-    as_kept(monkeypatch, kept)
-    return Path(shutil.copytree(kept / "cache", tmp_path / "cache"))
+    return copied
 
 
 @pytest.mark.parametrize("what", OTHERS)
@@ -194,30 +200,30 @@ def test_jax_s_configuration_counts(found: Path) -> None:
         made(found, program())
 
 
-def test_a_damaged_file_is_compiled_anew(tmp_path: Path, compilations: list[int]) -> None:
-    compiled = made(tmp_path, program())
-    (file,) = tmp_path.glob("*.executable")
+def test_a_damaged_file_is_compiled_anew(copied: Path, compilations: list[int]) -> None:
+    loaded = made(copied, program())
+    assert len(compilations) == 0
+    (file,) = copied.glob("*.executable")
     content = bytearray(file.read_bytes())
     content[-100] ^= 4
     file.write_bytes(content)
-    again = made(tmp_path, program())
-    assert len(compilations) == 2
-    assert trained(again, program()) == trained(compiled, program())
-    made(tmp_path, program())
-    assert len(compilations) == 2
+    again = made(copied, program())
+    assert len(compilations) == 1
+    assert trained(again, program()) == trained(loaded, program())
+    made(copied, program())
+    assert len(compilations) == 1
 
 
 def test_a_file_that_xla_cannot_load_is_compiled_anew(
-    tmp_path: Path, compilations: list[int], caplog: pytest.LogCaptureFixture
+    copied: Path, compilations: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
-    store = ExecutableStore(tmp_path)
-    made(tmp_path, program())
-    (file,) = tmp_path.glob("*.executable")
+    store = ExecutableStore(copied)
+    (file,) = copied.glob("*.executable")
     held = store.load(file.stem)
     assert held is not None
     store.keep(file.stem, replace(held, executable=held.executable[:1000]))
-    made(tmp_path, program())
-    assert len(compilations) == 2
+    made(copied, program())
+    assert len(compilations) == 1
     assert "is removed" in caplog.text
 
 
@@ -269,10 +275,9 @@ def test_a_step_that_jax_s_own_cache_has_is_compiled_and_kept_whole(
 
 
 def test_a_loaded_step_that_fails_when_it_is_run_is_thrown_away_and_not_the_program_s_fault(
-    tmp_path: Path, compilations: list[int], monkeypatch: pytest.MonkeyPatch
+    copied: Path, compilations: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made(tmp_path, program())
-    loaded = made(tmp_path, program())
+    loaded = made(copied, program())
 
     def failing(*_: Any) -> Any:
         raise jax.errors.JaxRuntimeError("NOT_FOUND: Function add_fusion not found")
@@ -282,6 +287,6 @@ def test_a_loaded_step_that_fails_when_it_is_run_is_thrown_away_and_not_the_prog
         trained(loaded, program(), steps=1)
     fault = classify(raised.value, phase=Phase.FIRST_STEP, step=0, state_intact=False)
     assert fault.fault_class is FaultClass.DEVICE_ERROR
-    assert not list(tmp_path.glob("*.executable"))
-    made(tmp_path, program())
-    assert len(compilations) == 2
+    assert not list(copied.glob("*.executable"))
+    made(copied, program())
+    assert len(compilations) == 1
