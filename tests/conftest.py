@@ -11,6 +11,7 @@ if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count=8".strip()
 
 from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
 
@@ -34,8 +35,10 @@ def nothing_left_behind() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Let JAX keep what it compiles; the same program under test again is then loaded.
+
+    Returns what a child's environment needs to find it, and to write nothing there.
 
     Not for a test that serialises an executable: on CPUs one that was loaded cannot be serialised
     again (it then lacks functions). The directory is this process's own: JAX writes into it without
@@ -45,7 +48,7 @@ def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     import jax
     from jax.experimental.compilation_cache import compilation_cache
 
-    settings = {
+    settings: dict[str, Any] = {
         "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
         "jax_persistent_cache_min_compile_time_secs": 0.0,
         "jax_persistent_cache_min_entry_size_bytes": -1,
@@ -55,7 +58,10 @@ def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         jax.config.update(name, value)
     # JAX decides at its first compilation whether there is a cache.
     compilation_cache.reset_cache()
-    yield
+    yield {
+        "JAX_COMPILATION_CACHE_DIR": settings["jax_compilation_cache_dir"],
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1e9",
+    }
     for name, value in before.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()

@@ -59,7 +59,14 @@ class Cluster:
     A host can be killed, started again, and given another configuration while it is down.
     """
 
-    def __init__(self, folder: Path, places: Sequence[Place], *, injection: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        places: Sequence[Place],
+        *,
+        injection: bool = False,
+        standby: bool = True,
+    ) -> None:
         self.folder = folder
         self.shared = folder / "shared"
         self.shared.mkdir()
@@ -73,6 +80,7 @@ class Cluster:
             self.hosts[place.name] = Host(
                 root,
                 injection=injection,
+                standby=standby,
                 standby_after_s=0.2,
                 site=self._site(places[0], place),
             )
@@ -248,10 +256,12 @@ NO_HOST = control_pb2.Host()
 
 
 @contextmanager
-def cluster(places: Sequence[Place], *, injection: bool = False) -> Iterator[Cluster]:
-    """A cluster whose hosts all run and have joined."""
+def cluster(
+    places: Sequence[Place], *, injection: bool = False, standby: bool = True
+) -> Iterator[Cluster]:
+    """A cluster whose hosts all run and have joined. Without a `standby` each start is cold."""
     with short_folder("tc-") as folder:
-        made = Cluster(folder, places, injection=injection)
+        made = Cluster(folder, places, injection=injection, standby=standby)
         try:
             made.start()
             yield made

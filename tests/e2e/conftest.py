@@ -35,14 +35,15 @@ def _compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(name="host")
 def _host() -> Iterator[Host]:
-    with host() as made:
+    """A host of the test's own, whose starts are cold: a standby costs as much as a trainer."""
+    with host(standby=False) as made:
         yield made
 
 
 @pytest.fixture(name="shared", scope="module")
 def _shared() -> Iterator[Host]:
-    """One host for tests of a module that leave it as they found it."""
-    with host() as made:
+    """One host for tests of a module that leave it as they found it; its starts are cold."""
+    with host(standby=False) as made:
         yield made
 
 

@@ -26,6 +26,8 @@ from unit.daemon.journals import check_journals
 PROGRAMS = Path(__file__).parent / "programs"
 READY_S = 30.0
 END_S = 60.0
+ENDED_PAUSE_S = 0.1
+"""Between two looks at a run that is to end, and then does nothing more."""
 CONFIG = """\
 [daemon]
 state_directory = "daemon"
@@ -230,11 +232,20 @@ class Host:
             return client.get_run(run).run
 
     def until(
-        self, run: str, condition: Callable[[run_pb2.Run], bool], timeout_s: float = 90.0
+        self,
+        run: str,
+        condition: Callable[[run_pb2.Run], bool],
+        timeout_s: float = 90.0,
+        *,
+        pause_s: float = 0.05,
     ) -> run_pb2.Run:
-        """Wait until the run is so; a run that ends otherwise fails the test with its story."""
+        """Wait until the run is so; a run that ends otherwise fails the test with its story.
+
+        `pause_s`: the longest between two looks, each of which costs the machine 2 ms.
+        """
         ended = {run_pb2.RUN_STATE_COMPLETED, run_pb2.RUN_STATE_FAILED, run_pb2.RUN_STATE_STOPPED}
         deadline = time.monotonic() + timeout_s
+        next_pause_s = 0.02
         with self.client() as client:
             while True:
                 now = client.get_run(run).run
@@ -243,15 +254,20 @@ class Host:
                 story = f"{run_pb2.RunState.Name(now.state)} at step {now.step}: {now.reason}"
                 assert now.state not in ended, f"{story}\n{now.last_fault.detail}"
                 assert time.monotonic() < deadline, story
-                time.sleep(0.02)
+                time.sleep(next_pause_s)
+                next_pause_s = min(pause_s, 1.2 * next_pause_s)
 
     def completed(self, run: str) -> run_pb2.Run:
         """The completed run."""
-        return self.until(run, lambda now: now.state == run_pb2.RUN_STATE_COMPLETED)
+        return self.until(
+            run, lambda now: now.state == run_pb2.RUN_STATE_COMPLETED, pause_s=ENDED_PAUSE_S
+        )
 
     def failed(self, run: str) -> run_pb2.Run:
         """The failed run."""
-        return self.until(run, lambda now: now.state == run_pb2.RUN_STATE_FAILED)
+        return self.until(
+            run, lambda now: now.state == run_pb2.RUN_STATE_FAILED, pause_s=ENDED_PAUSE_S
+        )
 
     def events(self, run: str, kind: str) -> list[event_pb2.Event]:
         """The run's journal records of one kind."""
@@ -339,11 +355,13 @@ def host(
     snapshots: bool = True,
     standby: bool = True,
     standby_after_s: float | None = None,
+    kept: bool = False,
 ) -> Iterator[Host]:
     """A host with a daemon that serves; its folder is short enough for sockets.
 
     `standby_after_s`: how long a trainer has the machine to itself, where not as usual. Without
     `snapshots` nothing but a checkpoint can be restored, without a `standby` each start is cold.
+    `kept`: see `Site`.
     """
     with short_folder("td-") as folder:
         made = Host(
@@ -352,6 +370,7 @@ def host(
             snapshots=snapshots,
             standby=standby,
             standby_after_s=standby_after_s,
+            site=Site(kept=kept),
         )
         try:
             made.start_daemon()

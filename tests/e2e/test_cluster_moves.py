@@ -15,7 +15,8 @@ HOSTS = ("127.0.0.1", "127.0.0.2")
 
 
 def test_the_supervisor_moves_with_its_journal_and_the_trainers_train_on() -> None:
-    with cluster([Place(name=name, address=name) for name in HOSTS]) as hosts:
+    places = [Place(name=name, address=name) for name in HOSTS]
+    with cluster(places, standby=False) as hosts:
         spec = hosts.spec(count=2, least=2, steps=100_000, every_steps=50, args={"pace_s": 0.002})
         run = hosts.submit(spec)
         before = hosts.training(run, *HOSTS, beyond=10)

@@ -197,7 +197,7 @@ MILD = {_A.ACTION_CONTINUE, _A.ACTION_MASK, _A.ACTION_SKIP}
 
 @pytest.fixture(scope="module", name="drilled")
 def _drilled() -> Iterator[Host]:
-    with host(injection=True) as made:
+    with host(injection=True, standby=False) as made:
         yield made
 
 
@@ -217,7 +217,7 @@ def test_a_fault_has_its_action_its_exactness_its_events_its_metric_and_its_inci
 
 
 def test_restarts_that_recover_nothing_come_to_an_end() -> None:
-    with host(injection=True, snapshots=False) as made:
+    with host(injection=True, snapshots=False, standby=False) as made:
         _drill(made, "", STUCK)
 
 

@@ -109,7 +109,10 @@ def gang(
     collective_timeout_s: float = 60.0,
     executables: Path | None = None,
 ) -> Iterator[Members]:
-    """`count` processes of `devices` devices each, which have met; gone afterwards."""
+    """`count` processes of `devices` devices each, which have met; gone afterwards.
+
+    What they compile is kept in `executables`, which may be several gangs'.
+    """
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
@@ -117,6 +120,13 @@ def gang(
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "COLLECTIVE_TIMEOUT_S": str(collective_timeout_s),
     }
+    if executables is not None:
+        # What is compiled beside the step, as the first state, is the same in each run, too.
+        environment |= {
+            "JAX_COMPILATION_CACHE_DIR": str(executables / "others"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        }
     with contextlib.ExitStack() as stack:
         address = stack.enter_context(coordinator(count)) if count > 1 else ""
         members = []

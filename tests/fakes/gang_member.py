@@ -132,7 +132,8 @@ def trained(process_id: int, joining: Joining | None, told: Told) -> Told:
 
 
 def program_parts(told: Told) -> Told:
-    parts: Told = {}
+    # A schedule of optax changes what it holds when it is traced: another program to who looks.
+    parts: Told = {"optimizer": training.optimizer()}
     if told.get("weighed"):
         parts["weight"] = lambda slot: float(1 + np.abs(slot["x"]).sum() // 1)
     if told.get("wide"):

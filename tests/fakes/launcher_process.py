@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import grpc
 
@@ -84,7 +85,13 @@ class Watch:
 
 
 class LauncherProcess:
-    """One launcher process on a state directory."""
+    """One launcher process on a state directory.
+
+    `compiled`: where launchers that live one after the other keep what their trainers compile;
+    None: each by itself.
+    """
+
+    compiled: ClassVar[Path | None] = None
 
     def __init__(self, root: Path, script: str, *flags: str) -> None:
         self.root = root
@@ -218,10 +225,24 @@ def launcher(script: str, *flags: str) -> Iterator[LauncherProcess]:
     root = Path(tempfile.mkdtemp(prefix="tl-", dir="/tmp"))
     process = LauncherProcess(root, script, *flags)
     try:
-        yield process.start()
+        with _compiled_steps(process):
+            yield process.start()
     finally:
         process.close()
         shutil.rmtree(root, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _compiled_steps(process: LauncherProcess) -> Iterator[None]:
+    """Lend it what others have compiled; a second launcher at the same time keeps its own."""
+    lent, LauncherProcess.compiled = LauncherProcess.compiled, None
+    if lent is not None:
+        process.state.mkdir(mode=0o700)
+        (process.state / "cache").symlink_to(lent)
+    try:
+        yield
+    finally:
+        LauncherProcess.compiled = lent
 
 
 def open_descriptors(pid: int) -> int:

@@ -39,7 +39,10 @@ def train(directory: Path, recorder: training.Recorder, print_to: TextIO | None)
         # However long steps take on this machine.
         patch.setattr(snapshot_interval, "every_steps", lambda **_: EVERY)
         return run_loop(
-            training.program(data=training.Data(spoil={9: "nan"})),
+            training.program(
+                optimizer=training.optimizer(),
+                data=training.Data(spoil={9: "nan"}),
+            ),
             Plan(
                 steps=STEPS,
                 global_batch=12,
@@ -53,7 +56,8 @@ def train(directory: Path, recorder: training.Recorder, print_to: TextIO | None)
             recovery=Recovery(
                 snapshot_directory=directory / "memory",
                 snapshot_bytes=1 << 30,
-                executable_directory=directory / "executables",
+                # Of all runs beside this one.
+                executable_directory=directory.with_name("executables"),
                 told=lambda step, every: say("whole", step) if step > 0 and every else None,
             ),
         )

@@ -84,15 +84,16 @@ class Stream:
         self.closed = True
 
 
-def init(key: jax.Array) -> Any:
-    a, b = jax.random.split(key)
-    return {"a": jax.random.normal(a, (INPUTS, 8)) / 2, "b": jax.random.normal(b, (8,)) / 3}
+def init(key: jax.Array, width: int = 8) -> Any:
+    """As good as random for a test, and compiled in a fraction of the time of a normal draw."""
+    seed = (jax.random.key_data(key)[-1] % 1000).astype(jnp.float32)
+    drawn = jnp.sin(seed + jnp.arange((INPUTS + 1.0) * width) ** 2).reshape(INPUTS + 1, width)
+    return {"a": drawn[:INPUTS] / INPUTS**0.5, "b": drawn[INPUTS] / width**0.5}
 
 
 def wide_init(key: jax.Array) -> Any:
     """Parameters of which one is large enough to be cut over devices, and one is not."""
-    a, b = jax.random.split(key)
-    return {"a": jax.random.normal(a, (INPUTS, 960)) / 9, "b": jax.random.normal(b, (960,)) / 30}
+    return init(key, width=960)
 
 
 def loss(params: Any, batch: Any, key: jax.Array) -> Any:

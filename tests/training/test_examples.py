@@ -20,7 +20,10 @@ from trainerd.actors.reports import Controls, FinishReason
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
 EXAMPLES = ("stdlib_lm", "stdlib_lm_nnx", "stdlib_lm_equinox")
-SMALL = {"width": 32, "heads": 2, "context": 16, "horizon": 30, "warmup": 3, "learning_rate": 0.02}
+SMALL = {
+    **{"width": 32, "layers": 1, "heads": 2, "context": 16},
+    **{"horizon": 30, "warmup": 3, "learning_rate": 0.02},
+}
 PLAN = Plan(steps=30, global_batch=16, microbatch=8, checkpoint_every_steps=100)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -48,17 +49,21 @@ class Host:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.memory, self.executables = directory / "memory", directory / "executables"
-        self.memory.mkdir()
+        self.memory.mkdir(exist_ok=True)
         self.tries = 0
 
     @contextlib.contextmanager
     def begun(self, args: dict[str, Any] | None = None) -> Iterator[HeadStart]:
-        made = HeadStart.begin(ExecutableStore(self.executables), self.memory, ENTRY, args or {})
-        assert made is not None
-        try:
-            yield made
-        finally:
-            made.close()
+        with pytest.MonkeyPatch.context() as patch:
+            # Names the test: no two would have one environment.
+            patch.delenv("PYTEST_CURRENT_TEST")
+            store = ExecutableStore(self.executables)
+            made = HeadStart.begin(store, self.memory, ENTRY, args or {})
+            assert made is not None
+            try:
+                yield made
+            finally:
+                made.close()
 
     def train(self, trained: Program, head_start: HeadStart) -> tuple[Result, training.Recorder]:
         """A process of the run, which finds no checkpoint."""
@@ -83,6 +88,23 @@ def host(tmp_path: Path) -> Host:
     return Host(tmp_path)
 
 
+@pytest.fixture(name="trained_once", scope="module")
+def _trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the first process of a run leaves."""
+    host = Host(tmp_path_factory.mktemp("first"))
+    with host.begun() as first:
+        host.train(program(), first)
+    return host.directory
+
+
+@pytest.fixture
+def begun_before(trained_once: Path, tmp_path: Path) -> Host:
+    """A host on which the run's first process has trained."""
+    for name in ("memory", "executables"):
+        shutil.copytree(trained_once / name, tmp_path / name)
+    return Host(tmp_path)
+
+
 def program(**changes: Any) -> Program:
     """Made anew, as in a new process: Optax's schedules are changed by the first trace of them."""
     made: Program = training.program(**{"optimizer": training.optimizer(), **changes})
@@ -104,10 +126,8 @@ def test_the_second_process_has_the_step_before_it_asks_and_makes_the_same_state
     assert host.left_tries() == []
 
 
-def test_the_form_of_the_state_is_known_without_tracing(host: Host) -> None:
-    with host.begun() as first:
-        host.train(program(), first)
-    with host.begun() as second:
+def test_the_form_of_the_state_is_known_without_tracing(begun_before: Host) -> None:
+    with begun_before.begun() as second:
         note = second.note()
         assert note is not None
         form = note.form()
@@ -121,28 +141,24 @@ def test_the_form_of_the_state_is_known_without_tracing(host: Host) -> None:
 
 
 def test_another_program_than_expected_is_compiled_and_what_was_loaded_stays(
-    host: Host, compilations: list[int]
+    begun_before: Host, compilations: list[int]
 ) -> None:
-    with host.begun() as first:
-        host.train(program(), first)
-    with host.begun() as second:
+    with begun_before.begun() as second:
         assert second.note() is not None
-        other, _ = host.train(program(optimizer=optax.sgd(0.25)), second)
-    assert len(compilations) == 2
-    assert host.left_tries() == []
-    with host.begun() as alone:
-        again, _ = host.train(program(optimizer=optax.sgd(0.25)), alone)
+        other, _ = begun_before.train(program(optimizer=optax.sgd(0.25)), second)
+    assert len(compilations) == 1
+    assert begun_before.left_tries() == []
+    with begun_before.begun() as alone:
+        again, _ = begun_before.train(program(optimizer=optax.sgd(0.25)), alone)
         assert again.state_digest == other.state_digest
-    assert len(compilations) == 2
+    assert len(compilations) == 1
 
 
 @pytest.mark.parametrize("what", ["arguments", "environment", "jax", "foreign", "cut short"])
 def test_there_is_no_head_start_where_anything_else_is_another(
-    host: Host, monkeypatch: pytest.MonkeyPatch, what: str
+    begun_before: Host, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    with host.begun() as first:
-        host.train(program(), first)
-    hint = host.memory / FILE
+    hint = begun_before.memory / FILE
     args: dict[str, Any] = {}
     with contextlib.ExitStack() as stack:
         match what:
@@ -156,17 +172,15 @@ def test_there_is_no_head_start_where_anything_else_is_another(
                 hint.write_text(json.dumps({"key": "../../etc/passwd"}))
             case "cut short":
                 hint.write_text(hint.read_text()[:-20])
-        with host.begun(args) as second:
+        with begun_before.begun(args) as second:
             assert second.note() is None
     assert not hint.exists()
 
 
-def test_a_process_that_dies_on_the_way_leaves_nothing_to_the_next(host: Host) -> None:
-    with host.begun() as first:
-        host.train(program(), first)
-    with host.begun():
+def test_a_process_that_dies_on_the_way_leaves_nothing_to_the_next(begun_before: Host) -> None:
+    with begun_before.begun():
         pass
-    with host.begun() as third:
+    with begun_before.begun() as third:
         assert third.note() is None
 
 
@@ -181,13 +195,11 @@ def test_a_program_that_changes_what_jax_reads_at_its_start_has_no_head_start(
 
 
 def test_one_that_does_so_for_the_first_time_is_begun_again(
-    host: Host, monkeypatch: pytest.MonkeyPatch
+    begun_before: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with host.begun() as first:
-        host.train(program(), first)
-    with host.begun() as second:
+    with begun_before.begun() as second:
         monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=false")
-        result, recorder = host.train(program(), second)
+        result, recorder = begun_before.train(program(), second)
     assert result.reason is FinishReason.DECIDED
     (fault,) = recorder.all("decide")
     assert fault.fault_class is FaultClass.DEVICE_ERROR

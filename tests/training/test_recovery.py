@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import pytest
@@ -30,6 +30,11 @@ EVERY = 7
 ROOMY = 1 << 30
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _executables(tmp_path_factory: pytest.TempPathFactory) -> None:
+    Host.executables = tmp_path_factory.mktemp("executables")
+
+
 @pytest.fixture(autouse=True)
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Snapshots after every few steps, whatever they cost here."""
@@ -38,6 +43,9 @@ def _often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 class Host:
     """A run's directories on one host, and what was heard from its processes."""
+
+    executables: ClassVar[Path]
+    """Where all of them keep what they compile."""
 
     def __init__(self, directory: Path) -> None:
         self.checkpoints, self.memory = directory / "checkpoints", directory / "memory"
@@ -64,21 +72,24 @@ class Host:
 
         self.recorder.on_step = on_step
         plan = {"steps": STEPS, "global_batch": 12, "microbatch": 3, "checkpoint_every_steps": 1000}
-        return run_loop(
-            training.program(optimizer=training.optimizer(), data=data or training.Data()),
-            Plan(**{**plan, **options}),
-            checkpoint_directory=self.checkpoints,
-            ledger=ledger,
-            reporter=self.recorder,
-            controls=controls,
-            devices=jax.devices()[:1],
-            recovery=Recovery(
-                snapshot_directory=self.memory,
-                snapshot_bytes=ROOMY,
-                executable_directory=self.checkpoints.with_name("executables"),
-                told=lambda *what: self.told.append(what),
-            ),
-        )
+        with pytest.MonkeyPatch.context() as patch:
+            # Else each test's step would be another one.
+            patch.delenv("PYTEST_CURRENT_TEST")
+            return run_loop(
+                training.program(optimizer=training.optimizer(), data=data or training.Data()),
+                Plan(**{**plan, **options}),
+                checkpoint_directory=self.checkpoints,
+                ledger=ledger,
+                reporter=self.recorder,
+                controls=controls,
+                devices=jax.devices()[:1],
+                recovery=Recovery(
+                    snapshot_directory=self.memory,
+                    snapshot_bytes=ROOMY,
+                    executable_directory=self.executables,
+                    told=lambda *what: self.told.append(what),
+                ),
+            )
 
     def whole(self, step: int) -> Callable[[StepRecord], bool]:
         """Whether a snapshot of `step` or later is whole, as the run has said by now."""
@@ -241,8 +252,10 @@ def test_a_rollback_goes_to_a_snapshot_and_forgets_the_newer_one(
 
 
 def test_the_next_process_loads_the_step_that_this_one_compiled(
-    host: Host, undisturbed: str, monkeypatch: pytest.MonkeyPatch
+    host: Host, undisturbed: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    # Where nobody else has compiled anything.
+    monkeypatch.setattr(Host, "executables", tmp_path / "executables")
     host.train(stop_when=host.whole(EVERY))
 
     def refused(*_: Any, **__: Any) -> Any:
@@ -250,7 +263,7 @@ def test_the_next_process_loads_the_step_that_this_one_compiled(
 
     monkeypatch.setattr(jax.stages.Lowered, "compile", refused)
     assert host.train().state_digest == undisturbed
-    assert not list(host.checkpoints.with_name("executables").glob("*.tries"))
+    assert not list(host.executables.glob("*.tries"))
 
 
 def test_no_room_for_snapshots_is_said_and_the_run_goes_on(

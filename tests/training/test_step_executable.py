@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -49,15 +50,18 @@ def made(
     slot_plan = slot_plan or plan(devices=len(devices))
     mesh = data_mesh(devices)
     batches = open_batches(program.data, global_batch=slot_plan.slots * 3, seed=0)
-    return compile_step(
-        program,
-        slot_plan,
-        mesh,
-        abstract_state(program, 0, mesh),
-        batches.template,
-        arithmetic=arithmetic,
-        kept=StepStore.of(ExecutableStore(directory), program, devices),
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        # Names the test: no two would have one environment.
+        patch.delenv("PYTEST_CURRENT_TEST")
+        return compile_step(
+            program,
+            slot_plan,
+            mesh,
+            abstract_state(program, 0, mesh),
+            batches.template,
+            arithmetic=arithmetic,
+            kept=StepStore.of(ExecutableStore(directory), program, devices),
+        )
 
 
 @pytest.fixture
@@ -142,51 +146,84 @@ OTHERS: dict[str, Callable[[Path, pytest.MonkeyPatch], Any]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the module of the user's, under which the step of `program` is kept."""
+    directory = tmp_path_factory.mktemp("kept")
+    with pytest.MonkeyPatch.context() as patch:
+        as_kept(patch, directory)
+        made(directory / "cache", program())
+    return directory
+
+
+def as_kept(patch: pytest.MonkeyPatch, directory: Path) -> None:
+    """Bring about the conditions under which the step is kept."""
+    patch.setitem(sys.modules, "of_the_users", ModuleType("of_the_users"))
+    another_module(1, directory)
+
+
+class Compiles(Exception):
+    """Somebody wants to compile, which a test need not wait for."""
+
+
+@pytest.fixture
+def copied(kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of where the step is kept, under its conditions."""
+    as_kept(monkeypatch, kept)
+    return Path(shutil.copytree(kept / "cache", tmp_path / "cache"))
+
+
+@pytest.fixture
+def found(copied: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same, and nothing is compiled."""
+
+    def compiles(*_: Any, **__: Any) -> Any:
+        raise Compiles
+
+    monkeypatch.setattr(jax.stages.Lowered, "compile", compiles)
+    return copied
+
+
 @pytest.mark.parametrize("what", OTHERS)
 def test_anything_else_that_counts_is_never_a_hit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compilations: list[int], what: str
+    kept: Path, found: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    another_module(1, tmp_path)
-    made(tmp_path / "cache", program())
-    made(tmp_path / "cache", program())
-    assert len(compilations) == 1
-    changed = OTHERS[what](tmp_path, monkeypatch) or {}
-    made(tmp_path / "cache", **{"program": program(), **changed})
-    assert len(compilations) == 2
-    del sys.modules["of_the_users"]
+    made(found, program())
+    changed = OTHERS[what](kept, monkeypatch) or {}
+    with pytest.raises(Compiles):
+        made(found, **{"program": program(), **changed})
 
 
-def test_jax_s_configuration_counts(tmp_path: Path, compilations: list[int]) -> None:
-    made(tmp_path, program())
-    with jax.default_matmul_precision("highest"):
-        made(tmp_path, program())
-    assert len(compilations) == 2
+def test_jax_s_configuration_counts(found: Path) -> None:
+    made(found, program())
+    with jax.default_matmul_precision("highest"), pytest.raises(Compiles):
+        made(found, program())
 
 
-def test_a_damaged_file_is_compiled_anew(tmp_path: Path, compilations: list[int]) -> None:
-    compiled = made(tmp_path, program())
-    (file,) = tmp_path.glob("*.executable")
+def test_a_damaged_file_is_compiled_anew(copied: Path, compilations: list[int]) -> None:
+    loaded = made(copied, program())
+    assert len(compilations) == 0
+    (file,) = copied.glob("*.executable")
     content = bytearray(file.read_bytes())
     content[-100] ^= 4
     file.write_bytes(content)
-    again = made(tmp_path, program())
-    assert len(compilations) == 2
-    assert trained(again, program()) == trained(compiled, program())
-    made(tmp_path, program())
-    assert len(compilations) == 2
+    again = made(copied, program())
+    assert len(compilations) == 1
+    assert trained(again, program()) == trained(loaded, program())
+    made(copied, program())
+    assert len(compilations) == 1
 
 
 def test_a_file_that_xla_cannot_load_is_compiled_anew(
-    tmp_path: Path, compilations: list[int], caplog: pytest.LogCaptureFixture
+    copied: Path, compilations: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
-    store = ExecutableStore(tmp_path)
-    made(tmp_path, program())
-    (file,) = tmp_path.glob("*.executable")
+    store = ExecutableStore(copied)
+    (file,) = copied.glob("*.executable")
     held = store.load(file.stem)
     assert held is not None
     store.keep(file.stem, replace(held, executable=held.executable[:1000]))
-    made(tmp_path, program())
-    assert len(compilations) == 2
+    made(copied, program())
+    assert len(compilations) == 1
     assert "is removed" in caplog.text
 
 
@@ -238,10 +275,9 @@ def test_a_step_that_jax_s_own_cache_has_is_compiled_and_kept_whole(
 
 
 def test_a_loaded_step_that_fails_when_it_is_run_is_thrown_away_and_not_the_program_s_fault(
-    tmp_path: Path, compilations: list[int], monkeypatch: pytest.MonkeyPatch
+    copied: Path, compilations: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made(tmp_path, program())
-    loaded = made(tmp_path, program())
+    loaded = made(copied, program())
 
     def failing(*_: Any) -> Any:
         raise jax.errors.JaxRuntimeError("NOT_FOUND: Function add_fusion not found")
@@ -251,6 +287,6 @@ def test_a_loaded_step_that_fails_when_it_is_run_is_thrown_away_and_not_the_prog
         trained(loaded, program(), steps=1)
     fault = classify(raised.value, phase=Phase.FIRST_STEP, step=0, state_intact=False)
     assert fault.fault_class is FaultClass.DEVICE_ERROR
-    assert not list(tmp_path.glob("*.executable"))
-    made(tmp_path, program())
-    assert len(compilations) == 2
+    assert not list(copied.glob("*.executable"))
+    made(copied, program())
+    assert len(compilations) == 1

@@ -9,20 +9,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from fakes import snapping, training
-
-pytestmark = pytest.mark.usefixtures("compiled_once")
 
 TESTS = Path(__file__).resolve().parents[2]
 KILLS = 4
 
 
 def test_killed_again_and_again_it_ends_with_the_state_that_nobody_disturbed(
-    tmp_path: Path,
+    tmp_path: Path, compiled_once: dict[str, str]
 ) -> None:
     """No checkpoint is made on the way: every step forward is a snapshot's."""
+    undisturbed = snapping.train(tmp_path / "undisturbed", training.Recorder(), print_to=None)
     moments = random.Random(3)
     reached = 0
     for _ in range(KILLS):
@@ -31,7 +28,7 @@ def test_killed_again_and_again_it_ends_with_the_state_that_nobody_disturbed(
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(TESTS)},
+            env={**os.environ, **compiled_once, "PYTHONPATH": str(TESTS)},
         ) as process:
             assert process.stdout is not None
             lines = iter(process.stdout.readline, "")
@@ -47,6 +44,5 @@ def test_killed_again_and_again_it_ends_with_the_state_that_nobody_disturbed(
     recorder = training.Recorder()
     resumed = snapping.train(tmp_path / "killed", recorder, print_to=None)
     assert recorder.all("restored")[0][0] >= reached > 0
-    undisturbed = snapping.train(tmp_path / "undisturbed", training.Recorder(), print_to=None)
     assert (resumed.step, resumed.masked_slots) == (snapping.STEPS, undisturbed.masked_slots)
     assert resumed.state_digest == undisturbed.state_digest != ""

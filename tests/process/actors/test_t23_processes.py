@@ -33,16 +33,19 @@ jax.config.update("jax_cpu_collectives_implementation", "gloo")
 jax.distributed.initialize(f"127.0.0.1:{port}", 2, rank)
 from fakes import training
 from trainerd.actors import Controls, Plan, run_loop
+from trainerd.actors.recovery import Recovery
 from trainerd.actors.reports import FinishReason
 
 def run(name, controls, on_step=lambda record: None):
     recorder = training.Recorder(on_step=on_step)
     result = run_loop(
-        training.program(),
+        training.program(optimizer=training.optimizer()),
         Plan(**numbers),
         checkpoint_directory=Path(directory, name),
         reporter=recorder,
         controls=controls,
+        # The second run loads what the first has compiled.
+        recovery=Recovery(executable_directory=Path(directory, "steps")),
     )
     return {
         "losses": [record.loss for record in recorder.steps],
