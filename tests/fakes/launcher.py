@@ -66,6 +66,7 @@ class FakeLauncher(launcher_pb2_grpc.LauncherServiceServicer):
     exports: list[launcher_pb2.ExportParametersRequest] = field(default_factory=list)
     refuse_export: Refused | None = None
     steps: list[run_pb2.StepMetrics] = field(default_factory=list)
+    lost_steps: int = 3
     thread_stacks: run_pb2.ThreadStacks = field(default_factory=run_pb2.ThreadStacks)
     checked: list[str] = field(default_factory=list)
     acknowledged: list[int] = field(default_factory=list)
@@ -298,7 +299,10 @@ class FakeLauncher(launcher_pb2_grpc.LauncherServiceServicer):
     ) -> launcher_pb2.ReadStepMetricsResponse:
         rest = [each for each in self.steps if each.step > request.after_step]
         return launcher_pb2.ReadStepMetricsResponse(
-            steps=rest[: request.limit], more=len(rest) > request.limit, names=["rate"], lost=3
+            steps=rest[: request.limit],
+            more=len(rest) > request.limit,
+            names=["rate"],
+            lost=self.lost_steps,
         )
 
     async def CollectStacks(

@@ -45,7 +45,8 @@ async def read_steps(
         steps=steps[:most],
         more=bool(ends) or len(steps) > most,
         names=dict.fromkeys(name for page in pages for name in page.names),
-        lost=min(page.lost for page in pages),
+        # One that was never trained on has lost nothing: it must not hide what others have.
+        lost=max(page.lost for page in pages),
     )
 
 

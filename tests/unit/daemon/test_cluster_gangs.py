@@ -389,6 +389,7 @@ def test_step_metrics_are_put_together_from_hosts_that_were_away_at_times(
             at.hosts["a"].launcher.steps = [*rows(1, 4, 1), *rows(5, 12, 2)]
             at.hosts["b"].launcher.steps = [*rows(1, 7, 1), *rows(10, 11, 3)]
             at.at.launcher.steps = [*rows(3, 4, 1), *rows(5, 9, 2), *rows(10, 11, 3)]
+            at.hosts["b"].launcher.lost_steps = 0
             request = control_pb2.ListStepMetricsRequest(run=run, page_size=size)
             got = []
             while True:
