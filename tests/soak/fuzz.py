@@ -149,6 +149,14 @@ async def _one(channel: grpc.aio.Channel, attempt: Attempt, tally: Tally) -> Non
     except TimeoutError:
         code = "STUCK"
         tally.violations.append(f"no answer to {attempt.path} ({attempt.kind})")
+    except asyncio.CancelledError:
+        # Nobody cancels a request here: the client's library has called its own stream off.
+        code = "OWN_TROUBLE"
+        if not attempt.both:
+            tally.violations.append(f"{attempt.path} ({attempt.kind}) was called off")
+    except Exception as error:
+        code = "RAISED"
+        tally.violations.append(f"{attempt.path} ({attempt.kind}): {error!r}")
     tally.codes[code] += 1
 
 
