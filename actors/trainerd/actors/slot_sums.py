@@ -74,7 +74,7 @@ class Part:
 
 
 SlotFunction = Callable[[Any], Part]
-"""`(index on this device, examples, weight, forced) -> part`."""
+"""`(index on this device, examples, scale, size, spoilt, forced) -> part`."""
 
 
 def slot_sums(  # noqa: PLR0917
@@ -98,15 +98,11 @@ def slot_sums(  # noqa: PLR0917
     first = jax.lax.axis_index(AXIS) * local
 
     def part(slot: Any) -> Part:
-        index, examples, weight, forced = slot
+        index, examples, scale, size, spoilt, forced = slot
         key = jax.random.fold_in(step_key, first + index)
         (loss, metrics), gradients = gradient(state.params, examples, key)
-        spoilt = jnp.isnan(weight)
-        size = jnp.where(spoilt, 1.0, jnp.abs(weight))
-        scale = jnp.where(weight < 0, -SPIKE * weight, weight)
         # The norm is not finite where any element is not; computing it costs least.
-        finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradients, squared=True))
-        finite &= ~spoilt
+        finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradients)) & ~spoilt
         counted = (size > 0) & ~forced & (finite | ~mask)
         loss, gradients = jax.tree.map(
             lambda leaf: scale * leaf.astype(jnp.float32), (loss, gradients)
@@ -123,7 +119,10 @@ def slot_sums(  # noqa: PLR0917
             absent=(size > 0) & ~counted,
         )
 
-    feed = (jnp.arange(local), slots, weights, forced_mask)
+    spoilt = jnp.isnan(weights)
+    size = jnp.where(spoilt, 1.0, jnp.abs(weights))
+    scale = jnp.where(weights < 0, -SPIKE * weights, weights)
+    feed = (jnp.arange(local), slots, scale, size, spoilt, forced_mask)
     zeros = (
         jnp.float32(0.0),
         jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), state.params),

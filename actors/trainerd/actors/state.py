@@ -116,7 +116,11 @@ def select(condition: jax.Array, chosen: PyTree, other: PyTree) -> PyTree:
 
     Selection, never multiplication: a NaN in the branch not taken leaves no trace.
     """
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), chosen, other)
+    # XLA copies whatever is cheap into each of its consumers, here all that the condition depends
+    # on into what it makes of each leaf: what is compiled, and the time to load it in the next
+    # process, would grow with the square of the number of leaves. A square root is too dear for it.
+    taken = jnp.sqrt(jnp.asarray(condition, jnp.float32)) > 0
+    return jax.tree.map(lambda a, b: jnp.where(taken, a, b), chosen, other)
 
 
 def learning_rate(opt_state: PyTree) -> dict[str, jax.Array]:
