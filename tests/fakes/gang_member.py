@@ -54,8 +54,12 @@ def trained(process_id: int, joining: Joining | None, told: Told) -> Told:
     told = {**told, **told.get("only", {}).get(str(process_id), {})}
     controls, rulebook = Controls(), Rulebook()
     stop_at, pause_at, save_at = told.get("stop_at"), told.get("pause_at"), told.get("save_at")
+    snapshots = told.get("snapshots")
+    memory = Path(snapshots.format(process_id)) if snapshots else None
 
     def on_step(record: StepRecord) -> None:
+        if record.step == training.ROOM_AT and memory and stop_at:
+            training.wait_for_room(memory)
         if record.step == stop_at:
             controls.stop(FinishReason.PREEMPTED, save=told.get("stop_saves", True))
         if record.step == save_at:
@@ -88,9 +92,8 @@ def trained(process_id: int, joining: Joining | None, told: Told) -> Told:
         name: Rule(**{**rule, "action": training.Verdict(rule["action"])})
         for name, rule in told.get("rules", {}).items()
     }
-    snapshots = told.get("snapshots")
-    if snapshots:
-        Path(snapshots.format(process_id)).mkdir(mode=0o700, parents=True, exist_ok=True)
+    if memory:
+        memory.mkdir(mode=0o700, parents=True, exist_ok=True)
     executables = told.get("executables")
     result = run_loop(
         training.program(data=data, **program_parts(told)),
@@ -101,7 +104,7 @@ def trained(process_id: int, joining: Joining | None, told: Told) -> Told:
         rulebook=rulebook,
         evidence=NoEvidence(),
         recovery=Recovery(
-            snapshot_directory=Path(snapshots.format(process_id)) if snapshots else None,
+            snapshot_directory=memory,
             snapshot_bytes=1 << 24,
             executable_directory=Path(executables) if executables else None,
         ),

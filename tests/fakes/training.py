@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,6 +25,7 @@ from trainerd.actors.reports import (
     StepRecord,
     Verdict,
 )
+from trainerd.actors.snapshots import NAMES
 
 EXAMPLES = 96
 INPUTS = 5
@@ -84,11 +88,15 @@ class Stream:
         self.closed = True
 
 
-def init(key: jax.Array, width: int = 8) -> Any:
+def drawn(key: jax.Array, *shape: int) -> jax.Array:
     """As good as random for a test, and compiled in a fraction of the time of a normal draw."""
     seed = (jax.random.key_data(key)[-1] % 1000).astype(jnp.float32)
-    drawn = jnp.sin(seed + jnp.arange((INPUTS + 1.0) * width) ** 2).reshape(INPUTS + 1, width)
-    return {"a": drawn[:INPUTS] / INPUTS**0.5, "b": drawn[INPUTS] / width**0.5}
+    return jnp.sin(seed + jnp.arange(float(math.prod(shape))) ** 2).reshape(shape)
+
+
+def init(key: jax.Array, width: int = 8) -> Any:
+    weights = drawn(key, INPUTS + 1, width)
+    return {"a": weights[:INPUTS] / INPUTS**0.5, "b": weights[INPUTS] / width**0.5}
 
 
 def wide_init(key: jax.Array) -> Any:
@@ -98,7 +106,7 @@ def wide_init(key: jax.Array) -> Any:
 
 def loss(params: Any, batch: Any, key: jax.Array) -> Any:
     hidden = jnp.tanh(batch["x"] @ params["a"])
-    hidden += 0.01 * jax.random.normal(key, hidden.shape)
+    hidden += 0.01 * drawn(key, *hidden.shape)
     error = jnp.mean((hidden @ params["b"] - batch["y"]) ** 2)
     return error, {"double": 2 * error}
 
@@ -115,6 +123,18 @@ OPTIMIZER = optimizer()
 def program(**changes: Any) -> Program:
     parts: dict[str, Any] = {"init": init, "loss": loss, "optimizer": OPTIMIZER, "data": Data()}
     return Program(**{**parts, **changes})
+
+
+ROOM_AT = 2
+"""The first step at which room for snapshots is being made, and may be waited for."""
+
+
+def wait_for_room(directory: Path, deadline_s: float = 30.0) -> None:
+    """Return once a run has made room for its snapshots, of which the next step's can be one."""
+    last, end = directory / NAMES[-1], time.monotonic() + deadline_s
+    while not last.exists() or not last.stat().st_blocks:
+        assert time.monotonic() < end, f"no room was made in {directory} within {deadline_s} s"
+        time.sleep(0.001)
 
 
 @dataclass

@@ -43,13 +43,15 @@ class Runs:
         **plan: Any,
     ) -> Result:
         controls = Controls()
+        snapshots = self.root / memory
 
         def on_step(record: StepRecord) -> None:
+            if record.step == training.ROOM_AT and stop_at:
+                training.wait_for_room(snapshots)
             if record.step == stop_at:
                 controls.stop(FinishReason.PREEMPTED, save=False)
 
         self.recorder = training.Recorder(on_step=on_step)
-        snapshots = self.root / memory
         snapshots.mkdir(mode=0o700, exist_ok=True)
         return run_loop(
             training.program(
@@ -168,7 +170,7 @@ def test_snapshots_serve_the_same_devices_alone(runs: Runs) -> None:
         (2, "sharded", False),
         (DEVICES, "replicated", False),
     ):
-        runs.run(steps=100, stop_at=3)
+        runs.run(steps=100, stop_at=4)
         result = runs.run(devices=devices, state=state)
         step, source = runs.restored
         assert (source.startswith(str(runs.root / "memory")), step > 0) == (serves, serves)

@@ -56,16 +56,19 @@ def build(
     if raise_in_build:
         raise RuntimeError("the data set is not where it should be")
 
-    def init(key):
+    def drawn(key, rows, columns):
         # As good as random here, and each trainer that begins anew compiles it in no time.
         seed = (jax.random.key_data(key)[-1] % 1000).astype(jnp.float32)
-        drawn = jnp.sin(seed + jnp.arange(9.0 * width) ** 2).reshape(9, width)
-        return {"a": drawn[:8] / 2, "b": drawn[8] / 3}
+        return jnp.sin(seed + jnp.arange(1.0 * rows * columns) ** 2).reshape(rows, columns)
+
+    def init(key):
+        weights = drawn(key, 9, width)
+        return {"a": weights[:8] / 2, "b": weights[8] / 3}
 
     def loss(params, batch, key):
         b = params["b"][:3] if bad_shapes else params["b"]
         hidden = jnp.tanh(batch["x"] @ params["a"])
-        hidden += 0.01 * jax.random.normal(key, hidden.shape)
+        hidden += 0.01 * drawn(key, *hidden.shape)
         return jnp.mean((hidden @ b - batch["y"]) ** 2)
 
     calls = {"n": 0}
